@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, Kind, Verdict, own};
 use crate::lab::Lab;
-use crate::random::Random;
+use polyveil_fuzz::random::Random;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;

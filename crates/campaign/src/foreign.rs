@@ -2,40 +2,9 @@
 
 use flate2::{Compression, write::ZlibEncoder};
 use image::{ColorType, ImageFormat};
+use polyveil_fuzz::torch;
+use polyveil_fuzz::zip::{self, Entry};
 use std::io::{Cursor, Write};
-
-/// A zip of members as they are; where the first one's bytes begin.
-pub(crate) fn zip(members: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let (mut out, mut directory) = (Vec::new(), Vec::new());
-    for (name, data) in members {
-        let mut common = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        common.extend(crc32fast::hash(data).to_le_bytes());
-        common.extend((data.len() as u32).to_le_bytes());
-        common.extend((data.len() as u32).to_le_bytes());
-        common.extend((name.len() as u16).to_le_bytes());
-        common.extend([0, 0]);
-        let offset = out.len() as u32;
-        out.extend(b"PK\x03\x04");
-        out.extend(&common);
-        out.extend(name.as_bytes());
-        out.extend(data);
-        directory.extend(b"PK\x01\x02\x14\x00");
-        directory.extend(common);
-        directory.extend([0; 10]);
-        directory.extend(offset.to_le_bytes());
-        directory.extend(name.as_bytes());
-    }
-    let (start, size) = (out.len() as u32, directory.len() as u32);
-    out.extend(directory);
-    out.extend(b"PK\x05\x06\0\0\0\0");
-    for _ in 0..2 {
-        out.extend((members.len() as u16).to_le_bytes());
-    }
-    out.extend(size.to_le_bytes());
-    out.extend(start.to_le_bytes());
-    out.extend([0, 0]);
-    out
-}
 
 /// NumPy arrays of bytes in a zip: name, shape, values.
 pub(crate) fn npz(arrays: &[(&str, &[usize], &[u8])]) -> Vec<u8> {
@@ -47,10 +16,14 @@ pub(crate) fn npz(arrays: &[(&str, &[usize], &[u8])]) -> Vec<u8> {
             out.extend((text.len() as u16).to_le_bytes());
             out.extend(text.as_bytes());
             out.extend(*values);
-            (format!("{name}.npy"), out)
+            Entry {
+                name: format!("{name}.npy").into_bytes(),
+                method: 0,
+                data: out,
+            }
         })
         .collect();
-    zip(&members)
+    zip::file(&members).0
 }
 
 fn encoded(width: usize, height: usize, pixels: &[u8], format: ImageFormat) -> Vec<u8> {
@@ -319,37 +292,24 @@ fn residual() -> Vec<(String, Vec<usize>)> {
     all
 }
 
-/// The same network as PyTorch saves it: a zip with a pickle and a file for each tensor. The first member with weights is `archive/data/0`.
+/// The same network as PyTorch saves it: a zip with a pickle and a file for each tensor. The first member with weights is `m/data/0`.
 pub(crate) fn torch() -> Vec<u8> {
-    let text = |s: &str| [b"X", &(s.len() as u32).to_le_bytes()[..], s.as_bytes()].concat();
-    let numbers = |all: &[usize]| {
-        let inside: Vec<u8> = all.iter().flat_map(|&n| [b'K', n as u8]).collect();
-        [b"(", &inside[..], b"t"].concat()
-    };
-    let mut pickle = b"\x80\x02}q\0(".to_vec();
-    let mut members = Vec::new();
-    for (i, (name, shape)) in residual().iter().enumerate() {
-        let count: usize = shape.iter().product();
-        let strides: Vec<usize> = (0..shape.len())
-            .map(|d| shape[d + 1..].iter().product())
-            .collect();
-        pickle.extend(text(name));
-        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-        pickle.extend(text("storage"));
-        pickle.extend(b"ctorch\nFloatStorage\n");
-        pickle.extend(text(&i.to_string()));
-        pickle.extend(text("cpu"));
-        pickle.extend([b'K', count as u8, b't', b'Q', b'K', 0]);
-        pickle.extend(numbers(shape));
-        pickle.extend(numbers(&strides));
-        pickle.extend(b"\x89ccollections\nOrderedDict\n)RtRq");
-        pickle.push(i as u8 + 1);
-        let values = (0..count).flat_map(|k| (0.5 + k as f32 / 16.0).to_le_bytes());
-        members.push((format!("archive/data/{i}"), values.collect()));
-    }
-    pickle.extend(b"u.");
-    members.insert(0, ("archive/data.pkl".into(), pickle));
-    zip(&members)
+    let bytes = |all: &[usize]| all.iter().map(|&d| d as u8).collect::<Vec<_>>();
+    let all: Vec<_> = (residual().into_iter())
+        .map(|(name, shape)| {
+            let strides: Vec<usize> = (1..=shape.len())
+                .map(|d| shape[d..].iter().product())
+                .collect();
+            (name, bytes(&shape), bytes(&strides), shape)
+        })
+        .collect();
+    let tensors: Vec<torch::Tensor<'_>> = (all.iter())
+        .map(|(name, dims, strides, shape)| {
+            let count = shape.iter().product();
+            (&name[..], "FloatStorage", 4, count, &dims[..], &strides[..])
+        })
+        .collect();
+    torch::zip(&tensors, false).bytes()
 }
 
 /// The same network in safetensors.

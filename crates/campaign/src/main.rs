@@ -16,13 +16,13 @@ mod foreign;
 mod groups;
 mod lab;
 mod make;
-mod random;
 
 use attempt::Try;
 use case::{Case, Group};
+use clap::Parser;
 use fault::{Fault, Kind};
 use lab::Lab;
-use random::Random;
+use polyveil_fuzz::random::Random;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -30,64 +30,39 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "usage: polyveil-campaign [--polyveil FILE] [--group NAME]… [--case N] [--short] [--seed S] [--jobs N] [--json] [--keep] [--list] [--verbose]
-  --polyveil  the program (beside this one)
-  --group     only this group (may be repeated); all without it
-  --case      only this try of the group
-  --short     a few tries of each group that suits: at most three minutes
-  --seed      (1)
-  --jobs      tries at once (2)
-  --json      one JSON object on stdout instead of the table
-  --keep      keep the folders of tries that failed
-  --list      the groups
-  --verbose   every failure, not the first of each group only";
-
+/// Drives the program `polyveil` through everything that can go wrong; see docs/faults.md.
+#[derive(Parser)]
 struct Options {
-    polyveil: PathBuf,
+    /// The program; without it that beside this one
+    #[arg(long, value_name = "FILE")]
+    polyveil: Option<PathBuf>,
+    /// Only this group (may be repeated); all without it
+    #[arg(long = "group", value_name = "NAME")]
     groups: Vec<String>,
+    /// Only this try of the group
+    #[arg(long, value_name = "N")]
     case: Option<usize>,
+    /// A few tries of each group that suits: at most three minutes
+    #[arg(long)]
     short: bool,
+    /// Other tries
+    #[arg(long, default_value_t = 1)]
     seed: u64,
-    jobs: usize,
+    /// Tries at once
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+    /// One JSON object on stdout instead of the table
+    #[arg(long)]
     json: bool,
+    /// Keep the folders of tries that failed
+    #[arg(long)]
     keep: bool,
+    /// The groups
+    #[arg(long)]
     list: bool,
+    /// Every failure, not the first of each group only
+    #[arg(long)]
     verbose: bool,
-}
-
-fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let here = std::env::current_exe().map_err(|e| e.to_string())?;
-    let mut o = Options {
-        polyveil: here.with_file_name("polyveil"),
-        groups: Vec::new(),
-        case: None,
-        short: false,
-        seed: 1,
-        jobs: 2,
-        json: false,
-        keep: false,
-        list: false,
-        verbose: false,
-    };
-    while let Some(word) = words.next() {
-        let mut value = || (words.next()).ok_or_else(|| format!("{word} needs a value\n{USAGE}"));
-        let number =
-            |v: String| (v.parse::<usize>()).map_err(|_| format!("{word} {v}: a number is needed"));
-        match word.as_str() {
-            "--polyveil" => o.polyveil = value()?.into(),
-            "--group" => o.groups.push(value()?),
-            "--case" => o.case = Some(number(value()?)?),
-            "--seed" => o.seed = number(value()?)? as u64,
-            "--jobs" => o.jobs = number(value()?)?.max(1),
-            "--short" => o.short = true,
-            "--json" => o.json = true,
-            "--keep" => o.keep = true,
-            "--list" => o.list = true,
-            "--verbose" => o.verbose = true,
-            _ => return Err(format!("{word} is unknown\n{USAGE}")),
-        }
-    }
-    Ok(o)
 }
 
 /// A try that failed, as it can be made again.
@@ -124,7 +99,7 @@ fn attempt(lab: &Lab, group: &Group, number: usize, case: &Case, keep: bool) -> 
         .root
         .join("tries")
         .join(format!("{}-{number}", group.name));
-    let random = Random::new(lab.seed, group.name, number);
+    let random = Random::new(lab.seed, group.name, number as u64);
     let (fault, said) = match Try::new(lab, folder.clone(), random) {
         Err(fault) => (Err(fault), Vec::new()),
         Ok(mut t) => {
@@ -344,9 +319,10 @@ fn campaign(o: &Options) -> Result<bool, String> {
         .filter(|g| o.groups.is_empty() || o.groups.iter().any(|n| n == g.name))
         .filter(|g| !o.short || g.short > 0)
         .collect();
-    let polyveil = o.polyveil.canonicalize();
-    let polyveil = polyveil.map_err(|e| {
-        let path = o.polyveil.display();
+    let here = std::env::current_exe().map_err(|e| e.to_string())?;
+    let polyveil = (o.polyveil.clone()).unwrap_or_else(|| here.with_file_name("polyveil"));
+    let polyveil = polyveil.canonicalize().map_err(|e| {
+        let path = polyveil.display();
         format!("{path}: {e}; build it (`cargo build --release -p polyveil-cli -p polyveil-train-cli`), or name it: --polyveil FILE")
     })?;
     let root = std::env::temp_dir().join(format!("polyveil-campaign-{}", std::process::id()));
@@ -387,7 +363,7 @@ fn campaign(o: &Options) -> Result<bool, String> {
 }
 
 fn main() {
-    match options(std::env::args().skip(1)).and_then(|o| campaign(&o)) {
+    match campaign(&Options::parse()) {
         Ok(true) => {}
         Ok(false) => std::process::exit(1),
         Err(e) => {

@@ -5,7 +5,7 @@ use crate::case::checkpoint;
 use crate::fault::{Verdict, own};
 use crate::foreign;
 use crate::lab::{LABELS, Lab, Net, PIXELS, SIDE};
-use crate::random::Random;
+use polyveil_fuzz::random::Random;
 use approx::Activation;
 use nn::calibrate::{Degree, FitOptions};
 use nn::lower::{Options, Outliers, adapt};

@@ -6,6 +6,7 @@ use crate::{
     BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Descent, Error,
     HalfBootstrap, Level, Parameters, Polynomial, WeightRows, packing,
 };
+use std::sync::Arc;
 
 /// The primitives of CKKS and the circuits provided on top of them.
 ///
@@ -147,6 +148,14 @@ pub trait Arithmetic: Sync {
         d: &Descent,
     ) -> Result<Coefficients<Self::Value>, Error> {
         d.apply(self, parts)
+    }
+    /// x + Σ b[j modulo its length]·X^(gap·j): values in coefficients in their order, a power of two of them and at most all that x has.
+    fn add_values(
+        &self,
+        x: &Coefficients<Self::Value>,
+        b: &Arc<[f64]>,
+    ) -> Result<Coefficients<Self::Value>, Error> {
+        crate::coefficients::add_values(self, x, b)
     }
     /// Coefficients → slots, refreshed: see [`HalfBootstrap`].
     fn half_bootstrap(

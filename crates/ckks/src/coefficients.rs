@@ -197,8 +197,30 @@ impl Descent {
                 }
             })
         });
-        BlockMap::new(map.slots(), inputs, 1, terms.collect(), Vec::new())
+        let masked = BlockMap::new(map.slots(), inputs, 1, terms.collect(), Vec::new())?;
+        // ones alone make the same map whatever the layout is
+        let ones = self.masks.iter().all(|m| **m == [1.0]);
+        Ok(match map.pin().filter(|_| ones) {
+            Some(pin) => masked.pinned(pin | inputs << 16),
+            None => masked,
+        })
     }
+}
+
+/// [`Arithmetic::add_values`] by a plaintext in slots.
+pub(crate) fn add_values<A: Arithmetic + ?Sized>(
+    a: &A,
+    x: &Coefficients<A::Value>,
+    b: &[f64],
+) -> Result<Coefficients<A::Value>, Error> {
+    let count = 2 * a.info(x.value()).slots;
+    if !b.len().is_power_of_two() || b.len() > count {
+        let reason = format!("{} values for {count}", b.len());
+        return Err(Error::conformance("values in coefficients", reason));
+    }
+    let values: Vec<f64> = (0..count).map(|j| b[j % b.len()]).collect();
+    let v = a.context().encoder().decode(&values)?;
+    x.with(|x| a.add_plain(x, &v))
 }
 
 /// SlotToCoeff from [`crate::Parameters::floor`], to `scale`; `first` in the place of the first map, if given. Only the first map's plaintexts, of

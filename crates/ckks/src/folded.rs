@@ -11,6 +11,7 @@
 
 use crate::Error;
 use std::ops::{Add, Mul, Neg, Range};
+use std::sync::Arc;
 
 /// How channels × height × width lie in coefficients: channel c at place x + pitch·y has the coefficient
 /// gap·(c mod C) + spacing·place of ciphertext ⌊c/C⌋, with C = spacing/gap channels per ciphertext.
@@ -60,7 +61,7 @@ impl Folded {
             return refuse("layout", reason);
         }
         let [channels, height, width] = shape;
-        if channels == 0 || height == 0 || width == 0 || width > pitch {
+        if channels == 0 || height == 0 || width == 0 || width > pitch || pitch > n {
             let reason =
                 format!("{channels} channels of {height}×{width} in rows of {pitch} places");
             return refuse("layout", reason);
@@ -166,6 +167,10 @@ impl Folded {
     pub fn channels_each(&self) -> usize {
         self.spacing / self.gap
     }
+    /// Residue classes that a ciphertext of the large ring is seen as.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
     /// The number of ciphertexts, classes that hold no channel included.
     pub fn ciphertexts(&self) -> usize {
         self.shape[0].div_ceil(self.channels_each()) * self.classes
@@ -237,6 +242,10 @@ pub trait WeightRows: Sync {
     /// # Errors
     /// What the reader refuses.
     fn read(&self, outputs: Range<usize>, rows: &mut [i32]) -> Result<(), Error>;
+    /// What they are read from, where other layers may read the same.
+    fn shared(&self) -> Option<&Arc<[i32]>> {
+        None
+    }
 }
 
 /// Rows in memory, all of one length.
@@ -329,7 +338,7 @@ impl Convolution {
                 "{groups} groups of {channels} channels and {outputs} outputs"
             ));
         }
-        if before[0] >= kernel[0] || before[1] >= kernel[1] || stride == 0 {
+        if before[0] >= kernel[0] || before[1] >= kernel[1] || stride == 0 || stride > input.n {
             return refuse(format!(
                 "a kernel of {kernel:?} that begins {before:?} before its place, stride {stride}: every output must look at its own place or beyond"
             ));
@@ -400,14 +409,23 @@ impl Convolution {
             Kept::Values => self.input.degree(),
         }
     }
-    /// What is packed into the output's ciphertext `number`.
-    pub fn leaves(&self, number: usize) -> Vec<Leaf> {
+    /// Columns and rows of an output that are leaves of their own.
+    fn apart(&self) -> (usize, usize) {
         let [_, height, width] = self.output.shape;
-        let (columns, rows) = match self.kept {
+        match self.kept {
             Kept::All { .. } => (1, 1),
             Kept::Rows { .. } => (width, 1),
             Kept::Values => (width, height),
-        };
+        }
+    }
+    /// Leaves of all ciphertexts together.
+    pub fn leaf_count(&self) -> usize {
+        let (columns, rows) = self.apart();
+        self.outputs() * columns * rows
+    }
+    /// What is packed into the output's ciphertext `number`.
+    pub fn leaves(&self, number: usize) -> Vec<Leaf> {
+        let (columns, rows) = self.apart();
         let mut leaves = Vec::new();
         for output in self.outputs_in(number) {
             let (_, first) = self.output.channel(output);

@@ -6,10 +6,10 @@
 
 use crate::errors::{Mixing, UNIQUE};
 use crate::map::{Term, Values};
+use crate::work::MapSize;
 use crate::{BlockMap, Complex64};
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Values of row sums that may be worked on for each weight that was not seen before.
 const WORK_PER_WEIGHT: usize = 8;
@@ -113,11 +113,22 @@ impl Known {
             blocks: Vec::with_capacity(map.outputs()),
             terms_of_a_row: by_output.iter().map(Vec::len).max().unwrap_or(1),
             longest: 1,
+            size: MapSize::of(map),
+            babies: BTreeSet::new(),
+            others: Vec::new(),
             slots: map.slots(),
             turns: false,
             offsets: Vec::new(),
             folds: map.folds().to_vec(),
+            alike: Mutex::default(),
         };
+        let moves = |s: &usize| !s.is_multiple_of(map.slots());
+        let babies = map.terms().iter().map(|t| t.baby);
+        gain.babies.extend(babies.filter(moves));
+        for climbs in map.climbs() {
+            gain.others.extend(climbs.iter().map(|c| c.by));
+            gain.others.extend(map.folds());
+        }
         for terms in &by_output {
             let mut blocks: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
             let (mut most, mut row_sum) = (0.0, 0.0);
@@ -249,39 +260,38 @@ pub(crate) struct Gain {
     pub(crate) terms_of_a_row: usize,
     /// Longest diagonal.
     pub(crate) longest: usize,
+    /// Its sizes.
+    pub(crate) size: MapSize,
+    /// Baby steps that rotate.
+    pub(crate) babies: BTreeSet<usize>,
+    /// All other rotations, one by one.
+    pub(crate) others: Vec<usize>,
     slots: usize,
     turns: bool,
     /// (output, input, offset) of every term.
     offsets: Vec<(usize, usize, usize)>,
     folds: Vec<usize>,
+    /// What was counted of repetitions, by period.
+    alike: Mutex<BTreeMap<usize, f64>>,
 }
 
 /// Positions that counting repetitions may work on, whatever the terms are.
 const FREE_POSITIONS: usize = 1 << 10;
 
-/// A map's gain, and what was counted of it.
-pub(crate) struct Counted<'a> {
-    gain: &'a Gain,
-    alike: RefCell<BTreeMap<usize, f64>>,
-}
-
-impl<'a> Counted<'a> {
-    pub(crate) fn new(gain: &'a Gain) -> Self {
-        let alike = RefCell::default();
-        Self { gain, alike }
-    }
+impl Gain {
     /// The most entries of one row that read the same error of this period.
     fn repetitions(&self, period: usize) -> f64 {
-        let period = period.min(self.gain.slots);
-        if let Some(&known) = self.alike.borrow().get(&period) {
+        let period = period.min(self.slots);
+        let known = || self.alike.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&known) = known().get(&period) {
             return known;
         }
-        let mut all: Vec<_> = (self.gain.offsets.iter())
+        let mut all: Vec<_> = (self.offsets.iter())
             .map(|&(output, input, offset)| (output, input, offset % period))
             .collect();
         let mut beyond = 1.0;
-        for &f in &self.gain.folds {
-            if all.len() > FREE_POSITIONS.max(16 * self.gain.offsets.len()) {
+        for &f in &self.folds {
+            if all.len() > FREE_POSITIONS.max(16 * self.offsets.len()) {
                 beyond *= 2.0;
             } else {
                 let moved = |&(o, i, at): &(usize, usize, usize)| (o, i, (at + f) % period);
@@ -292,24 +302,24 @@ impl<'a> Counted<'a> {
         all.sort_unstable();
         let most = all.chunk_by(|a, b| a == b).map(<[_]>::len).max();
         let most = beyond * most.unwrap_or(1) as f64;
-        self.alike.borrow_mut().insert(period, most);
+        known().insert(period, most);
         most
     }
 }
 
-impl Mixing for Counted<'_> {
+impl Mixing for Gain {
     fn gain(&self, energy: f64, period: usize) -> f64 {
         // (Σ over slots that are alike)² ≤ their number × Σ of squares
         (energy * self.repetitions(period))
             .sqrt()
-            .min(self.gain.row_sum)
+            .min(self.row_sum)
     }
     fn period(&self, period: usize) -> usize {
-        let Gain { slots, folds, .. } = self.gain;
+        let Gain { slots, folds, .. } = self;
         if period == UNIQUE && folds.is_empty() {
             return UNIQUE;
         }
-        let mut period = period.max(self.gain.longest).min(*slots);
+        let mut period = period.max(self.longest).min(*slots);
         let mut folds: BTreeSet<usize> = folds.iter().map(|f| f % slots).collect();
         // folding by half a period halves it
         while let Some(&half) = folds
@@ -322,7 +332,7 @@ impl Mixing for Counted<'_> {
         period
     }
     fn turns(&self) -> bool {
-        self.gain.turns
+        self.turns
     }
 }
 

@@ -152,10 +152,14 @@ impl Giants {
         }
         let mut moved: Vec<usize> = moved.collect();
         moved.sort_by_key(|&g| ((g % slots).min(slots - g % slots), g));
-        let all: BTreeSet<usize> = moved.iter().map(|g| g % slots).chain([0]).collect();
+        let mut reached = vec![false; slots.min(MOST_ROTATION)];
+        let steps = moved.iter().map(|g| g % slots).chain([0]);
+        let all: Vec<usize> = steps
+            .filter(|&s| !std::mem::replace(&mut reached[s], true))
+            .collect();
         // how many steps a difference joins to others
         let joins = |by: usize| {
-            let from = |s: &&usize| all.contains(&((**s + slots - by) % slots));
+            let from = |s: &&usize| reached.get((**s + slots - by) % slots) == Some(&true);
             all.iter().filter(from).count()
         };
         // by residue

@@ -7,17 +7,17 @@
 
 use crate::coefficients::Parts;
 use crate::errors::{Errors, Mixing, Place, ROUNDED, UNIQUE};
-use crate::gains::{Counted, Known, MIXING_TERMS};
+use crate::gains::{Known, MIXING_TERMS};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
-use crate::work::{At, Cost, MapSize, division, passes};
+use crate::work::{At, Cost, division, passes};
 use crate::{
     Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Error,
     HalfBootstrap, Level, Polynomial, WeightRows, packing,
 };
-use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is known about a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,6 +133,35 @@ struct State {
     uses: KeyUse,
     sources: u64,
     weights: Known,
+    layers: HashMap<LayerKey, (Arc<[i32]>, Arc<[Rows]>)>,
+    sines: HashMap<SineKey, Arc<Remembered>>,
+    /// Largest magnitudes, by address; kept alive, so that no others have it.
+    values: HashMap<(usize, usize), (Arc<[f64]>, f64)>,
+}
+
+/// What EvalMod's result depends on: the address of the cosine, the operand's level, slots, scale, bound and root mean square.
+type SineKey = (usize, Level, usize, [u64; 3]);
+
+/// A circuit's result on an operand without an error, and what it took.
+#[derive(Debug)]
+struct Remembered {
+    result: MeterValue,
+    cost: Cost,
+    keys: KeyRequest,
+    uses: KeyUse,
+}
+
+/// What the rows of a linear layer in coefficients depend on: the address and number of its weights, their scale, the length of a row, and which of
+/// them are of one ciphertext: outputs, channels of a ciphertext, classes.
+type LayerKey = (usize, usize, u64, usize, usize, usize, usize);
+
+/// The rows of one output ciphertext: the largest and the mean sum of squares, the largest sum of magnitudes, and whether many entries of each count.
+#[derive(Clone, Copy, Debug)]
+struct Rows {
+    most: f64,
+    mean: f64,
+    sum: f64,
+    mixes: bool,
 }
 
 /// Interprets circuits on what is known about values; counts work and collects the keys needed.
@@ -301,13 +330,10 @@ impl Meter {
             result,
         } = crate::map::typed(self, xs, map, scale)?;
         let p = self.parameters();
-        let slots = map.slots();
-        self.spend(self.at(level).map(&MapSize::of(map)));
+        let gain = self.state().weights.gain(map);
+        self.spend(self.at(level).map(&gain.size));
         let galois = |by: usize| KeyName::Galois(galois_element(p, by as i64));
-        let moves = |s: &usize| !s.is_multiple_of(slots);
-        let steps = map.steps();
-        let babies = steps.babies.iter().flatten().copied().filter(moves);
-        let held: BTreeSet<KeyName> = babies.map(galois).collect();
+        let held: BTreeSet<KeyName> = gain.babies.iter().copied().map(galois).collect();
         for &key in &held {
             self.need(key, level);
         }
@@ -317,17 +343,9 @@ impl Meter {
                 .together
                 .insert(held.into_iter().collect());
         }
-        for climbs in map.climbs() {
-            for step in climbs
-                .iter()
-                .map(|c| c.by)
-                .chain(map.folds().iter().copied())
-            {
-                self.need(galois(step), level);
-            }
+        for &step in &gain.others {
+            self.need(galois(step), level);
         }
-        let gain = self.state().weights.gain(map);
-        let counted = Counted::new(&gain);
         let most = |of: fn(&MeterValue) -> f64| xs.iter().map(of).fold(0.0, f64::max);
         let (bound, rms) = (most(|x| x.bound), most(|x| x.rms));
         let scale_before = xs[0].info.scale * plain_scale;
@@ -360,9 +378,9 @@ impl Meter {
             rms: (rms * (gain.mean * xs.len() as f64).sqrt()).min(bound * gain.row_sum),
             errors: Errors::default(),
             peak: uneven,
-            complex: counted.turns() || xs.iter().any(|x| x.complex),
+            complex: gain.turns() || xs.iter().any(|x| x.complex),
         };
-        let (mixer, period) = (self.source(), counted.period(UNIQUE));
+        let (mixer, period) = (self.source(), gain.period(UNIQUE));
         let outputs = gain.blocks.iter().enumerate().map(|(output, blocks)| {
             let place = Place::new(mixer, output);
             let inputs: Vec<(&Errors, f64, Option<Place>)> = (blocks.iter())
@@ -374,7 +392,7 @@ impl Meter {
             let folded = Errors::new(self.source(), before).repeated(period);
             let lost = Errors::new(self.source() | ROUNDED, lost).repeated(period);
             MeterValue {
-                errors: Errors::mapped(&inputs, &counted)
+                errors: Errors::mapped(&inputs, &*gain)
                     .plus(&folded)
                     .plus(&lost)
                     .plus(&Errors::new(self.source(), after)),
@@ -533,6 +551,53 @@ impl Meter {
             ..x.at(info)
         })
     }
+    /// What is known of a layer's rows, by output ciphertext: of weights that several layers share, read once.
+    fn rows(
+        &self,
+        layer: &Convolution,
+        weights: &dyn WeightRows,
+        scale: f64,
+    ) -> Result<Arc<[Rows]>, Error> {
+        let (to, shared) = (layer.output(), weights.shared());
+        let key = shared.map(|w| {
+            let grouping = (layer.outputs(), to.channels_each(), to.classes());
+            let (at, bits) = (w.as_ptr() as usize, scale.to_bits());
+            let (outputs, each, classes) = grouping;
+            (at, w.len(), bits, layer.row(), outputs, each, classes)
+        });
+        if let Some((_, known)) = key.and_then(|k| self.state().layers.get(&k).cloned()) {
+            return Ok(known);
+        }
+        let mut row = vec![0; layer.row()];
+        let mut rows = |number| {
+            let mut all = 0.0;
+            let mut of = Rows {
+                most: 0.0,
+                mean: 0.0,
+                sum: 0.0,
+                mixes: true,
+            };
+            for output in layer.outputs_in(number) {
+                weights.read(output..output + 1, &mut row)?;
+                let row = || row.iter().map(|&w| f64::from(w) / scale);
+                let energy: f64 = row().map(|w| w * w).sum();
+                of.most = of.most.max(energy);
+                let size: f64 = row().map(f64::abs).sum();
+                of.mixes &= size * size >= MIXING_TERMS * energy;
+                of.sum = of.sum.max(size);
+                (of.mean, all) = (of.mean + energy, all + 1.0);
+            }
+            of.mean /= f64::max(all, 1.0);
+            Ok(of)
+        };
+        let rows: Arc<[Rows]> = (0..to.ciphertexts())
+            .map(&mut rows)
+            .collect::<Result<_, Error>>()?;
+        if let (Some(key), Some(w)) = (key, shared) {
+            (self.state().layers).insert(key, (w.clone(), rows.clone()));
+        }
+        Ok(rows)
+    }
     /// A linear layer in coefficients, without walking through it: an output's error is its inputs' times the root of its row's squares, and
     /// that of packing ([`packing`]).
     fn convolved(
@@ -566,21 +631,15 @@ impl Meter {
         let one = self.switched(here.level) / info.scale;
         // the switch of each step is doubled at every later one
         let packing_error = one * ((spacing as f64).powi(2) / 3.0).sqrt();
-        let mut row = vec![0; layer.row()];
-        let outputs = (0..layer.output().ciphertexts()).map(|number| {
-            let (mut most, mut sum, mut squares, mut all) = (0.0f64, 0.0f64, 0.0f64, 0.0);
-            let mut mixes = true;
-            for output in layer.outputs_in(number) {
-                weights.read(output..output + 1, &mut row)?;
-                let row = || row.iter().map(|&w| f64::from(w) / scale);
-                let energy: f64 = row().map(|w| w * w).sum();
-                most = most.max(energy);
-                let size: f64 = row().map(f64::abs).sum();
-                mixes &= size * size >= MIXING_TERMS * energy;
-                sum = sum.max(size);
-                (squares, all) = (squares + energy, all + 1.0);
-            }
-            if all == 0.0 {
+        let rows = self.rows(layer, weights, scale)?;
+        let outputs = rows.iter().enumerate().map(|(number, rows)| {
+            let &Rows {
+                most,
+                mean,
+                sum,
+                mixes,
+            } = rows;
+            if layer.outputs_in(number).next().is_none() {
                 return Ok(None);
             }
             let places: Vec<usize> = layer.leaves(number).iter().map(|l| l.to).collect();
@@ -597,7 +656,7 @@ impl Meter {
                     .times(switches)
                     .plus(passes(4.0 * kept * places.len() as f64)),
             );
-            let mean = (squares / all).sqrt();
+            let mean = mean.sqrt();
             let of =
                 |f: fn(&MeterValue) -> f64| xs.iter().map(|x| f(x.value())).fold(0.0, f64::max);
             // inputs of a product are different coefficients, whose errors are independent: the mean over ciphertexts
@@ -727,6 +786,23 @@ impl Arithmetic for Meter {
         scale: f64,
     ) -> Result<Vec<Option<Coefficients<MeterValue>>>, Error> {
         self.convolved(xs, layer, weights, scale)
+    }
+    fn add_values(
+        &self,
+        x: &Coefficients<MeterValue>,
+        b: &Arc<[f64]>,
+    ) -> Result<Coefficients<MeterValue>, Error> {
+        let key = (b.as_ptr() as usize, b.len());
+        let known = self.state().values.get(&key).map(|known| known.1);
+        let most = known.unwrap_or_else(|| {
+            let most = b.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
+            self.state().values.insert(key, (b.clone(), most));
+            most
+        });
+        let slots = x.value().info.slots;
+        // a slot is a sum over all of them
+        let most = most * 2.0 * slots as f64;
+        Coefficients::of(self, self.add_up_to(x.value(), slots, most)?)
     }
     fn small(&self) -> Option<&Self> {
         Some(&*self.small.as_ref()?.inner)
@@ -973,7 +1049,40 @@ impl Arithmetic for Meter {
     }
     fn eval_mod(&self, x: &MeterValue, cosine: &Polynomial) -> Result<MeterValue, Error> {
         let spec = typing::bootstrapping(self.parameters())?;
-        let y = crate::bootstrap::eval_mod(self, &x.exact_operand(), cosine)?;
+        let exact = x.exact_operand();
+        let Info { level, slots, .. } = exact.info;
+        let numbers = [exact.info.scale, exact.bound, exact.rms].map(f64::to_bits);
+        let key = (cosine.coefficients().as_ptr() as usize, level, slots, numbers);
+        let known = self.state().sines.get(&key).cloned();
+        let sine = match known {
+            Some(known) => known,
+            None => {
+                let apart = Self::new(&self.context);
+                let result = crate::bootstrap::eval_mod(&apart, &exact, cosine)?;
+                let State {
+                    cost, keys, uses, ..
+                } = std::mem::take(&mut *apart.state());
+                let sine = Remembered {
+                    result,
+                    cost,
+                    keys,
+                    uses,
+                };
+                let sine = Arc::new(sine);
+                self.state().sines.insert(key, sine.clone());
+                sine
+            }
+        };
+        let y = {
+            let mut state = self.state();
+            state.cost = state.cost.plus(sine.cost);
+            (sine.keys.0.iter()).for_each(|(&key, &limit)| state.keys.need(key, limit));
+            for (&key, times) in &sine.uses.times {
+                *state.uses.times.entry(key).or_insert(0) += times;
+            }
+            (state.uses.together).extend(sine.uses.together.iter().cloned());
+            sine.result.clone()
+        };
         // v stays near integers, where the sine's slope in v is 2π
         let slope = 2.0 * std::f64::consts::PI * crate::dft::radius(spec.range);
         Ok(self.carrying(y, x, slope))

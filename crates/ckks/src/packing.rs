@@ -16,7 +16,6 @@ use crate::folded::{Convolution, WeightRows};
 use crate::keys::{KeyName, conjugation_element, galois_element};
 use crate::{Arithmetic, Coefficients, Complex64, Encoder, Error, Parameters};
 use rayon::prelude::*;
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Values in coefficients of an interpreter.
@@ -269,8 +268,20 @@ fn rotation(n: usize, step: usize) -> Option<i64> {
 /// How many switches of keys packing takes for leaves at these places (each below the spacing, each once), by step, for 1, 2, 4, …: a node of the tree for
 /// every residue modulo the step. For all places together one less than their number.
 pub fn switches(places: &[usize], spacing: usize) -> Vec<usize> {
-    let residues = |step: usize| places.iter().map(|to| to % step).collect::<BTreeSet<_>>();
-    steps(spacing).map(|step| residues(step).len()).collect()
+    // residues of the largest step; each half of them laid onto the other is those of the step before
+    let mut taken = vec![false; spacing.max(2) / 2];
+    let largest = taken.len();
+    places.iter().for_each(|to| taken[to % largest] = true);
+    let mut counts = Vec::new();
+    for step in steps(spacing).collect::<Vec<_>>().into_iter().rev() {
+        for i in step..taken.len() {
+            taken[i - step] |= taken[i];
+        }
+        taken.truncate(step);
+        counts.push(taken.iter().filter(|&&t| t).count());
+    }
+    counts.reverse();
+    counts
 }
 
 /// 1, 2, 4, … below the spacing.

@@ -225,7 +225,10 @@ fn networks_that_begin_with_a_normalisation_say_it_themselves() {
     let blue_first: [&[f32]; 2] = [&[0.406, 0.456, 0.485], &[0.225, 0.224, 0.229]];
     let statistics: [&[f32]; 4] = [&[1.0; 3], &[0.0; 3], &[120.0, 115.0, 100.0], &[4000.0; 3]];
     let norm = |c: usize| (v[c] - f64::from(statistics[2][c])) / (4000.0f64 + 1e-5).sqrt();
-    let of: [(&[Operator<'_>], [f64; 3]); 7] = [
+    let variances = IMAGENET[1].iter().map(|d| d * d - 1e-5);
+    let variances: Vec<f32> = variances.collect();
+    let known: [&[f32]; 4] = [&[1.0; 3], &[0.0; 3], IMAGENET[0], &variances];
+    let of: [(&[Operator<'_>], [f64; 3]); 8] = [
         (
             &[("Sub", &IMAGENET[..1]), ("Div", &IMAGENET[1..])],
             imagenet,
@@ -255,6 +258,8 @@ fn networks_that_begin_with_a_normalisation_say_it_themselves() {
             &[("BatchNormalization", &statistics)],
             [norm(0), norm(1), norm(2)],
         ),
+        // as a batch normalisation, but with the numbers of the set
+        (&[("BatchNormalization", &known)], imagenet),
     ];
     for (operators, right) in of {
         let (had, notes) = calibrated(&folder, &means(3, operators), "");

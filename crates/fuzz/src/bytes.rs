@@ -4,10 +4,10 @@ use crate::random::Random;
 use std::io::Write;
 
 /// No mutant is larger.
-pub(crate) const MOST: usize = 1 << 16;
+pub const MOST: usize = 1 << 16;
 
 /// One mutation: bits, bytes, numbers at boundaries, cuts, insertions, copies.
-pub(crate) fn mutate(r: &mut Random, bytes: &mut Vec<u8>) {
+pub fn mutate(r: &mut Random, bytes: &mut Vec<u8>) {
     if bytes.is_empty() {
         bytes.push(r.next() as u8);
         return;
@@ -44,14 +44,14 @@ pub(crate) fn mutate(r: &mut Random, bytes: &mut Vec<u8>) {
 }
 
 /// Writes over what is there, as far as it reaches.
-pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     for (b, v) in bytes.iter_mut().skip(at).zip(value) {
         *b = *v;
     }
 }
 
 /// Cut where it is too large, and once in 16 times damaged.
-pub(crate) fn finish(r: &mut Random, mut file: Vec<u8>) -> Vec<u8> {
+pub fn finish(r: &mut Random, mut file: Vec<u8>) -> Vec<u8> {
     file.truncate(MOST);
     if r.one_in(16) {
         mutate(r, &mut file);
@@ -60,14 +60,14 @@ pub(crate) fn finish(r: &mut Random, mut file: Vec<u8>) -> Vec<u8> {
 }
 
 /// The checksum of zips, gzip files and PNGs.
-pub(crate) fn crc(parts: &[&[u8]]) -> u32 {
+pub fn crc(parts: &[&[u8]]) -> u32 {
     let mut sum = flate2::Crc::new();
     parts.iter().for_each(|p| sum.update(p));
     sum.sum()
 }
 
 /// One mutant of files that nothing is known of.
-pub(crate) fn generate(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
+pub fn generate(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
     let mut file = r.pick(seeds).clone();
     for _ in 0..=r.below(3) {
         mutate(r, &mut file);
@@ -76,14 +76,14 @@ pub(crate) fn generate(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Inserts unless the result would be too large.
-pub(crate) fn insert(bytes: &mut Vec<u8>, at: usize, part: &[u8]) {
+pub fn insert(bytes: &mut Vec<u8>, at: usize, part: &[u8]) {
     if bytes.len() + part.len() <= MOST {
         drop(bytes.splice(at..at, part.iter().copied()));
     }
 }
 
 /// As a deflate stream; without compression where it is short: compressors take longer to set up than mutants to decode.
-pub(crate) fn deflate(raw: &[u8]) -> Vec<u8> {
+pub fn deflate(raw: &[u8]) -> Vec<u8> {
     if raw.len() > MOST {
         let mut packed =
             flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -103,14 +103,14 @@ pub(crate) fn deflate(raw: &[u8]) -> Vec<u8> {
 }
 
 /// The beginning of one and the end of another.
-pub(crate) fn splice(r: &mut Random, a: &[u8], b: &[u8]) -> Vec<u8> {
+pub fn splice(r: &mut Random, a: &[u8], b: &[u8]) -> Vec<u8> {
     let (x, y) = (r.below(a.len() + 1), r.below(b.len() + 1));
     let y = if r.one_in(2) { x.min(b.len()) } else { y };
     [&a[..x], &b[y..]].concat()
 }
 
 /// As a gzip file.
-pub(crate) fn gzip(raw: &[u8]) -> Vec<u8> {
+pub fn gzip(raw: &[u8]) -> Vec<u8> {
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     out.extend(deflate(raw));
     out.extend(crc(&[raw]).to_le_bytes());

@@ -9,7 +9,6 @@
 
 mod allocation;
 mod archives;
-mod bytes;
 mod container;
 mod decoder;
 mod decoders;
@@ -17,13 +16,12 @@ mod json;
 mod models;
 mod png;
 mod protobuf;
-mod random;
 mod safetensors;
 mod scratch;
 mod toml;
-mod torch;
 mod toy;
-mod zip;
+
+use polyveil_fuzz::{bytes, random, torch, zip};
 
 use allocation::Usage;
 use clap::Parser;

@@ -5,7 +5,7 @@ use crate::random::Random;
 use crate::zip::{self, Entry};
 
 /// A pickle as its opcodes, each with its argument.
-pub(crate) type Opcodes = Vec<Vec<u8>>;
+pub type Opcodes = Vec<Vec<u8>>;
 
 fn text(s: &str) -> Vec<u8> {
     let length = (s.len() as u32).to_le_bytes();
@@ -18,7 +18,7 @@ fn ops<const N: usize>(all: [&[u8]; N]) -> [Vec<u8>; N] {
 }
 
 /// A tensor of the state dict: name, storage type, bytes per element, elements, shape, strides.
-pub(crate) type Tensor<'a> = (&'a str, &'a str, usize, usize, &'a [u8], &'a [u8]);
+pub type Tensor<'a> = (&'a str, &'a str, usize, usize, &'a [u8], &'a [u8]);
 
 fn numbers(all: &[u8]) -> Opcodes {
     let inside = all.iter().map(|&n| vec![b'K', n]);
@@ -27,7 +27,7 @@ fn numbers(all: &[u8]) -> Opcodes {
 }
 
 /// The pickle of a state dict, its storages named by number.
-pub(crate) fn state_dict(entries: &[Tensor<'_>], wrapped: bool) -> Opcodes {
+pub fn state_dict(entries: &[Tensor<'_>], wrapped: bool) -> Opcodes {
     let ordered: [&[u8]; 3] = [b"ccollections\nOrderedDict\n", b")", b"R"];
     let mut out = ops([b"\x80\x02", b"}", b"q\0"]).to_vec();
     if wrapped {
@@ -86,7 +86,7 @@ fn opcode(r: &mut Random) -> Vec<u8> {
 }
 
 /// One mutation.
-pub(crate) fn mutate(r: &mut Random, ops: &mut Opcodes) {
+pub fn mutate(r: &mut Random, ops: &mut Opcodes) {
     let count = ops.len();
     if count == 0 {
         return ops.push(opcode(r));
@@ -135,14 +135,14 @@ pub(crate) fn mutate(r: &mut Random, ops: &mut Opcodes) {
 
 /// The legacy file: magic, protocol, system, state dict, names of storages, storages.
 #[derive(Clone)]
-pub(crate) struct Legacy {
+pub struct Legacy {
     pickles: Vec<Opcodes>,
     /// Stated number of elements and bytes of each.
     storages: Vec<(u64, Vec<u8>)>,
 }
 
 /// A legacy checkpoint of these tensors.
-pub(crate) fn legacy(entries: &[Tensor<'_>], wrapped: bool) -> Legacy {
+pub fn legacy(entries: &[Tensor<'_>], wrapped: bool) -> Legacy {
     let begin = b"\x80\x02".to_vec();
     let mut keys = ops([&begin, b"]", b"("]).to_vec();
     keys.extend((0..entries.len()).map(|i| text(&i.to_string())));
@@ -167,7 +167,8 @@ fn data(e: &Tensor<'_>) -> Vec<u8> {
 }
 
 impl Legacy {
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    /// As a file.
+    pub fn bytes(&self) -> Vec<u8> {
         let mut out = self.pickles.concat().concat();
         for (length, data) in &self.storages {
             out.extend(length.to_le_bytes());
@@ -178,7 +179,7 @@ impl Legacy {
 }
 
 /// One mutant.
-pub(crate) fn generate_legacy(r: &mut Random, seeds: &[Legacy]) -> Vec<u8> {
+pub fn generate_legacy(r: &mut Random, seeds: &[Legacy]) -> Vec<u8> {
     let mut l = r.seed(seeds).clone();
     for _ in 0..r.few() {
         let at = r.below(l.storages.len());
@@ -199,7 +200,7 @@ pub(crate) fn generate_legacy(r: &mut Random, seeds: &[Legacy]) -> Vec<u8> {
 
 /// A zip as its pickle and its entries, of which one stands for the pickle.
 #[derive(Clone)]
-pub(crate) struct Zip {
+pub struct Zip {
     pickle: Opcodes,
     entries: Vec<Entry>,
 }
@@ -207,7 +208,7 @@ pub(crate) struct Zip {
 const PICKLE: &[u8] = b"m/data.pkl";
 
 /// A zip checkpoint of these tensors.
-pub(crate) fn zip(tensors: &[Tensor<'_>], wrapped: bool) -> Zip {
+pub fn zip(tensors: &[Tensor<'_>], wrapped: bool) -> Zip {
     let entry = |name: &[u8], data: Vec<u8>| Entry {
         name: name.to_vec(),
         method: 0,
@@ -236,13 +237,14 @@ impl Zip {
         }
         all
     }
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    /// As a file.
+    pub fn bytes(&self) -> Vec<u8> {
         zip::file(&self.entries()).0
     }
 }
 
 /// One mutant.
-pub(crate) fn generate_zip(r: &mut Random, seeds: &[Zip]) -> Vec<u8> {
+pub fn generate_zip(r: &mut Random, seeds: &[Zip]) -> Vec<u8> {
     let mut z = r.seed(seeds).clone();
     for _ in 0..r.few() {
         if r.one_in(3) {

@@ -5,15 +5,17 @@ use crate::random::Random;
 
 /// A file in a zip.
 #[derive(Clone)]
-pub(crate) struct Entry {
-    pub(crate) name: Vec<u8>,
+pub struct Entry {
+    /// As it stands in the file.
+    pub name: Vec<u8>,
     /// 0: as it is, 8: deflated; others are stated and stored.
-    pub(crate) method: u8,
-    pub(crate) data: Vec<u8>,
+    pub method: u8,
+    /// Not packed.
+    pub data: Vec<u8>,
 }
 
 /// The file, and where its directory begins.
-pub(crate) fn file(entries: &[Entry]) -> (Vec<u8>, usize) {
+pub fn file(entries: &[Entry]) -> (Vec<u8>, usize) {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for Entry { name, method, data } in entries {
         let packed = match method {
@@ -50,7 +52,7 @@ pub(crate) fn file(entries: &[Entry]) -> (Vec<u8>, usize) {
 }
 
 /// One mutation of an entry, whatever is in it.
-pub(crate) fn mutate(r: &mut Random, entries: &mut Vec<Entry>) {
+pub fn mutate(r: &mut Random, entries: &mut Vec<Entry>) {
     let count = entries.len();
     let at = r.below(count);
     match r.below(5) {
@@ -64,7 +66,7 @@ pub(crate) fn mutate(r: &mut Random, entries: &mut Vec<Entry>) {
 }
 
 /// The file; once in four times with another number in a field of the directory or of the end record.
-pub(crate) fn encode(r: &mut Random, entries: &[Entry]) -> Vec<u8> {
+pub fn encode(r: &mut Random, entries: &[Entry]) -> Vec<u8> {
     let (mut out, directory) = file(entries);
     if !r.one_in(4) {
         return out;

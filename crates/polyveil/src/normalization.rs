@@ -54,7 +54,9 @@ pub(crate) fn begins<N: ElementFunction>(network: &Network<N>) -> Begins {
                 };
                 let lines: Vec<_> = each.zip(scale.iter().zip(&shift)).map(of_input).collect();
                 return match fits(&lines) {
-                    Some(bytes) if bytes.deviation[0] != 1.0 => Begins::Normalising(bytes),
+                    Some(pixels) if pixels.deviation[0] != 1.0 || is_known(&lines) => {
+                        Begins::Normalising(pixels)
+                    }
                     _ => Begins::WithBatchNorm(lines),
                 };
             }
@@ -64,6 +66,27 @@ pub(crate) fn begins<N: ElementFunction>(network: &Network<N>) -> Begins {
     }
     let lines = scale.iter().zip(&shift).map(|(a, b)| (-b / a, 1.0 / a));
     fits(&lines.collect::<Vec<_>>()).map_or(Begins::Plainly, Begins::Normalising)
+}
+
+/// Whether statistics are those of a set whose normalisation has a name: no other pixels than v/255 have them.
+fn is_known(lines: &[(f64, f64)]) -> bool {
+    let of = |name: &str, channels| {
+        let named = Stated {
+            channels,
+            ..Stated::named(name)
+        };
+        let Ok(known) = named.normalization(lines.len()) else {
+            return false;
+        };
+        let near = |((m, d), (mean, deviation)): (&(f64, f64), (&f64, &f64))| {
+            f64::max((m - mean).abs(), (d - deviation).abs()) < 5e-4
+        };
+        let known = known.mean.iter().zip(&known.deviation);
+        lines.iter().zip(known).all(near)
+    };
+    ["imagenet", "cifar10"]
+        .iter()
+        .any(|name| of(name, Channels::Rgb) || of(name, Channels::Bgr))
 }
 
 /// One number for each channel, if the constant has no more.

@@ -87,12 +87,17 @@ impl Folding {
             gap => n / 2 / gap,
         }
     }
+    /// Whether every place has a value.
+    fn full(&self, n: usize) -> bool {
+        let [_, height, width] = self.shape;
+        n / self.spacing == height * width && self.pitch == width
+    }
     /// For each part in slots ([`Parts`]) ones where a value lies and zeros elsewhere, in their shortest period; none where every place has a value.
     pub fn masks(&self, n: usize) -> Vec<Arc<[f32]>> {
-        let (places, [_, height, width]) = (n / self.spacing, self.shape);
-        if places == height * width && self.pitch == width {
+        if self.full(n) {
             return Vec::new();
         }
+        let [_, height, width] = self.shape;
         let half = self.slots(n);
         // the values of a ciphertext are `gap` coefficients apart
         let each = self.spacing / self.gap;
@@ -199,7 +204,7 @@ impl<Rows> TermOn<Rows> {
 
 /// Rows of which each weight is repeated.
 struct Repeated<'a> {
-    weights: &'a [i32],
+    weights: &'a Arc<[i32]>,
     times: usize,
 }
 
@@ -217,6 +222,9 @@ impl WeightRows for Repeated<'_> {
         let repeated = rows.chunks_exact_mut(self.times);
         repeated.zip(from).for_each(|(to, w)| to.fill(*w));
         Ok(())
+    }
+    fn shared(&self) -> Option<&Arc<[i32]>> {
+        Some(self.weights)
     }
 }
 
@@ -251,19 +259,21 @@ impl Term {
         if taps == 0 || taps > n {
             return Err(Error::conformance("kernel", format!("of {kernel:?}")));
         }
-        let layer = Convolution::new(&from, &to, *kernel, *before, *stride, *groups)?;
-        let times = if *flat { taps } else { 1 };
-        let needed = layer.row() / times * layer.outputs();
-        if inputs.len() != given || weights.len() != needed {
+        // before anything of their size is made
+        let [[channels, ..], [outputs, ..]] = [from.shape(), to.shape()];
+        let row = channels.checked_div(*groups).unwrap_or(0);
+        let row = row.checked_mul(if *flat { 1 } else { taps });
+        let needed = row.and_then(|row| row.checked_mul(outputs));
+        if inputs.len() != given || Some(weights.len()) != needed {
             let reason = format!(
-                "{} ciphertexts and {} weights, but {} and {needed} are needed",
+                "{} ciphertexts and {} weights for {channels} channels in {} ciphertexts, {outputs} outputs and kernels of {kernel:?}",
                 inputs.len(),
                 weights.len(),
                 given
             );
             return Err(Error::conformance("linear layer", reason));
         }
-        Ok(Some(layer))
+        Convolution::new(&from, &to, *kernel, *before, *stride, *groups).map(Some)
     }
 }
 
@@ -344,10 +354,7 @@ pub(crate) fn weigh<A: Arithmetic + ?Sized>(
         let y = a.with_slots(&y, slots)?;
         match bias {
             None => Ok(y),
-            Some(b) => {
-                let values: Vec<f64> = (0..2 * slots).map(|j| b[j % b.len()]).collect();
-                a.add_plain(&y, &a.context().encoder().decode(&values)?)
-            }
+            Some(b) => Ok(a.add_values(&Coefficients::of(a, y)?, b)?.into_value()),
         }
     };
     let outputs = sums.into_iter().zip(bias);
@@ -401,12 +408,36 @@ pub(crate) fn descend<A: Arithmetic + ?Sized>(
     xs: &[A::Value],
     from: &Folding,
 ) -> Result<A::Value, Error> {
+    masked(a, xs, from, from.masks(a.parameters().n()))
+}
+
+/// The same for bounds: zeros let nothing grow, so ones are in their place, which are the same for all layouts.
+///
+/// # Errors
+/// What the interpreter refuses.
+pub(crate) fn descend_bounded<A: Arithmetic + ?Sized>(
+    a: &A,
+    xs: &[A::Value],
+    from: &Folding,
+) -> Result<A::Value, Error> {
+    let masks = match from.full(a.parameters().n()) {
+        true => 0,
+        false => xs.len(),
+    };
+    masked(a, xs, from, vec![[1.0].into(); masks])
+}
+
+fn masked<A: Arithmetic + ?Sized>(
+    a: &A,
+    xs: &[A::Value],
+    from: &Folding,
+    masks: Vec<Arc<[f32]>>,
+) -> Result<A::Value, Error> {
     let p = a.parameters();
-    let n = p.n();
     let descent = Descent {
-        slots: from.slots(n),
+        slots: from.slots(p.n()),
         scale: p.scale(p.products()),
-        masks: from.masks(n),
+        masks,
     };
     let [first, rest @ ..] = xs else {
         return Err(Error::conformance("way down to coefficients", "no operand"));
@@ -418,12 +449,55 @@ pub(crate) fn descend<A: Arithmetic + ?Sized>(
     Ok(a.to_coefficients(&parts, &descent)?.into_value())
 }
 
+/// What looking at layers in coefficients may take, in numbers that are looked at: kernels, leaves and other groupings of the same weights are
+/// written in few bytes, and a plan that somebody else made must not take longer than its bytes pay for.
+pub(crate) struct Allowance {
+    left: usize,
+    /// Address of weights and how their rows are grouped.
+    seen: BTreeSet<(usize, usize)>,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        // about as long as the tables of a bootstrap
+        let left = 1 << 24;
+        let seen = BTreeSet::new();
+        Self { left, seen }
+    }
+}
+
+impl Allowance {
+    /// What a step's own bytes pay for.
+    const STEP: usize = 1 << 12;
+
+    fn spend(&mut self, numbers: usize) -> Result<(), String> {
+        self.left = self.left.checked_sub(numbers).ok_or(
+            "its layers in coefficients would take far longer to check than its size allows",
+        )?;
+        Ok(())
+    }
+    /// Whether weights were not seen in this grouping before; what is in the file pays for itself once.
+    fn is_new(&mut self, weights: &Arc<[i32]>, grouping: usize) -> Result<bool, String> {
+        let address = weights.as_ptr() as usize;
+        if self.seen.insert((address, usize::MAX)) {
+            self.left = self.left.saturating_add(weights.len());
+        }
+        let new = self.seen.insert((address, grouping));
+        if new {
+            self.spend(weights.len())?;
+        }
+        Ok(new)
+    }
+}
+
 /// What of an operation's shape the meter cannot see.
 pub(crate) fn check_weigh(
     (to, terms, within): (&Folding, &[Term], Within),
     bias: &[Option<Arc<[f64]>>],
     parameters: &Parameters,
+    allowed: &mut Allowance,
 ) -> Result<(), String> {
+    allowed.left = allowed.left.saturating_add(Allowance::STEP);
     let text = |e: Error| e.to_string();
     let (n, classes) = (parameters.n(), within.classes(parameters).map_err(text)?);
     let count = to.folded(n).map_err(text)?.ciphertexts();
@@ -437,8 +511,23 @@ pub(crate) fn check_weigh(
     }
     for term in terms {
         match term {
-            Term::Kernel { weights, .. } => {
-                term.layer(to, n, classes).map_err(text)?;
+            Term::Kernel {
+                weights,
+                from,
+                kernel,
+                ..
+            } => {
+                let taps = kernel[0].saturating_mul(kernel[1]);
+                allowed.spend(from.shape[0].saturating_add(to.shape[0]).saturating_add(taps))?;
+                let Some(layer) = term.layer(to, n, classes).map_err(text)? else {
+                    continue;
+                };
+                let packed = layer.output().ciphertexts() * layer.spacing();
+                allowed.spend(layer.leaf_count() + packed)?;
+                let grouping = layer.row() ^ layer.output().channels_each() << 32;
+                if !allowed.is_new(weights, grouping)? {
+                    continue;
+                }
                 let large = |w: &&i32| w.unsigned_abs() > LARGEST_WEIGHT.unsigned_abs();
                 if let Some(w) = weights.iter().find(large) {
                     return Err(format!(
@@ -456,7 +545,8 @@ pub(crate) fn check_weigh(
     }
     for b in bias.iter().flatten() {
         let fits = b.len().is_power_of_two() && b.len() <= 2 * slots;
-        if !fits || b.iter().any(|v| !v.is_finite()) {
+        let new = allowed.seen.insert((b.as_ptr() as usize, usize::MAX));
+        if !fits || (new && b.iter().any(|v| !v.is_finite())) {
             return Err(format!("a bias of length {}", b.len()));
         }
     }

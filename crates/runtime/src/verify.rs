@@ -185,6 +185,9 @@ impl<'a> Reading<'a> {
                 let results = operation.apply(meter, operands)?;
                 Ok(results.iter().map(|y| meter.rounded(y, lost)).collect())
             }
+            (Operation::Descend { to, .. }, ..) => {
+                Ok(vec![folding::descend_bounded(meter, operands, to)?])
+            }
             _ => operation.apply(meter, operands),
         }
     }
@@ -285,6 +288,7 @@ struct Pass<'a> {
     stored: u64,
     /// The most bytes that were alive or needed at once.
     peak: u64,
+    allowed: folding::Allowance,
 }
 
 impl<'a> Pass<'a> {
@@ -297,6 +301,7 @@ impl<'a> Pass<'a> {
             resident: 0,
             stored: 0,
             peak: 0,
+            allowed: folding::Allowance::default(),
         };
         let inputs: Vec<Level> = pass.reading.live.values().map(|v| v.info.level).collect();
         for level in inputs {
@@ -348,7 +353,7 @@ impl<'a> Pass<'a> {
         let step = &self.reading.plan.steps[index];
         let refuse = |reason: String| refusal(index, step, reason);
         let operation = &step.operation;
-        check_operation(step, self.parameters).map_err(refuse)?;
+        check_operation(step, self.parameters, &mut self.allowed).map_err(refuse)?;
         self.check_form(operation).map_err(refuse)?;
         let before = self.reading.meter.cost();
         let ReadStep { level_in, results } = self.reading.step(index)?;
@@ -438,7 +443,11 @@ fn last_uses(plan: &Plan) -> Result<BTreeMap<Register, usize>> {
 }
 
 /// What [`Meter`] cannot see: shapes, finiteness, counts.
-fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<(), String> {
+fn check_operation(
+    step: &Step,
+    parameters: &Parameters,
+    allowed: &mut folding::Allowance,
+) -> std::result::Result<(), String> {
     // negative units are fine: a leading coefficient's sign is folded away with it
     if !(step.unit.is_finite() && step.unit != 0.0) {
         return Err(format!("unit {} is zero or not finite", step.unit));
@@ -515,7 +524,7 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
             if outputs.len() != bias.len() {
                 return Err(format!("{} outputs, {} biases", outputs.len(), bias.len()));
             }
-            folding::check_weigh((to, terms, *within), bias, parameters)
+            folding::check_weigh((to, terms, *within), bias, parameters, allowed)
         }
         Operation::Descend { inputs, to, .. } => {
             let n = parameters.n();

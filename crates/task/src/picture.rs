@@ -202,9 +202,15 @@ const NO_CODE: [u8; 66] = {
 
 /// Strictly: the decoder makes up what a truncated or damaged file lacks otherwise.
 fn jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
-    let Some(end) = end(bytes) else {
+    let (end, scans) = walk(bytes);
+    let Some(end) = end else {
         return Err(malformed("it is truncated; copy or download it again"));
     };
+    if let Some(missing) = scans.missing() {
+        return Err(malformed(format!(
+            "{missing} of it are missing, as in a file that was cut between two of its scans; copy or download it again, or save it anew"
+        )));
+    }
     let bytes = &[&bytes[..end], &NO_CODE, &bytes[end..end + 2]].concat()[..];
     let options = DecoderOptions::default()
         .set_strict_mode(true)
@@ -238,24 +244,80 @@ fn jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
     Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
-/// Where the end of the image stands behind its last scan.
-fn end(jpeg: &[u8]) -> Option<usize> {
+/// What the scans of a JPEG have brought: for each component, how many of the lowest bits of each coefficient are still to come.
+#[derive(Default)]
+struct Scans {
+    progressive: bool,
+    components: Vec<(u8, [u8; 64])>,
+}
+
+impl Scans {
+    /// No bit of a coefficient has come.
+    const NONE: u8 = u8::MAX;
+
+    /// A segment of the header, by its marker.
+    fn read(&mut self, marker: u8, body: &[u8]) {
+        match (marker, body) {
+            // frames of all kinds, not tables (C4, CC) nor an extension (C8)
+            (0xc0..=0xcf, [_, _, _, _, _, count, components @ ..])
+                if !matches!(marker, 0xc4 | 0xc8 | 0xcc) && self.components.is_empty() =>
+            {
+                self.progressive = marker & 3 == 2;
+                let ids = components.chunks_exact(3).take(usize::from(*count));
+                self.components = ids.map(|c| (c[0], [Self::NONE; 64])).collect();
+            }
+            (0xda, [count, rest @ ..]) => {
+                let Some((components, [first, last, bits])) =
+                    rest.split_at_checked(2 * usize::from(*count))
+                else {
+                    return;
+                };
+                // all coefficients at once, whatever a sequential scan says of them
+                let (band, left) = match self.progressive {
+                    true => (usize::from(*first)..usize::from(*last) + 1, bits & 15),
+                    false => (0..64, 0),
+                };
+                let named = |id: u8| components.chunks(2).any(|c| c[0] == id);
+                for (_, of) in self.components.iter_mut().filter(|(id, _)| named(*id)) {
+                    of.get_mut(band.clone()).into_iter().flatten().for_each(|b| *b = left);
+                }
+            }
+            _ => {}
+        }
+    }
+    /// What no scan brought, if anything.
+    fn missing(&self) -> Option<&'static str> {
+        let bits = || self.components.iter().flat_map(|c| &c.1);
+        if bits().any(|&b| b == Self::NONE) {
+            Some("whole coefficients")
+        } else if bits().any(|&b| b > 0) {
+            Some("the last bits")
+        } else {
+            None
+        }
+    }
+}
+
+/// Where the end of the image stands behind its last scan, and what its scans have brought.
+fn walk(jpeg: &[u8]) -> (Option<usize>, Scans) {
+    let mut scans = Scans::default();
     let mut rest = jpeg.get(2..).unwrap_or_default();
     // past entropy-coded data to the next marker: FF, and neither 0, a restart nor another FF
     while let Some(at) = rest.iter().position(|&b| b == 0xff) {
         rest = &rest[at + 1..];
         match rest {
-            [0xd9, ..] => return Some(jpeg.len() - rest.len() - 1),
+            [0xd9, ..] => return (Some(jpeg.len() - rest.len() - 1), scans),
             [0 | 0x01 | 0xd0..=0xd8, ..] => rest = &rest[1..],
             // a segment, with its length
-            [1..=0xfe, high, low, ..] => {
+            [marker @ 1..=0xfe, high, low, ..] => {
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
+                scans.read(*marker, rest.get(3..1 + length).unwrap_or_default());
                 rest = rest.get(1 + length..).unwrap_or_default();
             }
             _ => {}
         }
     }
-    None
+    (None, scans)
 }
 
 /// Whether every palette of a PNG file has whole colours and at most 256 of them: the decoder (png 0.18) takes that for granted

@@ -283,7 +283,7 @@ fn zip_member(lab: &Lab) -> Vec<Case> {
                 let at = match end {
                     "npz" => 30 + "test_images.npy".len() + 80 + t.random.below(100),
                     _ => {
-                        let name = b"archive/data/0";
+                        let name = b"m/data/0";
                         let from = bytes.windows(name.len()).position(|w| w == name);
                         from.unwrap_or(0) + name.len() + t.random.below(36)
                     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 groups! {
     beside "kill-run" 6 kill_run "`run` with 2 bootstraps killed up to 3 times, then resumed: the same answer";
     beside "kill-run-threads" 2 kill_run_threads "the same, threads and instructions drawn anew at every resume";
+    alone "kill-embedded" 0 kill_embedded "the same with the demonstration's network and keys that protect, by instructions that are fast";
     beside "resume-elsewhere" 2 resume_elsewhere "one checkpoint, resumed with other threads, instructions, keys on disk: the same answer";
     beside "resume-wrong" 12 resume_wrong "a checkpoint that does not belong: refused";
     beside "kill-keygen" 8 kill_keygen "`keygen` killed, then again";
@@ -24,31 +25,45 @@ groups! {
     beside "train-checkpoint" 4 train_checkpoint "a changed configuration, bits of a training checkpoint: refused";
 }
 
+/// No run at full size takes longer on a busy machine.
+const AT_MOST: Duration = Duration::from_secs(900);
+
 /// Somewhere in what it takes, or a little after.
 fn moment(t: &mut Try<'_>, whole: Duration) -> Duration {
     whole.mul_f64(1.1 * t.random.uniform())
 }
 
-fn killed_run(t: &mut Try<'_>, draw: bool) -> Verdict {
+fn killed_run(t: &mut Try<'_>, backends: usize) -> Verdict {
     let whole = t.lab.net("deep").run;
     let line = run_line("deep", "A", "x.answer");
+    let kills = resumed(t, &line, whole, backends)?;
+    t.same("x.answer", "@deep/A/x.answer")?;
+    if kills == 0 {
+        t.leftovers(".", &["x.answer"])?;
+    }
+    Ok(())
+}
+
+/// Kills what writes x.answer up to three times, and resumes it, each time with threads and one of the first instruction sets drawn anew where there
+/// are any; how often it was killed.
+fn resumed(t: &mut Try<'_>, line: &str, whole: Duration, backends: usize) -> Verdict<usize> {
     let mut kills = 0;
     loop {
-        let threads = match draw {
+        let threads = match backends > 0 {
             true => format!(" --threads {}", 1 + t.random.below(2)),
             false => String::new(),
         };
-        let backend = ["ifma", "avx2", "portable"][t.random.below(3)];
+        let backend = ["ifma", "avx2", "portable"][t.random.below(backends)];
         let environment = [("POLYVEIL_BACKEND", backend)];
         let resume = if t.exists("x.answer.checkpoint") {
             " --resume"
         } else {
             ""
         };
-        let start = Start::with(if draw { &environment } else { &[] });
+        let start = Start::with(if backends > 0 { &environment } else { &[] });
         let running = t.start(&format!("{line}{resume}{threads}"), &[], &start)?;
         if kills == 3 {
-            running.end()?.ok()?;
+            running.end_within(AT_MOST)?.ok()?;
             break;
         }
         let after = moment(t, whole);
@@ -64,19 +79,36 @@ fn killed_run(t: &mut Try<'_>, draw: bool) -> Verdict {
             break;
         }
     }
-    t.same("x.answer", "@deep/A/x.answer")?;
-    if kills == 0 {
-        t.leftovers(".", &["x.answer"])?;
-    }
-    Ok(())
+    Ok(kills)
+}
+
+/// The demonstration's network at full size, with keys of its own: a minute a run and 6 GB.
+fn kill_embedded(_: &Lab) -> Vec<Case> {
+    repeat(2, |t| {
+        let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
+        let [model, picture] = ["resnet20-poly.pvm", "picture.png"].map(|n| format!("{models}/{n}"));
+        Kind::Skipped.unless(t.exists(&model), "the repository's models are not there")?;
+        for line in [
+            format!("compile {model} -o net.plan --machine shipped --no-probe"),
+            "keygen net.client -o k".into(),
+            format!("encrypt --key k/client.key --image {picture} -o x.input"),
+        ] {
+            t.polyveil(&line)?.ok()?;
+        }
+        let line = "run --plan net.plan --keys k/evaluation.keys --input x.input --no-probe --machine shipped";
+        let running = t.start(&format!("{line} -o whole.answer"), &[], &Start::default())?;
+        let whole = running.end_within(AT_MOST)?.ok()?.wall;
+        resumed(t, &format!("{line} -o x.answer"), whole, 2)?;
+        t.same("x.answer", "whole.answer")
+    })
 }
 
 fn kill_run(_: &Lab) -> Vec<Case> {
-    repeat(80, |t| killed_run(t, false))
+    repeat(80, |t| killed_run(t, 0))
 }
 
 fn kill_run_threads(_: &Lab) -> Vec<Case> {
-    repeat(12, |t| killed_run(t, true))
+    repeat(12, |t| killed_run(t, 3))
 }
 
 fn resume_elsewhere(_: &Lab) -> Vec<Case> {

@@ -345,6 +345,28 @@ fn cuts(_: &Lab) -> Vec<Case> {
             }));
         }
     }
+    // a progressive one that lacks its last scans
+    for n in 0..8u8 {
+        for scans in 1..=4 {
+            all.push(case(format!("progressive {n}, {scans} scans"), move |t| {
+                let whole = foreign::flat_jpeg(&[60 + 16 * n, 120, 140], true);
+                let begins = |at: &usize| whole[*at..].starts_with(&[0xff, 0xda]);
+                let next = (0..whole.len()).filter(begins).nth(scans);
+                let bytes = match next {
+                    Some(next) => [&whole[..next], &[0xff, 0xd9]].concat(),
+                    None => whole,
+                };
+                t.file("cut.jpg", &bytes)?;
+                let line = "encrypt --key @id/A/client.key --image cut.jpg -o x.input";
+                let done = t.polyveil(line)?;
+                match (next, done.code) {
+                    (None, _) => done.ok().map(drop),
+                    (_, Some(0)) => Err(Fault::new(Kind::Silent, "a cut picture is accepted")),
+                    _ => done.refused(&["cut.jpg", "missing"]).map(drop),
+                }
+            }));
+        }
+    }
     all
 }
 

@@ -289,6 +289,55 @@ fn truncated_and_damaged_jpegs_are_refused() {
     }
 }
 
+/// A grey progressive JPEG of 8×8 pixels of one value: its parts before the scans, and three scans: all but the last bit of the mean, the other
+/// coefficients (zeros), and the last bit.
+fn progressive(value: u8) -> [Vec<u8>; 4] {
+    fn segment(marker: u8, body: &[u8], data: &[u8]) -> Vec<u8> {
+        let length = (body.len() as u16 + 2).to_be_bytes();
+        [&[0xff, marker][..], &length, body, data].concat()
+    }
+    let mut head = vec![0xff, 0xd8];
+    head.extend(segment(0xdb, &[&[0][..], &[1; 64]].concat(), &[]));
+    head.extend(segment(0xc2, &[8, 0, 8, 0, 8, 1, 1, 0x11, 0], &[]));
+    // sizes of means in four bits each; of the others only "nothing follows", one bit
+    let sizes: Vec<u8> = (0..12).collect();
+    let means = [&[0, 0, 0, 0, 12][..], &[0; 12], &sizes].concat();
+    head.extend(segment(0xc4, &means, &[]));
+    let others = [&[0x10, 1][..], &[0; 15], &[0]].concat();
+    head.extend(segment(0xc4, &others, &[]));
+    let mean = 8 * (i32::from(value) - 128) + 1;
+    let high = mean >> 1;
+    let size = 32 - high.unsigned_abs().leading_zeros();
+    let low = if high < 0 { high + (1 << size) - 1 } else { high };
+    let mut bits = format!("{size:04b}{low:0width$b}", width = size as usize);
+    bits.push_str(&"1".repeat(16 - bits.len()));
+    let bits = u16::from_str_radix(&bits, 2).expect("16 bits");
+    let [one, two] = bits.to_be_bytes();
+    [
+        head,
+        segment(0xda, &[1, 1, 0, 0, 0, 0x01], &[one, two]),
+        segment(0xda, &[1, 1, 0, 1, 63, 0], &[0x7f]),
+        segment(0xda, &[1, 1, 0, 0, 0, 0x10], &[0x80 | 0x7f * (mean & 1) as u8]),
+    ]
+}
+
+#[test]
+fn a_progressive_jpeg_without_its_last_scans_is_refused() {
+    for value in [10, 100, 128, 200] {
+        let parts = progressive(value);
+        let with = |scans: usize| {
+            let bytes = [&parts[..=scans].concat()[..], &[0xff, 0xd9]].concat();
+            Picture::from_bytes(&bytes)
+        };
+        let whole = with(3).expect("a whole picture").pixels(1).expect("grey");
+        assert!(whole.iter().all(|v| v.abs_diff(value) <= 1), "{whole:?}");
+        for (scans, words) in [(1, "whole coefficients"), (2, "the last bits")] {
+            let e = with(scans).expect_err("cut").to_string();
+            assert!(e.contains(words) && e.contains("cut between"), "{e}");
+        }
+    }
+}
+
 #[test]
 fn transparency_is_known_and_many_kinds_of_pictures_are_right() {
     let png = |picture: image::DynamicImage| {
