@@ -110,14 +110,15 @@ impl Report {
         if self.is_private() {
             let _ = write!(s, "<text x=\"10\" y=\"34\" fill=\"#b00\">{PRIVATE}</text>");
         }
-        for (x, title) in [
-            (LEFT, &*format!("seconds ({measured})")),
-            (LEVELS, "level"),
-            (PRECISION, "bits (bar: bound, dot: measured)"),
+        // the last ends at the edge, whatever letters are as wide as
+        for (x, anchor, title) in [
+            (LEFT, "start", &*format!("seconds ({measured})")),
+            (LEVELS, "start", "level"),
+            (WIDTH - 10.0, "end", "bits (bar: bound, dot: measured)"),
         ] {
             let _ = write!(
                 s,
-                "<text x=\"{x:.0}\" y=\"{:.0}\" fill=\"#555\">{title}</text>",
+                "<text x=\"{x:.0}\" y=\"{:.0}\" text-anchor=\"{anchor}\" fill=\"#555\">{title}</text>",
                 TOP - 12.0
             );
         }
