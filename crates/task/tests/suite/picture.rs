@@ -294,7 +294,10 @@ fn truncated_and_damaged_jpegs_are_refused() {
 fn progressive(value: u8) -> [Vec<u8>; 4] {
     fn segment(marker: u8, body: &[u8], data: &[u8]) -> Vec<u8> {
         let length = (body.len() as u16 + 2).to_be_bytes();
-        [&[0xff, marker][..], &length, body, data].concat()
+        // what a marker begins with is followed by a zero within data
+        let each = |&b: &u8| if b == 0xff { vec![b, 0] } else { vec![b] };
+        let data: Vec<u8> = data.iter().flat_map(each).collect();
+        [&[0xff, marker][..], &length, body, &data].concat()
     }
     let mut head = vec![0xff, 0xd8];
     head.extend(segment(0xdb, &[&[0][..], &[1; 64]].concat(), &[]));
