@@ -197,13 +197,7 @@ impl Descent {
                 }
             })
         });
-        let masked = BlockMap::new(map.slots(), inputs, 1, terms.collect(), Vec::new())?;
-        // ones alone make the same map whatever the layout is
-        let ones = self.masks.iter().all(|m| **m == [1.0]);
-        Ok(match map.pin().filter(|_| ones) {
-            Some(pin) => masked.pinned(pin | inputs << 16),
-            None => masked,
-        })
+        BlockMap::new(map.slots(), inputs, 1, terms.collect(), Vec::new())
     }
 }
 

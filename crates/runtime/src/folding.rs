@@ -455,14 +455,19 @@ pub(crate) struct Allowance {
     left: usize,
     /// Address of weights and how their rows are grouped.
     seen: BTreeSet<(usize, usize)>,
+    layouts: BTreeSet<Folding>,
 }
 
 impl Default for Allowance {
     fn default() -> Self {
         // about as long as the tables of a bootstrap
         let left = 1 << 24;
-        let seen = BTreeSet::new();
-        Self { left, seen }
+        let (seen, layouts) = (BTreeSet::new(), BTreeSet::new());
+        Self {
+            left,
+            seen,
+            layouts,
+        }
     }
 }
 
@@ -474,6 +479,14 @@ impl Allowance {
         self.left = self.left.checked_sub(numbers).ok_or(
             "its layers in coefficients would take far longer to check than its size allows",
         )?;
+        Ok(())
+    }
+    /// For the masks of a way down, made once for each layout.
+    pub(crate) fn descend(&mut self, to: &Folding, n: usize) -> Result<(), String> {
+        if !self.layouts.contains(to) {
+            self.spend(n)?;
+            self.layouts.insert(to.clone());
+        }
         Ok(())
     }
     /// Whether weights were not seen in this grouping before; what is in the file pays for itself once.

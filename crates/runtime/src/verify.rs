@@ -529,6 +529,7 @@ fn check_operation(
         Operation::Descend { inputs, to, .. } => {
             let n = parameters.n();
             to.folded(n).map_err(|e| e.to_string())?;
+            allowed.descend(to, n)?;
             let needed = if to.gap == 1 { 2 } else { 1 };
             if inputs.len() != needed || to.slots(n) < 4 {
                 return Err(format!("{} operands, {needed} are needed", inputs.len()));
