@@ -5,7 +5,6 @@ use crate::case::checkpoint;
 use crate::fault::{Verdict, own};
 use crate::foreign;
 use crate::lab::{LABELS, Lab, Net, PIXELS, SIDE};
-use polyveil_fuzz::random::Random;
 use approx::Activation;
 use nn::calibrate::{Degree, FitOptions};
 use nn::lower::{Options, Outliers, adapt};
@@ -13,6 +12,7 @@ use nn::{
     AvgPool, Conv2d, Linear, Metadata, Network, Nonlinearity, Op, Padding, Parameter, PolyGraph,
     Range, Shape, Tensor,
 };
+use polyveil_fuzz::random::Random;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;

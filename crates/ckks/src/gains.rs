@@ -310,9 +310,7 @@ impl Gain {
 impl Mixing for Gain {
     fn gain(&self, energy: f64, period: usize) -> f64 {
         // (Σ over slots that are alike)² ≤ their number × Σ of squares
-        (energy * self.repetitions(period))
-            .sqrt()
-            .min(self.row_sum)
+        (energy * self.repetitions(period)).sqrt().min(self.row_sum)
     }
     fn period(&self, period: usize) -> usize {
         let Gain { slots, folds, .. } = self;

@@ -1052,7 +1052,12 @@ impl Arithmetic for Meter {
         let exact = x.exact_operand();
         let Info { level, slots, .. } = exact.info;
         let numbers = [exact.info.scale, exact.bound, exact.rms].map(f64::to_bits);
-        let key = (cosine.coefficients().as_ptr() as usize, level, slots, numbers);
+        let key = (
+            cosine.coefficients().as_ptr() as usize,
+            level,
+            slots,
+            numbers,
+        );
         let known = self.state().sines.get(&key).cloned();
         let sine = match known {
             Some(known) => known,

@@ -531,7 +531,11 @@ pub(crate) fn check_weigh(
                 ..
             } => {
                 let taps = kernel[0].saturating_mul(kernel[1]);
-                allowed.spend(from.shape[0].saturating_add(to.shape[0]).saturating_add(taps))?;
+                allowed.spend(
+                    from.shape[0]
+                        .saturating_add(to.shape[0])
+                        .saturating_add(taps),
+                )?;
                 let Some(layer) = term.layer(to, n, classes).map_err(text)? else {
                     continue;
                 };

@@ -279,7 +279,10 @@ impl Scans {
                 };
                 let named = |id: u8| components.chunks(2).any(|c| c[0] == id);
                 for (_, of) in self.components.iter_mut().filter(|(id, _)| named(*id)) {
-                    of.get_mut(band.clone()).into_iter().flatten().for_each(|b| *b = left);
+                    of.get_mut(band.clone())
+                        .into_iter()
+                        .flatten()
+                        .for_each(|b| *b = left);
                 }
             }
             _ => {}

@@ -86,7 +86,8 @@ fn resumed(t: &mut Try<'_>, line: &str, whole: Duration, backends: usize) -> Ver
 fn kill_embedded(_: &Lab) -> Vec<Case> {
     repeat(2, |t| {
         let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
-        let [model, picture] = ["resnet20-poly.pvm", "picture.png"].map(|n| format!("{models}/{n}"));
+        let [model, picture] =
+            ["resnet20-poly.pvm", "picture.png"].map(|n| format!("{models}/{n}"));
         Kind::Skipped.unless(t.exists(&model), "the repository's models are not there")?;
         for line in [
             format!("compile {model} -o net.plan --machine shipped --no-probe"),

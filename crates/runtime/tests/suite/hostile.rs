@@ -7,8 +7,8 @@
 use crate::support::*;
 use ckks::map::{Giants, Term, Values};
 use ckks::{BlockMap, Bootstrap, Parameters, ParametersSpec, Polynomial};
-use polyveil_runtime::machine::thread_cpu_seconds;
 use polyveil_runtime::folding::{self, Folding};
+use polyveil_runtime::machine::thread_cpu_seconds;
 use polyveil_runtime::*;
 use rand_core::RngCore;
 use std::sync::Arc;
@@ -368,7 +368,11 @@ fn verification_takes_time_in_proportion_to_the_bytes() {
             seconds / mb
         );
         // tables of the parameters and the transforms of a bootstrap are made once, whatever the plan's size
-        let once = if name.contains("every number") { 1.0 } else { 0.5 };
+        let once = if name.contains("every number") {
+            1.0
+        } else {
+            0.5
+        };
         if seconds > each * mb + once {
             slow.push(name);
         }

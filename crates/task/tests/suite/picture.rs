@@ -311,7 +311,11 @@ fn progressive(value: u8) -> [Vec<u8>; 4] {
     let mean = 8 * (i32::from(value) - 128) + 1;
     let high = mean >> 1;
     let size = 32 - high.unsigned_abs().leading_zeros();
-    let low = if high < 0 { high + (1 << size) - 1 } else { high };
+    let low = if high < 0 {
+        high + (1 << size) - 1
+    } else {
+        high
+    };
     let mut bits = format!("{size:04b}{low:0width$b}", width = size as usize);
     bits.push_str(&"1".repeat(16 - bits.len()));
     let bits = u16::from_str_radix(&bits, 2).expect("16 bits");
@@ -320,7 +324,11 @@ fn progressive(value: u8) -> [Vec<u8>; 4] {
         head,
         segment(0xda, &[1, 1, 0, 0, 0, 0x01], &[one, two]),
         segment(0xda, &[1, 1, 0, 1, 63, 0], &[0x7f]),
-        segment(0xda, &[1, 1, 0, 0, 0, 0x10], &[0x80 | 0x7f * (mean & 1) as u8]),
+        segment(
+            0xda,
+            &[1, 1, 0, 0, 0, 0x10],
+            &[0x80 | 0x7f * (mean & 1) as u8],
+        ),
     ]
 }
 
