@@ -119,7 +119,7 @@ impl Evaluator {
             .map(|(key, &g)| {
                 let end = ModDown {
                     keep: self.parameters().limbs(x.info.level),
-                    drop: self.parameters().special(),
+                    drop: self.parameters().special_at(x.info.level),
                     add: [Some(&x.polys[0]), None],
                     automorphism: Some(&context.permutation(g)),
                 };
@@ -141,7 +141,8 @@ impl Evaluator {
     ) -> Result<Vec<RnsPoly<ring::Ntt>>, Error> {
         let p = self.parameters();
         let key = self.key(KeyName::Relinearization, x.info.level)?;
-        let drop: Vec<usize> = group.iter().chain(p.special().iter()).copied().collect();
+        let special = p.special_at(x.info.level);
+        let drop: Vec<usize> = group.iter().chain(special).copied().collect();
         let end = ModDown {
             keep: p.limbs(to),
             drop: &drop,

@@ -202,7 +202,7 @@ impl SwitchingKey {
         match name {
             KeyName::DenseToSparse => vec![0, parameters.encapsulation_prime()],
             _ => (0..limit)
-                .chain(parameters.special().iter().copied())
+                .chain(parameters.special_up_to(limit).iter().copied())
                 .collect(),
         }
     }

@@ -13,7 +13,8 @@ pub fn ciphertext(parameters: &Parameters, level: Level) -> u64 {
 
 /// Bytes of a polynomial modulo QP.
 fn extended(parameters: &Parameters, level: Level) -> u64 {
-    8 * ((parameters.limbs(level).len() + parameters.special().len()) * parameters.n()) as u64
+    8 * ((parameters.limbs(level).len() + parameters.special_at(level).len()) * parameters.n())
+        as u64
 }
 
 /// Bytes that a map at this level needs beside its operands: a pair of sums modulo QP for every giant step, a pair in all, and digits
@@ -67,7 +68,7 @@ pub fn transforms(
     };
     let different: BTreeSet<KeptTransforms> = bootstraps.into_iter().collect();
     let kinds: BTreeSet<(usize, Form)> = different.iter().map(|t| (t.slots, t.form)).collect();
-    let limbs = |level: Level| parameters.limbs(level).len() + parameters.special().len();
+    let limbs = |level: Level| parameters.limbs(level).len() + parameters.special_at(level).len();
     // a period of p complex slots is kept as 2p words per limb
     let bytes =
         |(terms, period): (usize, usize), level| (16 * terms * period * limbs(level)) as u64;

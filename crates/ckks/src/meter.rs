@@ -463,10 +463,17 @@ impl Meter {
     fn rounding(&self) -> f64 {
         self.slot_error((1.0 + 2.0 * self.n() / 3.0) / 12.0)
     }
+    /// log2 of the special primes' product that is divided by at a level.
+    fn log_special(&self, level: Level) -> f64 {
+        let p = self.parameters();
+        let primes = p.special_at(level).iter();
+        primes.map(|&k| (p.prime(k).value() as f64).log2()).sum()
+    }
     /// Slot error (times scale) of an inner product with a key, before the division by P.
     fn switching(&self, level: Level) -> f64 {
         let p = self.parameters();
         let kept = p.limbs(level);
+        let log_p = self.log_special(level);
         let sum: f64 = p
             .digits()
             .iter()
@@ -479,7 +486,7 @@ impl Meter {
                 if log == 0.0 {
                     0.0
                 } else {
-                    (2.0 * (log - p.log_p())).exp2()
+                    (2.0 * (log - log_p)).exp2()
                 }
             })
             .sum();
@@ -982,7 +989,7 @@ impl Arithmetic for Meter {
                 + (1.0 + spec.hamming_weight as f64) / 12.0,
         );
         // every digit of a lifted polynomial is that polynomial: uniform modulo q0, not modulo the digit
-        let digit = base / p.log_p().exp2();
+        let digit = base / self.log_special(to).exp2();
         let switching = self.slot_error(
             self.n() * (ring::GAUSSIAN_SIGMA * digit).powi(2) * at.digits.len() as f64 / 12.0,
         );

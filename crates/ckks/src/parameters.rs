@@ -597,6 +597,8 @@ struct Inner {
     /// The scale at EvalMod's end.
     end: f64,
     special: Arc<[usize]>,
+    /// How many of them key switching takes, [skip][index].
+    enough: Vec<Vec<usize>>,
     digits: Vec<std::ops::Range<usize>>,
     /// limbs[skip][index]
     limbs: Vec<Vec<Arc<[usize]>>>,
@@ -674,15 +676,18 @@ impl Parameters {
                 )));
             }
         }
+        let limbs = spec.limbs(&groups);
+        let special: Arc<[usize]> = (q_limbs..q_limbs + special_values.len()).collect();
         let mut inner = Inner {
-            limbs: spec.limbs(&groups),
+            enough: enough_at(&ring, &limbs, &digits, &special),
+            limbs,
             residual: spec.floor() + spec.residual.levels,
             ring,
             groups,
             moduli,
             scales,
             end,
-            special: (q_limbs..q_limbs + special_values.len()).collect(),
+            special,
             digits,
             log_q,
             log_p,
@@ -810,6 +815,23 @@ impl Parameters {
     pub fn special(&self) -> &Arc<[usize]> {
         &self.0.special
     }
+    /// The first of the special primes, which a switch of keys at a level extends its digits by: as many as its largest digit needs. Keys are made for the
+    /// whole of P: a polynomial that is multiplied by the inverse of the others' product beforehand is switched with P' in P's place.
+    pub fn special_at(&self, level: Level) -> &[usize] {
+        let count = self.0.enough[level.skip.min(self.0.enough.len() - 1)][level.index];
+        &self.0.special[..count]
+    }
+    /// Those that a key needs which covers so many of Q's primes: as many as at any level that it serves.
+    pub fn special_up_to(&self, limit: usize) -> &[usize] {
+        let limbs: Vec<usize> = (0..limit).collect();
+        let Inner {
+            ring,
+            digits,
+            special,
+            ..
+        } = &*self.0;
+        &special[..enough(ring, &limbs, digits, special)]
+    }
     /// Digits of the decomposition: ranges of ring indices.
     pub fn digits(&self) -> &[std::ops::Range<usize>] {
         &self.0.digits
@@ -818,11 +840,10 @@ impl Parameters {
     pub fn prime(&self, limb: usize) -> &Modulus {
         self.0.ring.modulus(limb)
     }
-    /// P modulo a prime of the ring.
-    pub fn special_product_mod(&self, limb: usize) -> u64 {
+    /// The product of some primes modulo a prime of the ring.
+    pub fn product_mod(&self, primes: &[usize], limb: usize) -> u64 {
         let q = self.prime(limb);
-        self.0
-            .special
+        primes
             .iter()
             .fold(1u64, |acc, &p| q.mul(acc, q.reduce(self.prime(p).value())))
     }
@@ -875,6 +896,40 @@ impl Parameters {
     pub fn encapsulation_prime(&self) -> usize {
         self.0.groups[self.0.groups.len() - 1][0]
     }
+}
+
+/// Bits that P' has more than the largest digit, so that the noise of keys is less than that of rounding.
+const MARGIN: f64 = 2.0;
+
+/// How many special primes extend the digits of these limbs.
+fn enough(
+    ring: &Ring,
+    limbs: &[usize],
+    digits: &[std::ops::Range<usize>],
+    special: &[usize],
+) -> usize {
+    let log = |&i: &usize| (ring.modulus(i).value() as f64).log2();
+    let of = |d: &std::ops::Range<usize>| limbs.iter().filter(|i| d.contains(i)).map(log).sum();
+    let largest = digits.iter().map(of).fold(0.0, f64::max) + MARGIN;
+    let mut sum = 0.0;
+    let found = special.iter().position(|i| {
+        sum += log(i);
+        sum >= largest
+    });
+    found.map_or(special.len(), |k| k + 1)
+}
+
+/// [`enough`] for every list of limbs, [skip][index].
+fn enough_at(
+    ring: &Ring,
+    limbs: &[Vec<Arc<[usize]>>],
+    digits: &[std::ops::Range<usize>],
+    special: &[usize],
+) -> Vec<Vec<usize>> {
+    let of = |limbs: &Arc<[usize]>| enough(ring, limbs, digits, special);
+    (limbs.iter())
+        .map(|all| all.iter().map(of).collect())
+        .collect()
 }
 
 /// Levels that a polynomial of this degree consumes.
@@ -950,6 +1005,34 @@ mod tests {
             );
         }
         assert!(ParametersSpec::coefficients(10).is_err());
+    }
+
+    #[test]
+    fn a_level_takes_as_many_special_primes_as_its_largest_digit_needs() {
+        let p = Parameters::new(ParametersSpec::slots()).expect("secure");
+        let log = |indices: &[usize]| -> f64 {
+            let primes = indices.iter().map(|&i| p.prime(i).value() as f64);
+            primes.map(f64::log2).sum()
+        };
+        for index in 0..=p.top(p.residual()).index() {
+            let level = p.top(p.residual());
+            let level = match index <= p.residual().index() {
+                true => Level::new(index),
+                false => Level { index, ..level },
+            };
+            let limbs = p.limbs(level);
+            let digit = |d: &std::ops::Range<usize>| -> f64 {
+                let own: Vec<usize> = limbs.iter().copied().filter(|i| d.contains(i)).collect();
+                log(&own)
+            };
+            let largest = p.digits().iter().map(digit).fold(0.0, f64::max);
+            let special = p.special_at(level);
+            assert!(special.len() == p.special().len() || log(special) >= largest + MARGIN);
+            assert!(log(&special[1..]) < largest + MARGIN, "one less would do");
+            assert_eq!(p.special_up_to(p.key_limit(level)), special);
+        }
+        assert_eq!(p.special_at(Level::new(4)).len(), 5);
+        assert_eq!(p.special_at(p.residual()).len(), 12);
     }
 
     #[test]

@@ -411,7 +411,7 @@ impl SecretKey {
                         }
                         _ => (
                             if index < limit {
-                                p.special_product_mod(index)
+                                p.product_mod(p.special(), index)
                             } else {
                                 0
                             },

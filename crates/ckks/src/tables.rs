@@ -89,10 +89,14 @@ pub(crate) struct Digit {
 /// How a polynomial at a level decomposes.
 pub(crate) struct Digits {
     pub(crate) digits: Vec<Digit>,
-    /// The level's limbs, then P's.
+    /// The level's limbs, then those of P', its special primes.
     pub(crate) extended: Arc<[usize]>,
     /// Number of the level's limbs.
     pub(crate) kept: usize,
+    /// P' modulo each of them.
+    pub(crate) special: Vec<u64>,
+    /// (P/P')⁻¹ modulo each of them, where it is not 1: what a polynomial is multiplied by before it is decomposed ([`Parameters::special_at`]).
+    pub(crate) scaling: Option<Vec<u64>>,
 }
 
 impl Digit {
@@ -131,9 +135,13 @@ impl Digit {
 
 impl Digits {
     pub(crate) fn new(p: &Parameters, level: Level) -> Self {
-        let kept = p.limbs(level);
-        let extended: Arc<[usize]> = kept.iter().chain(p.special().iter()).copied().collect();
+        let (kept, special) = (p.limbs(level), p.special_at(level));
+        let extended: Arc<[usize]> = kept.iter().chain(special).copied().collect();
+        let rest = &p.special()[special.len()..];
+        let inverse = |&i: &usize| p.prime(i).inv(p.product_mod(rest, i));
         Self {
+            special: kept.iter().map(|&i| p.product_mod(special, i)).collect(),
+            scaling: (!rest.is_empty()).then(|| kept.iter().map(inverse).collect()),
             digits: p
                 .digits()
                 .iter()

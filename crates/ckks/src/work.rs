@@ -305,7 +305,7 @@ pub struct At<'a> {
     level: Level,
     /// Limbs of the level.
     pub(crate) kept: f64,
-    /// Special limbs.
+    /// Special limbs that key switching takes there.
     pub(crate) special: f64,
     /// Sizes of the digits.
     pub(crate) digits: Vec<f64>,
@@ -339,7 +339,7 @@ impl<'a> At<'a> {
             parameters,
             level,
             kept: kept.len() as f64,
-            special: parameters.special().len() as f64,
+            special: parameters.special_at(level).len() as f64,
             digits: digits.filter(|&c| c > 0.0).collect(),
         }
     }
@@ -366,7 +366,7 @@ impl<'a> At<'a> {
             decompositions: 1.0,
             ntts: self.kept,
             conversions: self.kept,
-            passes: self.kept,
+            passes: 2.0 * self.kept,
             ..Cost::default()
         }
     }

@@ -17,24 +17,24 @@ fn key_bytes(meter: &Meter) -> u64 {
     keys.0.iter().map(bytes).sum()
 }
 
-/// A bootstrap of all slots to the highest level.
-fn whole(spec: ParametersSpec) -> f64 {
+/// A bootstrap of one or two vectors to the highest level.
+fn whole(spec: ParametersSpec, log_slots: u32, vectors: usize) -> f64 {
     let context = Context::new(&Parameters::new(spec).expect("secure"));
     let p = context.parameters();
     let meter = Meter::new(&context);
     let b = Bootstrap {
-        slots: p.max_slots(),
+        slots: 1 << log_slots,
         target: p.residual().index(),
         gain: 1.0,
     };
     let x = meter.input(p.floor(), b.slots, 0.5).expect("fits");
     let x = Parts {
-        first: x.clone(),
-        second: Some(x),
+        second: (vectors == 2).then(|| x.clone()),
+        first: x,
     };
     meter.bootstrap(&x, &b).expect("levels");
     println!(
-        "{}: {} limbs, log QP {:.1}, {} keys of {:.2} GB, {:.3} s",
+        "{}: {vectors} of 2^{log_slots} slots: {} limbs, log QP {:.1}, {} keys of {:.2} GB, {:.3} s",
         p.spec().name,
         p.limbs(p.top(p.residual())).len(),
         p.log_qp(),
@@ -46,10 +46,22 @@ fn whole(spec: ParametersSpec) -> f64 {
 }
 
 #[test]
-fn half_bootstraps_cost_half_and_beginning_with_slot_to_coeff_saves_a_fifth() {
-    let full = whole(ParametersSpec::standard());
-    let first = whole(ParametersSpec::slots());
-    assert!((0.7..0.8).contains(&(first / full)), "{}", first / full);
+fn half_bootstraps_cost_half_and_beginning_with_slot_to_coeff_saves_a_quarter() {
+    let full = whole(ParametersSpec::standard(), 15, 2);
+    let first = whole(ParametersSpec::slots(), 15, 2);
+    assert!((0.65..0.75).contains(&(first / full)), "{}", first / full);
+    // at every number of slots, one vector takes at most three quarters, and two no more than before
+    for log_slots in [15, 14, 12, 9] {
+        for (vectors, most) in [(1, 0.75), (2, 1.0)] {
+            let before = whole(ParametersSpec::standard(), log_slots, vectors);
+            let now = whole(ParametersSpec::slots(), log_slots, vectors);
+            assert!(
+                now < most * before,
+                "{vectors} of 2^{log_slots}: {}",
+                now / before
+            );
+        }
+    }
     // share of a full bootstrap, and gigabytes of all keys
     for (free, most, gigabytes) in [(2, 0.43, 1.1), (4, 0.49, 1.2), (9, 0.64, 1.4)] {
         let spec = ParametersSpec::coefficients(free).expect("a preset");

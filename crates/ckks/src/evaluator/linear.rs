@@ -148,7 +148,8 @@ impl<'a> Hoisted<'a> {
     /// P modulo a limb's prime where sums are modulo QP, else 1.
     fn special(&self, index: usize) -> u64 {
         if self.map.moves() {
-            self.evaluator.parameters().special_product_mod(index)
+            let p = self.evaluator.parameters();
+            p.product_mod(p.special_at(self.typed.level), index)
         } else {
             1
         }
@@ -391,7 +392,10 @@ impl<'a> Hoisted<'a> {
         let (e, level, result) = (self.evaluator, self.typed.level, self.typed.result);
         let p = e.parameters();
         if self.map.folds().is_empty() {
-            let special: &[usize] = if self.map.moves() { p.special() } else { &[] };
+            let special: &[usize] = match self.map.moves() {
+                true => p.special_at(level),
+                false => &[],
+            };
             let drop = [p.group(level), special].concat();
             let keep = p.limbs(result.level);
             let polys = e.context.divide_all([&t0, &t1], keep, &drop).into();

@@ -16,7 +16,7 @@ fn switched(
 ) -> [RnsPoly<Ntt>; 2] {
     let end = ModDown {
         keep: wide.parameters().limbs(level),
-        drop: wide.parameters().special(),
+        drop: wide.parameters().special_at(level),
         add: [Some(&c0), None],
         automorphism: None,
     };

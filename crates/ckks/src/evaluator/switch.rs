@@ -88,9 +88,9 @@ impl<'a> KeyLimb<'a> {
 pub(crate) struct ModDown<'a> {
     /// The limbs that stay, the first ones of the digits' level.
     pub(crate) keep: &'a Arc<[usize]>,
-    /// The other limbs of the level, then P's: their product is divided by.
+    /// The other limbs of the level, then its special ones: their product is divided by.
     pub(crate) drop: &'a [usize],
-    /// Polynomials at the level, added before the division after multiplication by P.
+    /// Polynomials at the level, added before the division after multiplication by P'.
     pub(crate) add: [Option<&'a RnsPoly<Ntt>>; 2],
     /// Applied last.
     pub(crate) automorphism: Option<&'a Permutation>,
@@ -185,18 +185,30 @@ impl Decomposed {
 }
 
 impl Context {
-    pub(crate) fn decompose(&self, c: RnsPoly<Ntt>, level: Level) -> Decomposed {
+    pub(crate) fn decompose(&self, mut c: RnsPoly<Ntt>, level: Level) -> Decomposed {
+        let shape = self.digits(level);
+        if let Some(scaling) = &shape.scaling {
+            c.each_limb(|k, q, limb| limb::mul_scalar(q, limb, scaling[k]));
+        }
         let coefficients = c.to_coeff();
-        self.decompose_from(c, &coefficients, level)
+        self.decompose_scaled(shape, c, &coefficients)
     }
-    /// The same polynomial in both forms.
-    pub(crate) fn decompose_from(
+    /// Of a polynomial in coefficient form.
+    fn decompose_from(&self, mut c: RnsPoly<Coeff>, level: Level) -> Decomposed {
+        let shape = self.digits(level);
+        if let Some(scaling) = &shape.scaling {
+            c.each_limb(|k, q, limb| limb::mul_scalar(q, limb, scaling[k]));
+        }
+        let ntt = c.clone().into_ntt();
+        self.decompose_scaled(shape, ntt, &c)
+    }
+    /// The same polynomial in both forms, multiplied by what the shape says.
+    fn decompose_scaled(
         &self,
+        shape: Arc<Digits>,
         ntt: RnsPoly<Ntt>,
         coefficients: &RnsPoly<Coeff>,
-        level: Level,
     ) -> Decomposed {
-        let shape = self.digits(level);
         let n = self.parameters().n();
         let parts = shape
             .digits
@@ -241,10 +253,7 @@ impl Context {
                 f(k, &digits, &mut limb);
             }
         };
-        let special: Vec<u64> = extended[..d.shape.kept]
-            .iter()
-            .map(|&i| p.special_product_mod(i))
-            .collect();
+        let special = &d.shape.special;
         // the limbs to divide by, in coefficient form
         let rest: Vec<[AlignedVec; 2]> = chunks(end.drop.len())
             .into_par_iter()
@@ -366,8 +375,8 @@ impl Context {
         xs: [&RnsPoly<Ntt>; M],
         level: Level,
     ) -> [RnsPoly<Ntt>; M] {
-        let special = self.parameters().special().clone();
-        self.divide_all(xs, self.parameters().limbs(level), &special)
+        let p = self.parameters();
+        self.divide_all(xs, p.limbs(level), p.special_at(level))
     }
     /// ModDown, then the result decomposed.
     pub(crate) fn divide_and_decompose(&self, x: &RnsPoly<Ntt>, level: Level) -> Decomposed {
@@ -433,11 +442,11 @@ impl Context {
         let c0 = raise(c0).into_ntt();
         let c1 = raise(c1);
         // sparse → dense
-        let d = self.decompose_from(c1.clone().into_ntt(), &c1, to);
+        let d = self.decompose_from(c1, to);
         let up = keys.find(KeyName::SparseToDense, limit, to.index())?;
         let end = ModDown {
             keep: &limbs,
-            drop: p.special(),
+            drop: p.special_at(to),
             add: [Some(&c0), None],
             automorphism: None,
         };

@@ -1,6 +1,6 @@
 //! The bottom of a chain in a ring of its own: what a change of rings computes with.
 
-use super::{Inner, Level, Parameters, Zone};
+use super::{Inner, Level, Parameters, Zone, enough_at};
 use crate::Error;
 use std::sync::Arc;
 
@@ -47,16 +47,20 @@ impl Inner {
         };
         let groups = from.groups[..=level.index].to_vec();
         let ring = from.ring.over(log_n, &[&indices, special].concat())?;
+        let limbs = spec.limbs(&groups);
+        let digits = vec![0..count];
+        let all: Arc<[usize]> = (count..count + special.len()).collect();
         Ok(Parameters(Arc::new(Self {
-            limbs: spec.limbs(&groups),
+            enough: enough_at(&ring, &limbs, &digits, &all),
+            limbs,
             residual: level.index,
             ring,
             groups,
             moduli: from.moduli[..=level.index].to_vec(),
             scales: from.scales[..=level.index].to_vec(),
             end: from.end,
-            special: (count..count + special.len()).collect(),
-            digits: std::iter::once(0..count).collect(),
+            special: all,
+            digits,
             log_q,
             log_p: log(special),
             spec,
