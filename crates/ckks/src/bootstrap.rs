@@ -282,6 +282,14 @@ impl HalfBootstrap {
             first: (self.target, 0),
         }
     }
+    /// What values at the canonical scale of level 0 are multiplied by where they are read at the scale that the target needs: near 1, and 1 for the
+    /// highest target.
+    pub fn ratio(&self, p: &Parameters) -> f64 {
+        match Level::new(self.target) < p.residual() {
+            true => p.scale(Level::new(0)) / p.base_scale(Level::new(self.target)),
+            false => 1.0,
+        }
+    }
     /// κ of the sine that values come back through.
     pub fn angle(&self, p: &Parameters) -> f64 {
         let scale = p.base_scale(Level::new(self.target));

@@ -263,7 +263,8 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
     let start = Instant::now();
     let plan = Arc::new(coefficients::compile(&graph, &target)?);
     let compile_seconds = start.elapsed().as_secs_f64();
-    let prediction = Prediction::new(&plan, basis, threads);
+    // the plan does not depend on what the machine does at the moment, but its run's time does
+    let prediction = Prediction::new(&plan, a.machine.basis(Probing::Probe)?, threads);
     let facts = plan.facts();
     tell.note(format_args!(
         "{name}: {} half bootstraps, {} keys, peak {}, {} CPU seconds predicted; compiled in {}",

@@ -376,7 +376,7 @@ fn add<A: Arithmetic + ?Sized>(
     Ok(())
 }
 
-/// The way up, and an integer multiple of what comes.
+/// The way up, and an integer multiple of what comes. To a lower target values are multiplied by [`HalfBootstrap::ratio`] as well.
 ///
 /// # Errors
 /// What the interpreter refuses.
@@ -387,7 +387,12 @@ pub(crate) fn rise<A: Arithmetic + ?Sized>(
     gain: u32,
 ) -> Result<Vec<A::Value>, Error> {
     let x = Coefficients::of(a, x.clone())?;
-    let Parts { first, second } = a.half_bootstrap(&x, &HalfBootstrap { target })?;
+    let (half, p) = (HalfBootstrap { target }, a.parameters());
+    let x = match Level::new(target) < p.residual() {
+        true => x.with_scale(a, p.base_scale(Level::new(target)))?,
+        false => x,
+    };
+    let Parts { first, second } = a.half_bootstrap(&x, &half)?;
     let times = |v: A::Value| match gain {
         1 => Ok(v),
         gain => a.mul_integer(&v, i64::from(gain)),

@@ -123,7 +123,7 @@ pub enum OperationOn<Map, Bias, Rows> {
         #[serde(default, skip_serializing_if = "Within::is_whole")]
         within: Within,
     },
-    /// Coefficients at level 0, |x| ≤ 1/2, to slots: gain·x.
+    /// Coefficients at level 0, |x| ≤ 1/2, to slots: gain·x, times [`ckks::HalfBootstrap::ratio`] for a target below the highest level.
     HalfBootstrap {
         /// Operand.
         input: Register,
@@ -455,7 +455,8 @@ impl Operation {
     /// Largest magnitude (plan units) that its operands' coefficients may have, where there is one.
     pub(crate) const fn coefficient_limit(&self) -> Option<f64> {
         match self {
-            Self::HalfBootstrap { .. } => Some(0.5),
+            // a lower target's scale is not the highest one's exactly
+            Self::HalfBootstrap { .. } => Some(0.5 * (1.0 + 1.0 / 64.0)),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use super::network::{Id, Kind, Quantity};
 use crate::Error;
 use crate::activation::{Activation, Form};
 use crate::linear_op::narrow;
-use ckks::{Folded, Parameters};
+use ckks::{Folded, HalfBootstrap, Parameters};
 use runtime::folding::{Folding, LARGEST_WEIGHT, Term, WEIGHT_BITS, Within};
 use runtime::{Operation, Port, Register, Step};
 use std::sync::Arc;
@@ -17,8 +17,10 @@ struct Units {
     /// Plan value = scale·(network value + shift).
     scale: f64,
     shift: f64,
-    /// What a half bootstrap of it multiplies by.
+    /// What a half bootstrap of it multiplies by, beside its [`HalfBootstrap::ratio`].
     gain: u32,
+    /// Where that lands: as low as what follows allows, with as few limbs above.
+    landing: HalfBootstrap,
     /// For an activation, what is done in slots.
     form: Option<Form>,
 }
@@ -55,10 +57,15 @@ pub(crate) fn emit(
 }
 
 fn units(quantities: &[Quantity], parameters: &Parameters) -> Result<Vec<Units>, Error> {
+    let floor = parameters.floor().index();
+    let landing = |levels: usize| HalfBootstrap {
+        target: floor + levels,
+    };
     let plain = |scale: f64| Units {
         scale,
         shift: 0.0,
         gain: 1,
+        landing: landing(0),
         form: None,
     };
     let mut all: Vec<Units> = quantities.iter().map(|q| plain(1.0 / q.bound)).collect();
@@ -73,7 +80,8 @@ fn units(quantities: &[Quantity], parameters: &Parameters) -> Result<Vec<Units>,
         };
         let Some(p) = polynomial else {
             let scale = MOST / q.bound;
-            (all[*argument], all[v]) = (plain(scale), plain(scale));
+            let ratio = landing(0).ratio(parameters);
+            (all[*argument], all[v]) = (plain(scale), plain(scale * ratio));
             continue;
         };
         let activation = Activation::absorbed(p, 1.0);
@@ -87,11 +95,18 @@ fn units(quantities: &[Quantity], parameters: &Parameters) -> Result<Vec<Units>,
                 parameters: parameters.spec().name.clone(),
             });
         }
-        let gain = if activation.amplitude > MOST { 2 } else { 1 };
+        let landing = landing(needed);
+        let ratio = landing.ratio(parameters);
+        let gain = if activation.amplitude > MOST * ratio {
+            2
+        } else {
+            1
+        };
         all[*argument] = Units {
-            scale: activation.scale / f64::from(gain),
+            scale: activation.scale / (f64::from(gain) * ratio),
             shift: activation.shift,
             gain,
+            landing,
             form: None,
         };
         all[v] = Units {
@@ -164,16 +179,21 @@ impl Writer<'_> {
             1
         };
         let outputs: Vec<Register> = (0..parts).map(|_| self.register()).collect();
-        let Units { scale, gain, .. } = self.units[argument];
-        let target = self.parameters.residual().index();
+        let Units {
+            scale,
+            gain,
+            landing,
+            ..
+        } = self.units[argument];
+        let ratio = landing.ratio(self.parameters);
         let rise = Operation::HalfBootstrap {
             input,
             outputs: outputs.clone(),
             slots,
-            target,
+            target: landing.target,
             gain,
         };
-        self.step(argument, rise, 1.0 / (scale * f64::from(gain)));
+        self.step(argument, rise, 1.0 / (scale * f64::from(gain) * ratio));
         let unit = 1.0 / self.units[v].scale;
         let inputs = match self.units[v].form.clone() {
             None => outputs,
