@@ -132,6 +132,14 @@ pub enum Error {
         /// What leaves no more.
         limit: runtime::Limit,
     },
+    /// Linear layers can lie neither in slots nor in coefficients.
+    #[error("in slots: {slots}; in coefficients: {coefficients}")]
+    Neither {
+        /// Why not in slots.
+        slots: Box<Error>,
+        /// Why not in coefficients.
+        coefficients: Box<Error>,
+    },
     /// The plan does not hold together: a defect of this program.
     #[error("{0}; this is a defect of the compiler: please report it with the network")]
     Plan(#[from] runtime::Error),

@@ -64,7 +64,7 @@ const FEW: f64 = (1u64 << 25) as f64;
 /// What is known before anything is compiled.
 enum View {
     /// Coefficients can't be, or take more memory than they may: why.
-    Slots(String),
+    Slots(Error),
     /// Slots take more by count than there is, or than coefficients take: why.
     Coefficients { estimate: Estimate, why: String },
     /// Slots are to be compiled before anybody knows.
@@ -76,17 +76,16 @@ fn look(graph: &PolyGraph, target: &Target) -> Result<View, Error> {
         .room
         .is_some_and(|r| r.bytes < coefficients::LEAST_ROOM)
     {
-        return Ok(View::Slots("there is no memory to look at them".into()));
+        let room = target.room.map_or(0, |r| r.bytes);
+        return Ok(View::Slots(memory(graph, coefficients::LEAST_ROOM, room)));
     }
     let estimate = match coefficients::estimate(graph, target) {
         Ok(estimate) => estimate,
         // what is wrong with the network is said of slots, too
-        Err(e) => return Ok(View::Slots(e.to_string())),
+        Err(e) => return Ok(View::Slots(e)),
     };
     if let Some(limit) = target.max_memory.filter(|&l| estimate.least_bytes > l) {
-        let (needed, had) = (size(estimate.least_bytes), size(limit));
-        let why = format!("a run takes {needed} of memory, {had} are allowed");
-        return Ok(View::Slots(why));
+        return Ok(View::Slots(memory(graph, estimate.least_bytes, limit)));
     }
     let count = Count::of(graph, target)?;
     if let Some(why) = count.beyond(target) {
@@ -98,6 +97,14 @@ fn look(graph: &PolyGraph, target: &Target) -> Result<View, Error> {
         return Ok(View::Coefficients { estimate, why });
     }
     Ok(View::Open(estimate))
+}
+
+fn memory(graph: &PolyGraph, needed: u64, had: u64) -> Error {
+    Error::Memory {
+        network: graph.metadata().name.clone(),
+        needed,
+        had,
+    }
 }
 
 fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
@@ -115,8 +122,22 @@ fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
     let in_slots = || first.unwrap_or_else(|| choose::compile(graph, target));
     let (estimate, why) = match look(graph, target)? {
         View::Slots(why) => {
+            let plan = match in_slots() {
+                Ok(plan) => plan,
+                // what neither way can do is said of both
+                Err(
+                    e
+                    @ (Error::Packing { .. } | Error::TooLarge { .. } | Error::Unsupported { .. }),
+                ) if matches!(why, Error::Unsupported { .. }) => {
+                    return Err(Error::Neither {
+                        slots: e.into(),
+                        coefficients: why.into(),
+                    });
+                }
+                Err(e) => return Err(e),
+            };
             let line = format!("layers not in coefficients: {why}\n");
-            return Ok(because(in_slots()?, &line));
+            return Ok(because(plan, &line));
         }
         View::Coefficients { estimate, why } => (estimate, why),
         View::Open(estimate) => match in_slots() {

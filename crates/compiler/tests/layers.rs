@@ -179,6 +179,35 @@ fn memory_that_is_not_there_decides() {
     let plan = compile(&graph, &target).expect("compiles");
     let why = &plan.plan().description.parameters;
     assert!(why.contains("not in slots: compiling takes "), "{why}");
+    // a mean over windows whose divisor is another one at the border lies in slots alone, and there is no room for it
+    let mut random = Random(92);
+    let mut b = Network::builder();
+    let mut x = b.input("input", Shape::image(64, 32, 32)).expect("valid");
+    for i in 0..3 {
+        let conv = random.convolution(64, 64, 3, 1, 1);
+        x = conv_bn(&mut b, &mut random, &format!("conv{i}"), x, conv);
+        x = act(&mut b, &format!("act{i}"), x, Activation::Silu);
+    }
+    let pool = nn::op::AvgPool {
+        kernel: (3, 3),
+        stride: (2, 2),
+        padding: Padding::same(1),
+        count_include_pad: false,
+    };
+    let x = b.add("mean", Op::AvgPool(pool), &[x]).expect("valid");
+    let border = twin(&b.finish(x).expect("valid"), &mut random, 2, 4).0;
+    let little = Target {
+        room: Some(room(400 << 20)),
+        ..Target::default()
+    };
+    let refused = compile(&border, &little).expect_err("no way").to_string();
+    for words in [
+        "in slots: layer",
+        "in coefficients: layer mean",
+        "let padding count",
+    ] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
     let limited = Target {
         max_memory: Some(1 << 30),
         layers: Layers::Coefficients,
