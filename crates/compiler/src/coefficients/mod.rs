@@ -106,7 +106,7 @@ impl Estimate {
 /// Most inputs of one run: beyond that they fill ciphertexts of their own.
 const MOST_BESIDE: usize = 1 << 10;
 /// Transforms of N = 2^16 that a half bootstrap takes, at least: of four slots to two levels (`half_bootstraps_take_so_much`).
-pub(crate) const LEAST_TRANSFORMS: f64 = 9000.0;
+pub(crate) const LEAST_TRANSFORMS: f64 = 6000.0;
 /// Bytes that looking at a network takes, at least: the tables of N = 2^16 and what verification has.
 pub(crate) const LEAST_ROOM: u64 = 300 << 20;
 /// CPU seconds of compiling a weight, and of what every network takes: assumed, as those of slots are.
