@@ -15,7 +15,7 @@ pub(crate) enum Kind {
     Hang,
     /// Anything else that was promised.
     Other,
-    /// Wrong where a value left its interval, and of ordinary size: for an alarm, which is not there yet. No failure.
+    /// Wrong where a value left its interval, of ordinary size, and the alarm was silent.
     Unseen,
     /// Not tried here.
     Skipped,

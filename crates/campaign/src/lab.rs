@@ -49,7 +49,7 @@ impl Net {
     }
     /// Compares what was decrypted with the clear network's answer for these pixels.
     ///
-    /// Outside of an interval, a wrong answer of ordinary size is one that nobody can see without an alarm: [`Kind::Unseen`].
+    /// Outside of an interval, a wrong answer of ordinary size is one that the alarm should have told: [`Kind::Unseen`].
     pub(crate) fn compare(&self, json: &serde_json::Value, pixels: &[u8]) -> Verdict {
         let (clear, outside) = self.clear(pixels);
         let had: Vec<f64> = match (json["logits"].as_array(), json["values"].as_array()) {

@@ -90,7 +90,7 @@ impl Row {
             .count()
     }
     fn failed(&self) -> usize {
-        self.failures.len() - self.count(Kind::Skipped) - self.count(Kind::Unseen)
+        self.failures.len() - self.count(Kind::Skipped)
     }
 }
 
@@ -256,12 +256,11 @@ fn table(rows: &[Row], o: &Options) -> String {
     for row in rows {
         let mut known: BTreeMap<(Kind, String), usize> = BTreeMap::new();
         for f in &row.failures {
-            // what nobody can notice is listed whole; of failures that sound alike the first
-            let unseen = f.fault.kind == Kind::Unseen;
+            // of failures that sound alike the first
             let short: String = f.fault.text.chars().take(24).collect();
             let seen = known.entry((f.fault.kind, short)).or_default();
             *seen += 1;
-            if !unseen && !o.verbose && (*seen > 1 || known.len() > 6) {
+            if !o.verbose && (*seen > 1 || known.len() > 6) {
                 continue;
             }
             text += &format!(
@@ -272,7 +271,7 @@ fn table(rows: &[Row], o: &Options) -> String {
                 f.fault.kind.name(),
                 f.fault.text
             );
-            if f.fault.kind != Kind::Skipped && !unseen {
+            if f.fault.kind != Kind::Skipped {
                 text += &format!("    {}\n", again(row, f, o));
                 for line in f.said.iter().rev().take(3).rev() {
                     text += &format!("    $ {line}\n");

@@ -241,6 +241,9 @@ pub(crate) struct CompileArgs {
     /// Inputs that one run takes side by side, a power of two: a run takes longer, each input less.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) batch: usize,
+    /// A plan without the alarm: nobody sees that a value left its interval under encryption. For research.
+    #[arg(long)]
+    pub(crate) no_alarm: bool,
     /// Print the prediction as one JSON object on stdout.
     #[arg(long)]
     pub(crate) json: bool,

@@ -313,6 +313,10 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
         layers: a.layers,
         keys_on_disk: true,
         batch: a.batch,
+        watch: match a.no_alarm {
+            true => polyveil::compiler::Watch::Nothing,
+            false => polyveil::compiler::Watch::Operands,
+        },
         ..machine.target(a.max_memory)
     };
     // what can't be foreseen is refused by the compiler, if it is
@@ -344,6 +348,10 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
             bounds.magnitude,
             2.0 * bounds.error
         ));
+    }
+    match &plan.plan().description.alarm {
+        Some(alarm) => note(format_args!("the alarm {alarm}")),
+        None => note("no alarm: nobody will see that a value left its interval"),
     }
     let client = files.save(&plan, &graph)?;
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());

@@ -134,8 +134,11 @@ fn answers_are_printed_as_what_they_are() {
     {
         let toy = Toy::new(&format!("kinds-{number}"), outputs.clone());
         let (_, decrypt) = toy.run(0);
-        let (text, _) = done(&decrypt, &[]);
+        let (text, said) = done(&decrypt, &[]);
+        assert!(said.contains("as far as the alarm sees"), "{said}");
         let answer = json(&done(&decrypt, &["--json"]).0);
+        let [reads, most] = ["reads", "most"].map(|k| answer["alarm"][k].as_f64());
+        assert!(reads < most && most.is_some(), "{answer}");
         assert_eq!(answer["answers"], outputs.kind());
         assert_eq!(answer["shape"], serde_json::json!([2]));
         // 1.35 and −0.3; only classes have shares of a whole
@@ -346,4 +349,46 @@ fn a_refused_answer_is_counted_by_evaluate() {
         .find(|l| l.contains("refused"))
         .expect("a line");
     assert_eq!(json(line)["refused"], "magnitude");
+}
+
+#[test]
+fn plans_and_answers_say_whether_there_is_an_alarm() {
+    let folder = Folder::new("alarms");
+    let graph = network(Outputs::Classes(names()));
+    let bytes = nn::format::artefact::to_bytes(&graph).expect("a model");
+    let pvm = folder.file("tiny.pvm", &bytes);
+    folder.file("rows.csv", ROWS.as_bytes());
+    let path = |name: &str| folder.path(name);
+    for (option, of_plan, of_answer) in [
+        (
+            "",
+            "the alarm watches 1 ciphertexts",
+            "as far as the alarm sees",
+        ),
+        ("--no-alarm", "nobody will see", "this plan has no alarm"),
+    ] {
+        let plan = path("x.plan");
+        let compile =
+            format!("compile {pvm} -o {plan} --machine shipped --no-probe --force {option}");
+        let (_, said) = done(&compile, &[]);
+        assert!(said.contains(of_plan), "{said}");
+        let [client, keys, input, answer] = ["x.client", "keys", "x.input", "x.answer"].map(&path);
+        for file in [&input, &answer] {
+            let _ = std::fs::remove_file(file);
+        }
+        done(&format!("keygen {client} -o {keys} --replace"), &[]);
+        let (inspected, _) = done(&format!("inspect {client}"), &[]);
+        assert!(inspected.contains("alarm"), "{inspected}");
+        let rows = path("rows.csv");
+        done(
+            &format!("encrypt --key {keys}/client.key --data {rows} --index 0 -o {input}"),
+            &[],
+        );
+        done(
+            &format!("run --plan {plan} --keys {keys}/evaluation.keys --input {input} -o {answer}"),
+            &[],
+        );
+        let (_, said) = done(&format!("decrypt --key {keys}/client.key {answer}"), &[]);
+        assert!(said.contains(of_answer), "{said}");
+    }
 }

@@ -80,6 +80,13 @@ pub fn describe(verified: &VerifiedPlan) -> String {
             port.name, port.slots, port.level
         );
     }
+    let _ = match &plan.description.alarm {
+        Some(alarm) => writeln!(text, "alarm: {alarm}"),
+        None => writeln!(
+            text,
+            "no alarm: nobody sees a value that leaves its interval"
+        ),
+    };
     let width = plan.steps.iter().map(|s| s.layer.len()).max().unwrap_or(0);
     for (step, facts) in plan.steps.iter().zip(&verified.facts().steps) {
         let detail = match &step.operation {
@@ -134,6 +141,8 @@ pub fn describe(verified: &VerifiedPlan) -> String {
                     to.spacing
                 )
             }
+            Operation::Squares { inputs, .. } => format!("alarm       {} squares", inputs.len()),
+            Operation::Fold { slots, .. } => format!("alarm       {slots} sums"),
             other => other.doing().into(),
         };
         let _ = writeln!(

@@ -1,5 +1,6 @@
 //! A network on its way to a plan: what is known of it once it is packed, and the passes from there.
 
+use crate::alarm::{self, Watch};
 use crate::cost::CostModel;
 use crate::emit::{self, Shared};
 use crate::error::Error;
@@ -158,15 +159,19 @@ impl<'a> Draft<'a> {
             input_bound: normal.quantities[0].bound,
             task: runtime::wire::task_digest(metadata.task.as_deref().unwrap_or_default()),
             model: *model,
-            parameters: String::new(),
+            ..Description::default()
         };
-        Ok(VerifiedPlan::new(Plan {
+        let mut plan = Plan {
             parameters: self.cost.parameters().spec().clone(),
             description,
             input,
             output,
             steps,
-        })?)
+        };
+        if target.watch == Watch::Operands {
+            alarm::watch(&mut plan, self.cost.parameters());
+        }
+        Ok(VerifiedPlan::new(plan)?)
     }
 }
 

@@ -7,7 +7,7 @@
 //! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`; `product`, what
 //! products take in; `cut`, where two maps are cheaper than one) → `layout` (where
 //! values lie) → `pack` (maps as diagonals; `twins`, what is the same and made once) → `split` (baby and giant steps) → `stages` and `schedule` (levels and bootstraps by shortest path over
-//! `cost`; `search`, under a memory limit; `choose`, which parameters; `layers`, slots or [`coefficients`]) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → [`describe()`]; [`price`] (what
+//! `cost`; `search`, under a memory limit; `choose`, which parameters; `layers`, slots or [`coefficients`]) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → `alarm` (what a client sees of values that left their intervals) → [`describe()`]; [`price`] (what
 //! an activation costs in a deep network), [`outline`] (what a network costs whose degrees are open), [`mod@sketch`] (what one costs whose weights
 //! are not there).
 //!
@@ -21,6 +21,7 @@ pub mod error;
 pub mod outline;
 
 mod activation;
+mod alarm;
 mod choose;
 mod cost;
 mod cut;
@@ -43,6 +44,7 @@ mod target;
 mod twins;
 mod units;
 
+pub use alarm::Watch;
 pub use ckks::CostTable;
 pub use describe::{Summary, describe, summarise};
 pub use error::Error;

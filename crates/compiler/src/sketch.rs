@@ -11,6 +11,7 @@ mod peak;
 
 pub(crate) use maps::size;
 
+use crate::alarm::{self, Watch};
 use crate::cost::CostModel;
 use crate::error::Error;
 use crate::layout::{Layout, Scale};
@@ -290,6 +291,10 @@ impl Draft<'_> {
             if let Some(work) = work {
                 let seconds = stage.ways[0].seconds[d.level];
                 parts.push(part(work, counted.different, seconds));
+            }
+            if target.watch == Watch::Operands && alarm::watches(normal, v) {
+                let seconds = alarm::seconds(cost, d.level)? * counted.different as f64;
+                parts.push(part(Work::Alarm, counted.different, seconds));
             }
             for &r in &counted.rotations {
                 let from = stage.sources.iter().map(|&w| layouts[w].period);

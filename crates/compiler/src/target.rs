@@ -1,5 +1,6 @@
 //! What a plan is made for.
 
+use crate::alarm::Watch;
 use crate::error::Error;
 use crate::layout::LEAST_PERIOD;
 use ckks::{CostTable, Parameters, ParametersSpec};
@@ -57,6 +58,8 @@ pub struct Target {
     pub room: Option<Room>,
     /// Values outside of polynomials (the input, residual sums, the answer) may be this many times larger than calibration saw.
     pub range_margin: f64,
+    /// Whether the plan has an alarm.
+    pub watch: Watch,
 }
 
 impl Target {
@@ -80,7 +83,7 @@ impl Target {
 }
 
 impl Default for Target {
-    /// Parameters chosen for each network and layers where they cost least, the shipped costs, 20 ms for a key, no memory limit, keys in memory, one input at a time, any memory to compile, margin 1.25.
+    /// Parameters chosen for each network and layers where they cost least, the shipped costs, 20 ms for a key, no memory limit, keys in memory, one input at a time, any memory to compile, margin 1.25, an alarm.
     fn default() -> Self {
         Self {
             parameters: None,
@@ -92,6 +95,7 @@ impl Default for Target {
             batch: 1,
             room: None,
             range_margin: 1.25,
+            watch: Watch::Operands,
         }
     }
 }

@@ -38,6 +38,14 @@ fn golden_plan() {
         text == std::fs::read_to_string(golden).expect("readable"),
         "the plan has changed: compare `git diff` after POLYVEIL_BLESS=1"
     );
+    // the alarm costs 2 % of the CPU time at most
+    let seconds = verified.predicted_steps(&target.cost);
+    let of = plan.steps.iter().zip(&seconds);
+    let alarm = of.filter(|(s, _)| s.work() == runtime::Work::Alarm);
+    let alarm: f64 = alarm.map(|(_, s)| s).sum();
+    let share = alarm / seconds.iter().sum::<f64>();
+    println!("the alarm takes {:.2} % of the CPU time", 100.0 * share);
+    assert!(0.0 < share && share <= 0.02, "{share}");
     if !cfg!(debug_assertions) {
         support::agree(&graph, &target, &inputs, 1e-5);
     }

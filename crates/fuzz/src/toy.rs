@@ -245,6 +245,24 @@ pub(crate) fn plans() -> [Plan; 4] {
             output: 3,
             constant: -0.25,
         },
+        Operation::Squares {
+            inputs: vec![(0.5, 0), (1.0, 1)],
+            sum: None,
+            output: 4,
+            level: 2,
+        },
+        Operation::Squares {
+            inputs: vec![(1.0, 4)],
+            sum: Some(3),
+            output: 5,
+            level: 1,
+        },
+        Operation::Fold {
+            input: 5,
+            output: 6,
+            slots: 4,
+            level: 0,
+        },
     ];
     let bootstraps = vec![
         Operation::Bootstrap {
@@ -262,9 +280,18 @@ pub(crate) fn plans() -> [Plan; 4] {
             output: 3,
         },
     ];
+    let mut polynomials = plan(levelled(5), (3, 0), polynomials);
+    polynomials.description.alarm = Some(runtime::Alarm {
+        register: 6,
+        slots: 4,
+        level: 0,
+        threshold: 64.0,
+        reach: 1.5,
+        watched: 1,
+    });
     [
         plan(levelled(3), (5, 1), arithmetic),
-        plan(levelled(5), (3, 0), polynomials),
+        polynomials,
         plan(bootstrapped(), (3, 2), bootstraps),
         in_coefficients(),
     ]

@@ -224,7 +224,7 @@ impl Client {
         if let (Release::Class(_), None) = (release, classes) {
             return Err("an answer of this network is no class: share it with noise".into());
         }
-        let mut doubt = None;
+        let (mut doubt, mut alarm) = (None, None);
         let (values, shared) = match release {
             Release::Class(terms) => {
                 let shared = self.keys.share_class(file, &name, &record()?, terms)?;
@@ -244,9 +244,10 @@ impl Client {
                 (shared.values.clone(), Some(shared))
             }
             Release::Private => {
-                let (values, found) = self.keys.read_doubtful(file, &name)?;
-                doubt = found;
-                (values, None)
+                let judged = self.keys.read_doubtful(file, &name)?;
+                (doubt, alarm) = (judged.doubt, judged.alarm);
+                tell.note(silent(alarm.as_ref(), self.keys.spec()));
+                (judged.values, None)
             }
         };
         if let Some(doubt) = &doubt {
@@ -293,7 +294,23 @@ impl Client {
         if let Some(doubt) = doubt {
             said.iter_mut().for_each(|d| d.json["doubt"] = json!(doubt));
         }
+        if let Some(alarm) = alarm {
+            let reads = json!({ "reads": alarm.measured, "most": alarm.allowed });
+            said.iter_mut()
+                .for_each(|d| d.json["alarm"] = reads.clone());
+        }
         Ok(said)
+    }
+}
+
+/// What the alarm says of an answer that it does not refuse.
+fn silent(reads: Option<&runtime::Measure>, spec: &runtime::ClientSpec) -> String {
+    match (reads, &spec.description.alarm) {
+        (Some(reads), Some(alarm)) => format!(
+            "no value left its interval, as far as the alarm sees: it reads {:.2e}, at most {:.2e}; no value lies {:.1} half widths or more from its interval's middle",
+            reads.measured, reads.allowed, alarm.reach
+        ),
+        _ => "this plan has no alarm: nobody can tell whether a value left its interval".into(),
     }
 }
 
@@ -301,7 +318,7 @@ impl Client {
 pub fn refusal(error: &Error) -> Option<Value> {
     match error.cause() {
         Error::Runtime(runtime::Error::Answer { why, counted, .. }) => Some(json!({
-            "refused": why.test, "measured": why.measured, "allowed": why.allowed,
+            "refused": why.test, "measured": why.measured, "allowed": why.allowed, "input": why.input,
             "counted": counted.map(|(used, releases)| json!({ "used": used, "releases": releases })), "may_be_shared": false,
         })),
         _ => None,

@@ -122,6 +122,7 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
         text += "\n";
         text += &compiler::describe(&plan);
         object["answer"] = json!(bounds);
+        object["alarm"] = json!(plan.plan().description.alarm);
         object["bootstraps"] = json!(plan.facts().bootstraps);
         object["key_bytes"] = json!(plan.facts().key_file_bytes);
         object["predicted_peak_bytes"] = json!(plan.facts().peak_bytes);

@@ -194,7 +194,8 @@ impl Session {
         let answer = self
             .server
             .write_answer(&answer, Vec::new(), "encrypted answer")?;
-        let (values, doubt) = self.client.read_doubtful(&answer[..], "encrypted answer")?;
+        let judged = self.client.read_doubtful(&answer[..], "encrypted answer")?;
+        let (values, doubt) = (judged.values, judged.doubt);
         if let Some(doubt) = &doubt {
             tell.note(format_args!("warning: {}", doubted(doubt)));
         }

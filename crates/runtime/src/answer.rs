@@ -5,6 +5,7 @@
 //! bound. Other keys, damage, another plan, and values that left an interval and came back from a bootstrap as something else break one of
 //! these. What they do not show: an answer of ordinary size that is wrong nevertheless.
 
+use crate::alarm::Alarm;
 use crate::plan::Port;
 use ckks::{Complex64, ParametersSpec};
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,8 @@ pub enum AnswerTest {
     Replicas,
     /// Slots without a value hold what the plan says, mostly nothing.
     Unused,
+    /// The alarm's sums ([`crate::alarm`]) are no larger than those of inputs whose values keep their intervals.
+    Alarm,
 }
 
 /// A test, what was measured and what is allowed, network units.
@@ -103,6 +106,9 @@ pub struct Measure {
     /// The largest that one is expected to have. Less than what is allowed where the bound exceeds the largest value and so says nothing:
     /// there nobody can tell from the answer whether it is right.
     pub expected: f64,
+    /// Of a batch, the input that it is about, counted from 0; none where nobody can tell, or there is but one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<usize>,
 }
 
 impl Measure {
@@ -123,7 +129,11 @@ impl std::fmt::Display for Measure {
             AnswerTest::Imaginary => "an imaginary part has magnitude",
             AnswerTest::Replicas => "values that should be the same differ by",
             AnswerTest::Unused => "a slot that no value has holds",
+            AnswerTest::Alarm => "a value left its interval: the alarm reads",
         };
+        if let Some(input) = self.input {
+            write!(f, "input {input} (counted from 0): ")?;
+        }
         let (had, most) = (self.measured, self.allowed);
         match self.is_possible() {
             false => write!(f, "{what} {had:.3e}, at most {most:.3e} is possible"),
@@ -147,10 +157,18 @@ pub(crate) struct Judge<'a> {
     imaginary: f64,
     replicas: f64,
     unused: f64,
+    alarm: Option<&'a Alarm>,
+    /// The alarm's largest sum for each input.
+    sums: Vec<f64>,
 }
 
 impl<'a> Judge<'a> {
-    pub(crate) fn new(port: &'a Port, parameters: &ParametersSpec, bounds: AnswerBounds) -> Self {
+    pub(crate) fn new(
+        port: &'a Port,
+        parameters: &ParametersSpec,
+        bounds: AnswerBounds,
+        alarm: Option<&'a Alarm>,
+    ) -> Self {
         let values = port.values(parameters);
         Self {
             port,
@@ -161,7 +179,24 @@ impl<'a> Judge<'a> {
             imaginary: 0.0,
             replicas: 0.0,
             unused: 0.0,
+            alarm,
+            sums: Vec::new(),
         }
+    }
+    /// Looks at all slots of the ring of the alarm's ciphertext.
+    pub(crate) fn see_alarm(&mut self, slots: &[Complex64]) {
+        self.sums = Alarm::sums(slots, self.port.side_by_side());
+    }
+    /// What the alarm reads, where the plan has one.
+    pub(crate) fn alarm(&self) -> Option<Measure> {
+        let (input, measured) = Alarm::largest(&self.sums);
+        self.alarm.map(|a| Measure {
+            test: AnswerTest::Alarm,
+            measured,
+            allowed: a.threshold,
+            expected: a.threshold,
+            input: (self.port.side_by_side() > 1).then_some(input),
+        })
     }
     /// Looks at all slots of the ring, of which the port's are one period.
     pub(crate) fn see(&mut self, ciphertext: usize, slots: &[Complex64]) {
@@ -193,24 +228,26 @@ impl<'a> Judge<'a> {
         }
     }
     /// What was measured, in the order in which the tests are told.
-    pub(crate) fn measures(&self) -> [Measure; 5] {
+    pub(crate) fn measures(&self) -> Vec<Measure> {
         let b = &self.bounds;
         let broken = if self.finite { 0.0 } else { f64::INFINITY };
         // (exact, how many errors it may have)
-        [
+        let tests = [
             (AnswerTest::Finite, broken, (0.0, 0.0)),
             (AnswerTest::Magnitude, self.magnitude, (b.magnitude, 1.0)),
             (AnswerTest::Imaginary, self.imaginary, (b.imaginary, 1.0)),
             (AnswerTest::Replicas, self.replicas, (0.0, 2.0)),
             (AnswerTest::Unused, self.unused, (b.unused, 1.0)),
-        ]
-        .map(|(test, measured, (exact, errors))| Measure {
+        ];
+        let measures = tests.map(|(test, measured, (exact, errors))| Measure {
             test,
             measured,
             allowed: exact + errors * b.error,
             // a bound beyond the largest value says nothing, and an error as large as that leaves nothing of an answer
             expected: exact + errors * b.error.min(b.magnitude),
-        })
+            input: None,
+        });
+        measures.into_iter().chain(self.alarm()).collect()
     }
     /// The first test that no honest answer fails.
     pub(crate) fn refuses(&self) -> Option<Measure> {

@@ -1,5 +1,6 @@
 //! The client: holds the secret key, encrypts inputs, decrypts answers.
 
+use crate::alarm::Alarm;
 use crate::answer::{Judge, Measure};
 use crate::sharing::class::{self, SharedClass};
 use crate::sharing::{self, Shared, Terms, releases};
@@ -20,6 +21,17 @@ use rand_core::CryptoRng;
 use std::io::{Read, Write};
 use std::path::Path;
 use zeroize::Zeroizing;
+
+/// A decrypted answer that no test refuses. For the owner's eyes.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The output tensor, row-major, in network units; of a batch, one after another.
+    pub values: Vec<f64>,
+    /// What speaks against them, where the error's bound is too wide to tell whether they can be right.
+    pub doubt: Option<Measure>,
+    /// What the alarm reads, of at most what is allowed; none where the plan has no alarm and nobody knows whether a value left its interval.
+    pub alarm: Option<Measure>,
+}
 
 const SECRET: [u8; 4] = *b"skey";
 
@@ -272,23 +284,28 @@ impl Client {
     }
     fn decrypt_named(&self, answer: &Encrypted<Ciphertext>, what: &str) -> Result<Vec<f64>> {
         match self.judged(answer, what)? {
-            (values, None) => Ok(values),
-            (_, Some(why)) => Err(Error::Answer {
+            Judged {
+                values,
+                doubt: None,
+                ..
+            } => Ok(values),
+            Judged {
+                doubt: Some(why), ..
+            } => Err(Error::Answer {
                 what: what.into(),
                 why,
                 counted: None,
             }),
         }
     }
-    /// The values, and what is not expected of them though the error's bound does not exclude it.
-    fn judged(
-        &self,
-        answer: &Encrypted<Ciphertext>,
-        what: &str,
-    ) -> Result<(Vec<f64>, Option<Measure>)> {
+    fn judged(&self, answer: &Encrypted<Ciphertext>, what: &str) -> Result<Judged> {
         let (values, judge) = self.open(answer, what)?;
         match judge.refuses() {
-            None => Ok((values, judge.doubts())),
+            None => Ok(Judged {
+                values,
+                doubt: judge.doubts(),
+                alarm: judge.alarm(),
+            }),
             Some(why) => Err(Error::Answer {
                 what: what.into(),
                 why,
@@ -300,28 +317,30 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::decrypt`], but for answers that can't be right.
-    pub fn measures(&self, answer: &Encrypted<Ciphertext>) -> Result<[Measure; 5]> {
+    pub fn measures(&self, answer: &Encrypted<Ciphertext>) -> Result<Vec<Measure>> {
         Ok(self.open(answer, "the answer")?.1.measures())
     }
     /// The values, and what is to be judged.
     fn open(&self, answer: &Encrypted<Ciphertext>, what: &str) -> Result<(Vec<f64>, Judge<'_>)> {
         self.key.expect(&answer.key, what)?;
         let answer = &answer.ciphertexts;
-        let port = &self.spec().output;
-        if answer.len() != port.registers.len() {
+        let (port, alarm) = (&self.spec().output, self.alarm());
+        let count = port.registers.len() + usize::from(alarm.is_some());
+        if answer.len() != count {
             return Err(Error::Input {
-                reason: format!(
-                    "{} ciphertexts, the answer has {}",
-                    answer.len(),
-                    port.registers.len()
-                ),
+                reason: format!("{} ciphertexts, the answer has {count}", answer.len()),
                 remedy: Help::Run.with("give the answer of a run of this plan"),
             });
         }
-        let mut judge = Judge::new(port, self.parameters().spec(), self.spec().answer);
+        let spec = self.parameters().spec();
+        let mut judge = Judge::new(port, spec, self.spec().answer, alarm);
         let mut slots: Vec<Vec<Complex64>> = Vec::with_capacity(answer.len());
-        let in_coefficients = port.in_coefficients(self.parameters().spec());
+        let in_coefficients = port.in_coefficients(spec);
         for (i, c) in answer.iter().enumerate() {
+            if i == port.registers.len() {
+                judge.see_alarm(&self.secret.decrypt(&self.whole(c)?)?);
+                continue;
+            }
             let values = self.secret.decrypt(c)?;
             if in_coefficients {
                 let all = self.secret.decrypt(&self.whole(c)?)?;
@@ -338,6 +357,15 @@ impl Client {
         let values = gather((port, self.parameters()), &slots)?;
         slots.iter_mut().for_each(|v| ckks::encoder::wipe(v));
         Ok((values, judge))
+    }
+    /// The plan's alarm.
+    fn alarm(&self) -> Option<&Alarm> {
+        self.spec().description.alarm.as_ref()
+    }
+    /// Reads an answer and its alarm.
+    fn encrypted(&self, input: impl Read, name: &str) -> Result<Encrypted<Ciphertext>> {
+        let (ids, port) = (self.ids(), &self.spec().output);
+        read_answer(input, name, self.parameters(), &ids, (port, self.alarm()))
     }
     /// The same ciphertext with all slots of the ring, of which its own are one period.
     fn whole(&self, c: &Ciphertext) -> Result<Ciphertext> {
@@ -359,23 +387,15 @@ impl Client {
     /// # Errors
     /// [`Error::File`] with the field that is wrong, [`Error::Answer`] for one that can't be right or of which nobody can tell.
     pub fn read_answer(&self, input: impl Read, name: &str) -> Result<Vec<f64>> {
-        let (ids, port) = (self.ids(), &self.spec().output);
-        let answer = read_answer(input, name, self.parameters(), &ids, port)?;
-        self.decrypt_named(&answer, name)
+        self.decrypt_named(&self.encrypted(input, name)?, name)
     }
     /// As [`Client::read_answer`], but where the error's bound is too wide to tell whether the values can be right they come with what speaks
-    /// against them.
+    /// against them, and with what the alarm reads.
     ///
     /// # Errors
     /// As [`Client::read_answer`].
-    pub fn read_doubtful(
-        &self,
-        input: impl Read,
-        name: &str,
-    ) -> Result<(Vec<f64>, Option<Measure>)> {
-        let (ids, port) = (self.ids(), &self.spec().output);
-        let answer = read_answer(input, name, self.parameters(), &ids, port)?;
-        self.judged(&answer, name)
+    pub fn read_doubtful(&self, input: impl Read, name: &str) -> Result<Judged> {
+        self.judged(&self.encrypted(input, name)?, name)
     }
     /// As [`Client::read_answer`], to be counted: what cannot be right comes back as such, everything else as an error.
     fn to_count(&self, input: impl Read, name: &str) -> Result<(Result<Vec<f64>>, usize)> {

@@ -102,6 +102,13 @@ fn client_file<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details
             "answer",
             format!("{} values of {answer}", spec.output.elements()),
         ),
+        (
+            "alarm",
+            match &spec.description.alarm {
+                Some(alarm) => alarm.to_string(),
+                None => "none: nobody sees a value that leaves its interval".into(),
+            },
+        ),
         ("evaluation keys", spec.keys.len().to_string()),
         (
             "task",

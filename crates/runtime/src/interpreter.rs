@@ -1,6 +1,7 @@
 //! Carrying out a verified plan over any interpreter.
 
 use crate::Register;
+use crate::alarm::Alarm;
 use crate::machine::cpu_seconds;
 use crate::plan::Step;
 use crate::verified::VerifiedPlan;
@@ -99,7 +100,7 @@ impl VerifiedPlan {
         })
     }
 
-    /// Carries out the steps from `state` on; gives the output port's values. Registers are dropped at their last use.
+    /// Carries out the steps from `state` on; gives the output port's values, then the alarm where the plan has one. Registers are dropped at their last use.
     ///
     /// # Errors
     /// [`Error::Step`] with the layer, or what the observer finds.
@@ -115,7 +116,7 @@ impl VerifiedPlan {
         self.answer(&state)
     }
 
-    /// The output port's values after the last step.
+    /// The output port's values after the last step, and the alarm.
     fn answer<V: Clone>(&self, state: &State<V>) -> Result<Vec<V>> {
         let value = |r| {
             state.live.get(r).cloned().ok_or_else(|| Error::Port {
@@ -123,7 +124,9 @@ impl VerifiedPlan {
                 reason: format!("register {r} is not alive in this state"),
             })
         };
-        self.plan().output.registers.iter().map(value).collect()
+        let plan = self.plan();
+        let alarm = plan.description.alarm.iter().map(|a| &a.register);
+        (plan.output.registers.iter().chain(alarm).map(value)).collect()
     }
 
     /// The state before the first step in the clear, of slots in plan units.
@@ -141,8 +144,18 @@ impl VerifiedPlan {
     /// The output tensor after the last step in the clear, in network units.
     pub(crate) fn clear_answer(&self, state: &State<ClearValue>) -> Result<Vec<f64>> {
         let values = self.answer(state)?.into_iter().map(|v| v.values);
-        let port = (&self.plan().output, self.parameters());
-        gather(port, &values.collect::<Vec<_>>())
+        let port = &self.plan().output;
+        let values = values.take(port.registers.len());
+        gather((port, self.parameters()), &values.collect::<Vec<_>>())
+    }
+
+    /// What the alarm reads in the clear for each input of a batch; nothing where there is none.
+    pub(crate) fn clear_alarm(&self, state: &State<ClearValue>) -> Vec<f64> {
+        let alarm = self.plan().description.alarm.as_ref();
+        let value = alarm.and_then(|a| state.live.get(&a.register));
+        value.map_or_else(Vec::new, |v| {
+            Alarm::sums(&v.values, self.plan().output.side_by_side())
+        })
     }
 
     /// Carries out one step.

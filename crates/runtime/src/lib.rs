@@ -5,7 +5,7 @@
 //!   [`interpreter`]: carrying it out over any [`ckks::Arithmetic`].
 //! * [`client`] holds the secret key, [`server`] cannot hold one.
 //! * [`wire`]: what passes between them as bytes. Bytes from outside become checked objects or one clear error.
-//! * [`answer`]: what an honest answer cannot be, which is refused.
+//! * [`answer`]: what an honest answer cannot be, which is refused; [`alarm`]: sums beside it that tell of values which left an interval.
 //! * [`sharing`]: noise flooding for answers that leave the client, or their class alone, which needs none.
 //! * [`plan_file`], [`checkpoint`], [`inspection`]: the server's own files, and what any file says about itself.
 //! * [`check`]: the clear twin beside an encrypted run; [`noise`]: what error its answer will have, by simulation; [`prediction`]: what a run will cost, [`preparation`]: its memory, fetched ahead, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`limits`]: how much memory is left, [`machine_file`]: what
@@ -15,6 +15,7 @@
 //!
 //! What this crate does not know: graphs, training, how a plan was chosen. It prints nothing.
 
+pub mod alarm;
 pub mod answer;
 mod beside;
 pub mod check;
@@ -44,9 +45,10 @@ pub mod verified;
 mod verify;
 pub mod wire;
 
+pub use alarm::Alarm;
 pub use answer::{AnswerTest, Measure};
 pub use check::{ClearTwin, Excess, LockStep};
-pub use client::Client;
+pub use client::{Client, Judged};
 pub use error::{Error, Help, Limit, Remedy, Result};
 pub use facts::PlanFacts;
 pub use interpreter::{Done, Observer, Progress, Reporter, State, Stopwatch};

@@ -73,6 +73,18 @@ impl VerifiedPlan {
     /// # Errors
     /// As [`Client::encrypt`](crate::Client::encrypt), or what the interpreter refuses.
     pub fn simulate(&self, tensor: &[f64], noise: Option<(&Noise, u64)>) -> Result<Vec<f64>> {
+        Ok(self.simulate_with_alarm(tensor, noise)?.0)
+    }
+
+    /// As [`VerifiedPlan::simulate`], and the largest of the alarm's sums for each input of a batch; none where the plan has no alarm.
+    ///
+    /// # Errors
+    /// As [`VerifiedPlan::simulate`].
+    pub fn simulate_with_alarm(
+        &self,
+        tensor: &[f64],
+        noise: Option<(&Noise, u64)>,
+    ) -> Result<(Vec<f64>, Vec<f64>)> {
         let plan = self.plan();
         let mut normal = noise.map(|(n, seed)| (n, Normal(seed)));
         let mut inputs = place((&plan.input, self.parameters()), &plan.description, tensor)?;
@@ -92,6 +104,6 @@ impl VerifiedPlan {
                 }
             }
         }
-        self.clear_answer(&state)
+        Ok((self.clear_answer(&state)?, self.clear_alarm(&state)))
     }
 }

@@ -1,6 +1,7 @@
 //! The operations of a plan: what they read and write, what they do over any [`Arithmetic`], and what their time counts as.
 
 use crate::Register;
+use crate::alarm;
 use crate::folding::{self, Folding, TermOn, Within};
 use ckks::coefficients::Parts;
 use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, Polynomial};
@@ -100,6 +101,29 @@ pub enum OperationOn<Map, Bias, Rows> {
         /// Slots, target level, gain.
         bootstrap: Bootstrap,
     },
+    /// Σ (c·x)² over the pairs (c, x), and a sum of such; one level below `level`, to which operands are brought for what it takes to align them. One
+    /// relinearisation: the alarm's ([`crate::alarm`]).
+    Squares {
+        /// The pairs (c, x); c is 1 where x is at `level` already, since a factor takes a level.
+        inputs: Vec<(f64, Register)>,
+        /// What is added, one level below.
+        sum: Option<Register>,
+        /// Result.
+        output: Register,
+        /// Level of the squares.
+        level: usize,
+    },
+    /// Sums of the slots that are `slots` apart, everywhere, brought down to a level: any, since it is the client who reads them.
+    Fold {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// Period of the result: a power of two.
+        slots: usize,
+        /// Level of the result.
+        level: usize,
+    },
     /// Slots to coefficients, from any level above SlotToCoeff; places without a value become zero.
     Descend {
         /// Two real vectors of all slots, or one of fewer.
@@ -194,17 +218,20 @@ pub enum Work {
     Functions,
     /// Alignments, and what only moves values.
     Rest,
+    /// The alarm's sums.
+    Alarm,
 }
 
 impl Work {
     /// All, in the order of reports.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Weights,
         Self::Products,
         Self::Bootstrap,
         Self::Attention,
         Self::Functions,
         Self::Rest,
+        Self::Alarm,
     ];
 
     /// Its name in reports.
@@ -216,6 +243,7 @@ impl Work {
             Self::Attention => "Power-Softmax",
             Self::Functions => "norms and activations",
             Self::Rest => "additions and repacking",
+            Self::Alarm => "alarm",
         }
     }
 }
@@ -235,7 +263,9 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
             | Self::Square { input, .. }
             | Self::Quartic { input, .. }
             | Self::Align { input, .. }
+            | Self::Fold { input, .. }
             | Self::HalfBootstrap { input, .. } => vec![*input],
+            Self::Squares { inputs, sum, .. } => inputs.iter().map(|x| x.1).chain(*sum).collect(),
             Self::Add { left, right, .. } => vec![*left, *right],
             Self::Multiply {
                 left, right, add, ..
@@ -258,6 +288,8 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
             | Self::Align { output, .. }
             | Self::Add { output, .. }
             | Self::Multiply { output, .. }
+            | Self::Squares { output, .. }
+            | Self::Fold { output, .. }
             | Self::Descend { output, .. } => vec![*output],
         }
     }
@@ -273,6 +305,7 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
                 Work::Bootstrap
             }
             Self::Add { .. } | Self::Align { .. } => Work::Rest,
+            Self::Squares { .. } | Self::Fold { .. } => Work::Alarm,
         }
     }
     /// In a word, for progress and listings.
@@ -289,6 +322,8 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
             Self::Descend { .. } => "slots to coefficients",
             Self::Weigh { .. } => "linear layer in coefficients",
             Self::HalfBootstrap { .. } => "half bootstrap",
+            Self::Squares { .. } => "alarm: sum of squares",
+            Self::Fold { .. } => "alarm: sum over slots",
         }
     }
 
@@ -330,6 +365,8 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
             Bootstrap { inputs, outputs, bootstrap }
             Descend { inputs, output, to }
             HalfBootstrap { input, outputs, slots, target, gain }
+            Squares { inputs, sum, output, level }
+            Fold { input, output, slots, level }
         })
     }
 }
@@ -440,6 +477,8 @@ impl Operation {
                 ..
             } => folding::weigh(a, xs, (to, terms, *within), bias)?,
             Self::HalfBootstrap { target, gain, .. } => folding::rise(a, &xs[0], *target, *gain)?,
+            Self::Squares { inputs, level, .. } => vec![alarm::squares(a, inputs, xs, *level)?],
+            Self::Fold { slots, level, .. } => vec![alarm::fold(a, &xs[0], *slots, *level)?],
         })
     }
 
@@ -468,6 +507,8 @@ impl Operation {
             Self::Polynomial { .. } | Self::Square { .. } | Self::Quartic { .. } => f64::INFINITY,
             // of coefficients, where the meter counts in slots
             Self::Descend { .. } => f64::INFINITY,
+            // as large as what left an interval
+            Self::Squares { .. } | Self::Fold { .. } => f64::INFINITY,
             Self::Multiply { bound, .. } => *bound,
             _ => 1.0,
         }

@@ -7,6 +7,7 @@
 //! see |x| ≤ 1/2. Units cost nothing: they are folded into linear maps.
 
 use crate::Register;
+use crate::alarm::Alarm;
 use crate::operation::{Operation, Purpose, Work};
 use ckks::ParametersSpec;
 use ckks::parameters::Order;
@@ -117,6 +118,9 @@ pub struct Description {
     pub task: [u8; 32],
     /// Digest of the network that it was compiled from: the checksum in its file; zero where it was made by hand.
     pub model: [u8; 32],
+    /// By what a client sees that a value was not like that data; none: nobody sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<Alarm>,
     /// Why it has these parameters, in lines for people; nothing where they were asked for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub parameters: String,

@@ -1,12 +1,12 @@
 //! The server: a plan and a client's evaluation keys. No field can hold a secret key.
 
-use crate::Result;
 use crate::interpreter::{Observer, State};
 use crate::stored_keys::open_evaluation_keys;
 use crate::verified::VerifiedPlan;
 use crate::wire::ciphertexts::write_answer;
 use crate::wire::{Encrypted, ServerKeys};
 use crate::wire::{KeyId, container::Ids};
+use crate::{Error, Help, Result};
 use ckks::keys::KeyName;
 use ckks::{Ciphertext, Engine, Evaluator, SeededCiphertext};
 use std::collections::BTreeSet;
@@ -198,6 +198,17 @@ impl<E: Engine> Server<E> {
     ) -> Result<W> {
         self.key.expect(&answer.key, "the answer")?;
         let (parameters, port) = (self.plan.parameters(), &self.plan.plan().output);
-        write_answer(&answer.ciphertexts, out, name, parameters, self.ids(), port)
+        let answer = &answer.ciphertexts;
+        if answer.len() < port.registers.len() {
+            return Err(Error::Input {
+                reason: format!(
+                    "{} ciphertexts, the answer has {}",
+                    answer.len(),
+                    port.registers.len()
+                ),
+                remedy: Help::Run.with("give the answer of a run of this plan"),
+            });
+        }
+        write_answer(answer, out, name, parameters, self.ids(), port)
     }
 }

@@ -37,6 +37,13 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         port: "description".into(),
         reason,
     })?;
+    if let Some(alarm) = &plan.description.alarm {
+        let refuse = |reason: String| Error::Port {
+            port: "alarm".into(),
+            reason,
+        };
+        (alarm.check(&parameters, plan.output.side_by_side())).map_err(refuse)?;
+    }
     let last_use = last_uses(plan)?;
     let context = Context::new(&parameters);
     let mut pass = Pass::new(plan, &context)?;
@@ -50,6 +57,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         ..
     } = pass;
     let [output_error, output_weights, output_magnitude] = reading.output(&plan.output)?;
+    reading.alarm(plan)?;
     let meter = reading.meter;
     let keys = meter.keys();
     let masked = folding::masked_bytes(&parameters, &layouts_down(plan));
@@ -236,6 +244,25 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Refuses a plan whose alarm is not where it says.
+    fn alarm(&self, plan: &Plan) -> Result<()> {
+        let Some(alarm) = &plan.description.alarm else {
+            return Ok(());
+        };
+        let had = self.live.get(&alarm.register).map(|v| v.info);
+        let (level, slots) = (Level::new(alarm.level), alarm.slots);
+        match had.is_some_and(|i| i.level == level && i.slots <= slots) {
+            true => Ok(()),
+            false => Err(Error::Port {
+                port: "alarm".into(),
+                reason: format!(
+                    "register {} does not end at level {level:?} with {slots} slots: {had:?}",
+                    alarm.register
+                ),
+            }),
+        }
+    }
+
     /// Bounds on what the port gives, network units: the encryption's error, that of rounded weights, the magnitude.
     fn output(&self, port: &Port) -> Result<[f64; 3]> {
         let refuse = |reason: String| Error::Port {
@@ -371,7 +398,7 @@ impl<'a> Pass<'a> {
         self.peak = self.peak.max(self.resident + working);
         let below = matches!(
             operation,
-            Operation::Descend { .. } | Operation::Weigh { .. }
+            Operation::Descend { .. } | Operation::Weigh { .. } | Operation::Fold { .. }
         );
         for (r, v) in results {
             if !below && v.info.level < self.parameters.floor() {
@@ -436,7 +463,8 @@ fn last_uses(plan: &Plan) -> Result<BTreeMap<Register, usize>> {
             }
         }
     }
-    for &r in &plan.output.registers {
+    let alarm = plan.description.alarm.iter().map(|a| &a.register);
+    for &r in plan.output.registers.iter().chain(alarm) {
         last.insert(r, usize::MAX);
     }
     Ok(last)
@@ -560,6 +588,22 @@ fn check_operation(
             Ok(())
         }
         Operation::Square { constant, .. } => finite(&[*constant]),
+        Operation::Squares { inputs, level, .. } => {
+            finite(&inputs.iter().map(|x| x.0).collect::<Vec<_>>())?;
+            let (count, levels) = (inputs.len(), parameters.residual().index());
+            match (1..=MOST_SUMMANDS).contains(&count) && *level <= levels {
+                true => Ok(()),
+                false => Err(format!("{count} squares at level {level} of {levels}")),
+            }
+        }
+        Operation::Fold { slots, level, .. } => {
+            let levels = parameters.residual().index();
+            let fits = slots.is_power_of_two() && *slots <= parameters.max_slots();
+            match fits && *level <= levels {
+                true => Ok(()),
+                false => Err(format!("sums of slots {slots} apart at level {level}")),
+            }
+        }
         Operation::Quartic { coefficients, .. } => finite(coefficients),
         Operation::Align { level, .. } if !in_slots(*level, parameters) => {
             Err(format!("level {level} does not exist"))

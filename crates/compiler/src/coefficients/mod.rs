@@ -12,6 +12,7 @@ mod layout;
 mod network;
 
 use crate::activation::Activation;
+use crate::alarm::{self, Watch};
 use crate::choose::KEY_BYTE;
 use crate::{Error, Needs, Target};
 use ckks::ParametersSpec;
@@ -239,6 +240,7 @@ fn made(
             Reading::Weights => nn::format::artefact::digest(graph)?,
             Reading::Shapes => [0; 32],
         },
+        alarm: None,
         parameters: match target.parameters {
             Some(_) => String::new(),
             None => format!(
@@ -248,13 +250,17 @@ fn made(
         },
     };
     let [input, output] = program.ports;
-    Ok(VerifiedPlan::new(Plan {
+    let mut plan = Plan {
         parameters: program.parameters,
         description,
         input,
         output,
         steps: program.steps,
-    })?)
+    };
+    if target.watch == Watch::Operands {
+        alarm::watch(&mut plan, costs.parameters());
+    }
+    Ok(VerifiedPlan::new(plan)?)
 }
 
 /// Free levels of the smallest preset.

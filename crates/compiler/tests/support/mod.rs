@@ -343,6 +343,21 @@ pub(crate) fn run(plan: &Plan, inputs: &[Tensor]) -> Vec<Vec<f64>> {
                 vec![(result, None)]
             }
             Operation::Align { input, .. } => vec![read(*input)],
+            Operation::Squares { inputs, sum, .. } => {
+                let mut y = sum.map_or_else(|| vec![0.0], &real);
+                for &(c, r) in inputs {
+                    let x = real(r);
+                    let length = y.len().max(x.len());
+                    let each = |j: usize| y[j % y.len()] + (c * x[j % x.len()]).powi(2);
+                    y = (0..length).map(each).collect();
+                }
+                vec![(y, None)]
+            }
+            Operation::Fold { input, slots, .. } => {
+                let x = real(*input);
+                let fold = |j| (j..x.len()).step_by(*slots).map(|k| x[k]).sum();
+                vec![((0..(*slots).min(x.len())).map(fold).collect(), None)]
+            }
             Operation::Bootstrap {
                 inputs, bootstrap, ..
             } => {
@@ -431,6 +446,18 @@ fn levels(plan: &Plan) -> Vec<Option<usize>> {
         let to = match &step.operation {
             Operation::Align { level, .. } => from.filter(|f| f >= level).map(|_| *level),
             Operation::Bootstrap { bootstrap, .. } => from.map(|_| bootstrap.target),
+            Operation::Fold { level, .. } => from.filter(|f| f >= level).map(|_| *level),
+            Operation::Squares {
+                inputs, sum, level, ..
+            } => {
+                // a factor takes a level
+                let fits = |(c, r): &(f64, usize)| {
+                    levels[*r].is_some_and(|l| l > *level || (l == *level && *c == 1.0))
+                };
+                let below = level.checked_sub(1);
+                let sums = sum.iter().all(|r| levels[*r] == below);
+                below.filter(|_| inputs.iter().all(fits) && sums)
+            }
             other => from.and_then(|f| f.checked_sub(depth(other))),
         };
         for r in step.operation.writes() {

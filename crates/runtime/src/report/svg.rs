@@ -27,6 +27,7 @@ const fn colour(work: Work) -> &'static str {
         Work::Attention => "#c98a2b",
         Work::Functions => "#4a9a5b",
         Work::Rest => "#999999",
+        Work::Alarm => "#c45a9a",
     }
 }
 

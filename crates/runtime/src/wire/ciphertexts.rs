@@ -6,6 +6,7 @@ use super::{
     KeyId,
     container::{DAMAGED, Ids, Kind, Reader, Writer},
 };
+use crate::alarm::Alarm;
 use crate::plan::Port;
 use crate::{Error, Result};
 use ckks::{Ciphertext, Level, Parameters, ParametersSpec, SeededCiphertext};
@@ -15,13 +16,15 @@ use std::io::{Read, Write};
 pub(crate) const META: [u8; 4] = *b"meta";
 pub(crate) const CIPHERTEXT: [u8; 4] = *b"ctxt";
 const ALARM: [u8; 4] = *b"alrm";
+/// The one kind of alarm that there is: the ciphertext of a plan's sums, residues of two polynomials.
+const SUMS: [u8; 4] = 1u32.to_le_bytes();
 
 /// Ciphertexts of one client: an input or an answer.
 #[derive(Clone, Debug)]
 pub struct Encrypted<C> {
     /// The key pair that they belong to.
     pub key: KeyId,
-    /// One for each register of the port.
+    /// One for each register of the port; of an answer whose plan has an alarm, that after them.
     pub ciphertexts: Vec<C>,
 }
 
@@ -153,10 +156,20 @@ pub(crate) fn read_ciphertext<R: Read>(
     level: Level,
     slots: usize,
 ) -> Result<Ciphertext> {
+    file.begin_exact(CIPHERTEXT, ciphertext_bytes(parameters, level))?;
+    read_residues(file, parameters, level, slots)
+}
+
+/// Reads the rest of the current section as a ciphertext of degree 1 at a level's canonical scale.
+fn read_residues<R: Read>(
+    file: &mut Reader<R>,
+    parameters: &Parameters,
+    level: Level,
+    slots: usize,
+) -> Result<Ciphertext> {
     let name = file.name().to_owned();
     let indices = parameters.limbs(level).clone();
     let mut bytes = Vec::new();
-    file.begin_exact(CIPHERTEXT, ciphertext_bytes(parameters, level))?;
     let c = Ciphertext::read(parameters, level, slots, |k, limb| {
         let bits = parameters.prime(indices[k % indices.len()]).bits();
         read_limb(file, bits, &mut bytes, limb)
@@ -166,7 +179,7 @@ pub(crate) fn read_ciphertext<R: Read>(
     Ok(c)
 }
 
-/// Writes an answer file.
+/// Writes an answer file: what is more than the port's ciphertexts is the alarm's.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -179,13 +192,20 @@ pub(crate) fn write_answer<W: Write>(
     port: &Port,
 ) -> Result<W> {
     let meta = conformance::json(&PortMeta::new(parameters, port));
-    let (kind, head) = (Kind::Answer, (META, &meta[..]));
-    let lengths = answer
-        .iter()
-        .map(|c| ciphertext_bytes(parameters, c.level()));
-    let mut file = Writer::list(out, name, kind, ids, head, CIPHERTEXT, lengths)?;
-    for c in answer {
+    let (values, alarm) = answer.split_at(port.registers.len().min(answer.len()));
+    let length = |c: &Ciphertext| ciphertext_bytes(parameters, c.level());
+    let own = values.iter().map(|c| (CIPHERTEXT, length(c)));
+    let alarms = alarm.iter().map(|c| (ALARM, SUMS.len() as u64 + length(c)));
+    let sections = std::iter::once((META, meta.len() as u64)).chain(own.chain(alarms));
+    let mut file = Writer::new(out, name, Kind::Answer, ids, sections.collect())?;
+    file.section(&meta)?;
+    for c in values {
         file.begin()?;
+        write_ciphertext(&mut file, parameters, c)?;
+    }
+    for c in alarm {
+        file.begin()?;
+        file.write(&SUMS)?;
         write_ciphertext(&mut file, parameters, c)?;
     }
     file.finish()
@@ -200,17 +220,17 @@ pub(crate) fn read_answer(
     name: &str,
     parameters: &Parameters,
     ids: &Ids,
-    port: &Port,
+    (port, alarm): (&Port, Option<&Alarm>),
 ) -> Result<Encrypted<Ciphertext>> {
     let mut file = Reader::new(input, name, Kind::Answer)?;
     file.expect(ids)?;
     let meta: PortMeta = file.json(META, 1 << 20)?;
     meta.expect(port, name)?;
-    let ciphertexts = (0..meta.ciphertexts)
+    let mut ciphertexts = (0..meta.ciphertexts)
         .map(|_| read_ciphertext(&mut file, parameters, Level::new(meta.level), meta.slots))
-        .collect::<Result<_>>()?;
-    if file.header().sections as usize > 1 + meta.ciphertexts {
-        refuse_alarm(&mut file)?;
+        .collect::<Result<Vec<_>>>()?;
+    if alarm.is_some() || file.header().sections as usize > 1 + meta.ciphertexts {
+        ciphertexts.push(read_alarm(&mut file, parameters, alarm)?);
     }
     file.finish()?;
     Ok(Encrypted {
@@ -219,19 +239,34 @@ pub(crate) fn read_answer(
     })
 }
 
-/// What may stand beside an answer: a kind (four bytes, little endian) and what that kind says. No kind exists yet, and an alarm that cannot
-/// be read must not be passed over.
-fn refuse_alarm<R: Read>(file: &mut Reader<R>) -> Result<()> {
-    file.begin(ALARM, u64::MAX)?;
+/// What may stand beside an answer: a kind (four bytes, little endian) and what that kind says. An alarm that cannot be read, or that the plan does
+/// not have, must not be passed over.
+fn read_alarm<R: Read>(
+    file: &mut Reader<R>,
+    parameters: &Parameters,
+    alarm: Option<&Alarm>,
+) -> Result<Ciphertext> {
+    let length = file.begin(ALARM, u64::MAX)?;
     let mut kind = [0; 4];
     file.take(&mut kind)?;
-    Err(Error::file(
-        file.name(),
-        "section `alrm`",
-        format!(
-            "an alarm of kind {}, which this program cannot read",
-            u32::from_le_bytes(kind)
-        ),
-        "a newer program computed this answer: update this one",
-    ))
+    let refuse = |file: &Reader<R>, problem: String, remedy| {
+        Err(Error::file(file.name(), "section `alrm`", problem, remedy))
+    };
+    if kind != SUMS {
+        let number = u32::from_le_bytes(kind);
+        let problem = format!("an alarm of kind {number}, which this program cannot read");
+        let remedy = "a newer program computed this answer: update this one";
+        return refuse(file, problem, remedy);
+    }
+    let Some(alarm) = alarm else {
+        let problem = "an alarm, which this plan does not have";
+        return refuse(file, problem.into(), "run the plan of this key");
+    };
+    let level = Level::new(alarm.level);
+    let needed = SUMS.len() as u64 + ciphertext_bytes(parameters, level);
+    if length != needed {
+        let problem = format!("{length} bytes, but {needed} are needed");
+        return refuse(file, problem, DAMAGED);
+    }
+    read_residues(file, parameters, level, alarm.slots)
 }

@@ -53,6 +53,10 @@ impl ClientSpec {
         for (what, port) in [("input", &self.input), ("output", &self.output)] {
             check_port(port, &parameters).map_err(|reason| refuse(what, reason))?;
         }
+        if let Some(alarm) = &self.description.alarm {
+            let alarm = alarm.check(&parameters, self.output.side_by_side());
+            alarm.map_err(|reason| refuse("alarm", reason))?;
+        }
         check_name("the network's name", &self.description.name)
             .map_err(|reason| refuse("description", reason))?;
         let answer = self.answer.check();

@@ -207,7 +207,8 @@ fn where_the_bound_says_nothing_there_is_doubt_and_no_refusal() {
     };
     // more than is expected, less than the bound: shown with the doubt, and not where nobody would see it
     let file = answer(0.5 * error);
-    let (values, doubt) = client.read_doubtful(&file[..], "x").expect("no refusal");
+    let judged = client.read_doubtful(&file[..], "x").expect("no refusal");
+    let (values, doubt) = (judged.values, judged.doubt);
     assert!((values[0].abs() / (0.5 * error) - 1.0).abs() < 0.1);
     let doubt = doubt.expect("a doubt");
     assert_eq!(doubt.test, AnswerTest::Magnitude);

@@ -292,7 +292,7 @@ fn a_key_is_opened_with_its_client_file_alone() {
 }
 
 /// The file with one more section before its end, or another one in the place of the last.
-fn with_section(file: &[u8], tag: [u8; 4], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn with_section(file: &[u8], tag: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let header = Header::read(&mut &file[..], "x").expect("a header");
     let mut out = Writer::new(
         Vec::new(),

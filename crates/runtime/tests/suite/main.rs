@@ -1,5 +1,6 @@
 //! Whole toy plans, from tensor to answer, through files; and every refusal on the way. Insecure toy rings.
 
+mod alarm;
 mod answers;
 mod bounds;
 mod engine;

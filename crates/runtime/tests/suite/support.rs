@@ -340,3 +340,58 @@ pub(crate) fn other(f: &Files) -> Files {
         input,
     }
 }
+
+/// `levelled` with an alarm: the square of its square's operand, and that again.
+pub(crate) fn watched() -> Plan {
+    let mut p = levelled();
+    let step = |operation| Step {
+        layer: "alarm".into(),
+        purpose: Purpose::Repacking,
+        operation,
+        unit: 1.0,
+        interval: None,
+    };
+    let squares = |inputs, sum, output, level| Operation::Squares {
+        inputs,
+        sum,
+        output,
+        level,
+    };
+    let (input, output, slots, level) = (8, 9, 4, 0);
+    // a factor at a level below the operand's, and a second operand
+    p.steps.splice(
+        1..1,
+        [
+            squares(vec![(0.5, 1), (1.0, 1)], None, 6, 2),
+            squares(vec![(1.0, 6)], None, 7, 1),
+            squares(vec![(1.0, 6)], Some(7), 8, 1),
+            Operation::Fold {
+                input,
+                output,
+                slots,
+                level,
+            },
+        ]
+        .map(step),
+    );
+    p.description.alarm = Some(Alarm {
+        register: 9,
+        slots: 4,
+        level: 0,
+        threshold: 40.0,
+        reach: 1.5,
+        watched: 1,
+    });
+    p
+}
+
+/// What its alarm reads: of every fourth slot.
+pub(crate) fn watched_truth(x: &[f64]) -> Vec<f64> {
+    let x: Vec<f64> = x.iter().map(|v| v / 2.0).collect();
+    let t = circulant(FIRST, &x);
+    let each = t.iter().map(|v| 2.0 * (1.25 * (v + 0.125).powi(2)).powi(2));
+    let each: Vec<f64> = each.collect();
+    (0..4)
+        .map(|j| (0..4).map(|k| each[j + 4 * k]).sum())
+        .collect()
+}
