@@ -116,7 +116,8 @@ pub fn masked_maps(
     let Some(spec) = parameters.bootstrap() else {
         return 0;
     };
-    let limbs = parameters.limbs(parameters.floor()).len() + parameters.special().len();
+    let floor = parameters.floor();
+    let limbs = parameters.limbs(floor).len() + parameters.special_at(floor).len();
     let each = masks.into_iter().map(|(slots, count, period)| {
         let sizes = dft::sizes(parameters, slots, Form::Real, spec.slot_to_coeff.levels);
         let first = sizes.first().copied();
