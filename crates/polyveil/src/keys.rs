@@ -4,7 +4,7 @@ use crate::error::{Result, named};
 use crate::files::{self, Content, Existing, Filled, Output};
 pub use crate::key_folder::KeyFiles;
 use crate::key_folder::{KeyFolder, NewKeys};
-use crate::machine::Machine;
+use crate::machine::{Machine, judged};
 use crate::memory;
 use crate::network::{self, CLIENT_FILE};
 use crate::progress::{Listener, Say, duration};
@@ -68,6 +68,9 @@ pub fn keygen(
         size(memory),
         duration(seconds)
     ));
+    for kind in client.parameters().key_security() {
+        tell.note(judged(&kind));
+    }
     require_disk(folder, bytes + (1 << 20))?;
     let keys = KeyFiles::within(folder);
     let open = |path, kind| -> Result<Output> {

@@ -5,6 +5,7 @@ use crate::files;
 use crate::progress::{Listener, Say, duration, silent};
 use crate::session::{Precision, Session, rng};
 use ckks::Cost;
+use ckks::security::KeySecurity;
 use ckks::{Parameters, ParametersSpec};
 use cost::workload::{self, OPERATIONS, Operation, Reading, Workload};
 use cost::{MachineCost, Observation, Probe, Residual, Threading, Trust, fit};
@@ -185,12 +186,17 @@ pub(crate) fn security(p: &Parameters, indent: &str) -> String {
         text += "INSECURE: this is a toy parameter set; it protects nothing\n";
     }
     for k in p.key_security() {
-        text += &format!(
-            "{indent}{}: log modulus {:.1}, {} bits ({})\n",
-            k.name, k.log_modulus, k.bits, k.source
-        );
+        text += &format!("{indent}{}\n", judged(&k));
     }
     text
+}
+
+/// What a kind of key is, and what its security rests on.
+pub(crate) fn judged(k: &KeySecurity) -> String {
+    format!(
+        "{}: log modulus {:.1}, {} bits ({})",
+        k.name, k.log_modulus, k.bits, k.source
+    )
 }
 
 /// Address space of a thread: its stack and what the system puts beside it.
