@@ -462,6 +462,7 @@ fn bytes_behind(text: &str, words: &str) -> f64 {
 #[ignore = "minutes and 2 GB"]
 fn predictions_of_compiling_hold() {
     let folder = Folder::new("predictions");
+    let mut wrong = Vec::new();
     for (width, side) in [(16, 32), (64, 32), (16, 64), (32, 64), (16, 112)] {
         let bytes = nn::format::artefact::to_bytes(&resnet(width, side)).expect("writes");
         let (model, plan) = (folder.file("r.pvm", &bytes), folder.path("r.plan"));
@@ -481,10 +482,11 @@ fn predictions_of_compiling_hold() {
                 predicted / 1e6,
                 measured / 1e6,
             );
-            assert!(off.abs() < 15.0);
-            assert!((0.4..2.5).contains(&(expected / took)));
+            let holds = off.abs() < 15.0 && (0.4..2.5).contains(&(expected / took));
+            wrong.extend((!holds).then(|| format!("{width} channels, {side} pixels, {more:?}")));
         }
     }
+    assert!(wrong.is_empty(), "{wrong:?}");
     // half a billion multiplications: counted in seconds, refused before they are packed
     let bytes = nn::format::artefact::to_bytes(&resnet(64, 112)).expect("writes");
     let (model, plan) = (folder.file("r.pvm", &bytes), folder.path("r.plan"));
