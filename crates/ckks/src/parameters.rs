@@ -332,10 +332,14 @@ impl ParametersSpec {
                 product,
                 small_ring: Some(log_small),
                 ..
-            } if product.levels == 0 || !(4..self.log_n).contains(log_small) => {
+            } if product.levels == 0
+                || !(4..self.log_n).contains(log_small)
+                || log_small + MOST_SMALLER < self.log_n =>
+            {
                 return Err(self.refuse(format!(
-                    "a small ring of degree 2^{log_small} for {} levels of products; 2^4 to 2^{} are supported, for one level at least",
+                    "a small ring of degree 2^{log_small} for {} levels of products; 2^{} to 2^{} are supported, for one level at least",
                     product.levels,
+                    self.log_n.saturating_sub(MOST_SMALLER).max(4),
                     self.log_n - 1
                 )));
             }
@@ -570,6 +574,9 @@ impl Level {
         self.skip
     }
 }
+
+/// By how many bits the degree of a small ring is below N at most: every ciphertext has that many classes there.
+const MOST_SMALLER: u32 = 6;
 
 /// Bits that EvalMod's own scale may land beside the canonical one.
 const LANDING_TOLERANCE: f64 = 0.5;

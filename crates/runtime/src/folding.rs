@@ -539,7 +539,9 @@ pub(crate) fn check_weigh(
                 allowed.spend(
                     from.shape[0]
                         .saturating_add(to.shape[0])
-                        .saturating_add(taps),
+                        .saturating_add(taps)
+                        // values of the small ring
+                        .saturating_add(classes * term.inputs().len()),
                 )?;
                 let Some(layer) = term.layer(to, n, classes).map_err(text)? else {
                     continue;
