@@ -245,6 +245,12 @@ impl Kernel {
         if from == 1 && to == 1 {
             return Some(self.clone());
         }
+        if from == to && self.is_diagonal() {
+            let factors = self.weights.iter();
+            let factors = factors.flat_map(|w| std::iter::repeat_n(*w, from * from));
+            let all = [self.from[1] % from, self.from[2] % from] == [0, 0];
+            return all.then(|| Self::diagonal(phased(self.from, from), factors.collect()));
+        }
         let ([_, h, w], [outs, oh, ow]) = (self.from, self.to);
         let fits = [h, w].iter().all(|l| l % from == 0) && [oh, ow].iter().all(|l| l % to == 0);
         // one place may step as it likes

@@ -5,8 +5,9 @@ use super::network::{Id, Kind, Quantity};
 use crate::Error;
 use ckks::Folded;
 
-/// A ciphertext is to hold at least so many channels: larger pictures lie in phases, whose strides cost nothing.
-const LEAST_CHANNELS: usize = 16;
+/// How many channels a ciphertext is to hold at least: larger pictures lie in phases, whose strides cost nothing and whose rows need no power of two, but
+/// whose layers have more outputs to pack. Whichever costs least is taken.
+pub(super) const LEAST_CHANNELS: [usize; 3] = [16, 64, 256];
 
 /// A network whose quantities lie somewhere.
 pub(crate) struct Laid {
@@ -18,9 +19,9 @@ pub(crate) struct Laid {
     pub(crate) kernels: Vec<Vec<(Id, Kernel)>>,
 }
 
-/// Lays a network's quantities into rings of degree n.
-pub(crate) fn lay(quantities: &[Quantity], n: usize) -> Result<Laid, Error> {
-    let wanted = wanted_phases(quantities, n);
+/// Lays a network's quantities into rings of degree n, so many channels to a ciphertext at least.
+pub(crate) fn lay(quantities: &[Quantity], n: usize, channels: usize) -> Result<Laid, Error> {
+    let wanted = wanted_phases(quantities, n / channels.max(1));
     let laid = wanted.and_then(|phases| in_phases(quantities, phases));
     let (phases, kernels) = match laid {
         Some(laid) => laid,
@@ -67,8 +68,8 @@ fn usual_places([_, h, w]: [usize; 3]) -> usize {
     ((h - 1) * pitch + w + pitch + 1).next_power_of_two()
 }
 
-/// Phases that make pictures small enough, where the strides between them allow it.
-fn wanted_phases(quantities: &[Quantity], n: usize) -> Option<Vec<usize>> {
+/// Phases in which pictures take at most so many places, where their sizes and the strides between them allow it.
+fn wanted_phases(quantities: &[Quantity], most: usize) -> Option<Vec<usize>> {
     let mut phases: Vec<usize> = Vec::with_capacity(quantities.len());
     for q in quantities {
         let mut p = 1;
@@ -76,7 +77,7 @@ fn wanted_phases(quantities: &[Quantity], n: usize) -> Option<Vec<usize>> {
             Kind::Activation { argument, .. } => p = phases[*argument],
             _ if q.shape[1..] == [1, 1] => {}
             kind => {
-                while usual_places(phased(q.shape, p)) * LEAST_CHANNELS > n
+                while usual_places(phased(q.shape, p)) > most
                     && q.shape[1..].iter().all(|l| l % (2 * p) == 0)
                 {
                     p *= 2;

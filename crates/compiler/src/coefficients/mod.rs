@@ -44,7 +44,8 @@ pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error
     }
     let quantities = network::quantities(graph, target, Reading::Weights, &found.apart)?;
     let mut costs = costs(&quantities, target)?;
-    let plan = made(graph, target, &quantities, (&mut costs, Reading::Weights))?;
+    let how = (found.channels, Reading::Weights);
+    let plan = made(graph, target, &quantities, &mut costs, how)?;
     let needed = least_bytes(&plan, target);
     match target.max_memory {
         Some(limit) if needed > limit => Err(Error::Memory {
@@ -141,11 +142,13 @@ pub fn estimate(graph: &PolyGraph, target: &Target) -> Result<Estimate, Error> {
 struct Found {
     /// Sums that several layers use and that become values of their own.
     apart: BTreeSet<usize>,
+    /// Channels that a ciphertext holds at least.
+    channels: usize,
     estimate: Estimate,
 }
 
 /// Decides for each sum that several layers use whether it becomes a value of its own, which takes half bootstraps, or is part of each of them, which
-/// takes products: one after the other, whichever is cheaper.
+/// takes products: one after the other, whichever is cheaper. Then how many channels a ciphertext holds at least.
 fn search(graph: &PolyGraph, target: &Target) -> Result<Found, Error> {
     let batch = target.batch;
     if !batch.is_power_of_two() || batch > MOST_BESIDE {
@@ -155,24 +158,30 @@ fn search(graph: &PolyGraph, target: &Target) -> Result<Found, Error> {
     let mut apart = network::shared(graph);
     let mut quantities = network::quantities(graph, target, Reading::Shapes, &apart)?;
     let mut costs = costs(&quantities, target)?;
-    let mut price = |quantities: &[Quantity]| {
-        let program = program(graph, target, quantities, &mut costs)?;
+    let mut price = |quantities: &[Quantity], channels| {
+        let program = program(graph, target, (quantities, channels), &mut costs)?;
         costs.seconds(&program.steps)
     };
-    let mut least = match apart.is_empty() {
-        true => 0.0,
-        false => price(&quantities)?,
-    };
+    let [mut channels, more @ ..] = layout::LEAST_CHANNELS;
+    let mut least = price(&quantities, channels)?;
     for v in apart.clone() {
         let mut fewer = apart.clone();
         fewer.remove(&v);
         let others = network::quantities(graph, target, Reading::Shapes, &fewer)?;
-        let seconds = price(&others)?;
+        let seconds = price(&others, channels)?;
         if seconds < least {
             (apart, quantities, least) = (fewer, others, seconds);
         }
     }
-    let plan = made(graph, target, &quantities, (&mut costs, Reading::Shapes))?;
+    for other in more {
+        // what does not fit there is dearer
+        let seconds = price(&quantities, other).unwrap_or(f64::INFINITY);
+        if seconds < least {
+            (channels, least) = (other, seconds);
+        }
+    }
+    let how = (channels, Reading::Shapes);
+    let plan = made(graph, target, &quantities, &mut costs, how)?;
     let facts = plan.facts();
     let estimate = Estimate {
         cpu_seconds: plan.predicted_steps(&target.cost).iter().sum(),
@@ -185,7 +194,11 @@ fn search(graph: &PolyGraph, target: &Target) -> Result<Found, Error> {
         security_bits: plan.parameters().security_bits(),
         compiling: compiling(&quantities),
     };
-    Ok(Found { apart, estimate })
+    Ok(Found {
+        apart,
+        channels,
+        estimate,
+    })
 }
 
 /// Costs under the target's set, or the preset with as many free levels as the deepest activation takes.
@@ -207,11 +220,11 @@ struct Program {
 fn program(
     graph: &PolyGraph,
     target: &Target,
-    quantities: &[Quantity],
+    (quantities, channels): (&[Quantity], usize),
     costs: &mut Costs,
 ) -> Result<Program, Error> {
     let parameters = costs.parameters();
-    let laid = layout::lay(quantities, parameters.n())?;
+    let laid = layout::lay(quantities, parameters.n(), channels)?;
     let names = [graph.input().name(), graph.output().name()];
     let shapes = [graph.input().shape().dims(), graph.output().shape().dims()];
     let of = (names, shapes, target.batch);
@@ -228,9 +241,10 @@ fn made(
     graph: &PolyGraph,
     target: &Target,
     quantities: &[Quantity],
-    (costs, reading): (&mut Costs, Reading),
+    costs: &mut Costs,
+    (channels, reading): (usize, Reading),
 ) -> Result<VerifiedPlan, Error> {
-    let program = program(graph, target, quantities, costs)?;
+    let program = program(graph, target, (quantities, channels), costs)?;
     let metadata = graph.metadata();
     let description = Description {
         name: metadata.name.clone(),
