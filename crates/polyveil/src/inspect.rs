@@ -70,7 +70,7 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
             p.log_q(),
             p.log_p(),
             p.log_qp(),
-            p.residual().index(),
+            p.residual().index() - p.floor().index(),
             p.security_bits()
         );
         text += &machine::security(p, "    ");
