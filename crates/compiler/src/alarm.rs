@@ -1,8 +1,8 @@
 //! The alarm of a plan: sums of high even powers of what polynomials, roots and divisions take, for [`runtime::alarm`].
 //!
 //! Every operand t of a polynomial, square or quartic lies in [−1, 1] as calibration promises, and so does the normalised divisor that a division
-//! squares first. Where levels allow it, t is raised to the power 2^[`SQUARINGS`] = 32: two operands are summed after each of the first two
-//! squarings, t₁² + t₂² and then the sum of two such squares, and share what follows. An operand with fewer levels enters later, at the power that is
+//! squares first. Where levels allow it, t is raised to the power 2^[`SQUARINGS`] = 32: two operands are summed after each of the first three
+//! squarings, t₁² + t₂² and then the sum of two such squares, and eight share what follows. An operand with fewer levels enters later, at the power that is
 //! left; a plan's own levels never change. The last results are added up, slot by slot, and the slots folded to a few sums for each input. The end of an interval counts as [`END`], by a factor, where there is a level for that, else as what it is.
 //!
 //! **Threshold.** Values of an input like those of calibration lie near the middle of their intervals, which calibration made wider by a margin. The
@@ -17,21 +17,22 @@ use crate::cost::CostModel;
 use crate::error::Error;
 use crate::normal::{Id, Kind, Normal};
 use ckks::{Level, Parameters};
-use runtime::{Alarm, Operation, Plan, Register, Step};
+use runtime::{Alarm, Operation, Plan, Purpose, Register, Step};
 use std::collections::HashMap;
 
 /// Squarings of an operand whose levels allow it.
 const SQUARINGS: usize = 5;
 /// After so many of the first squarings two operands are summed.
-const PAIRED: usize = 2;
+const PAIRED: usize = 3;
 /// Fewest sums of one input.
 const SUMS: usize = 16;
 /// Slots are folded as far as this keeps above the threshold.
 const MOST: f64 = 64.0;
 /// The least threshold: several operands may lie near their ends in one slot.
 const LEAST: f64 = 16.0;
-/// What the end of an interval counts as where a level is left for a factor: of two operands that reach it in one slot, (2·0.9²)^16 comes.
-const END: f64 = 0.9;
+/// What the end of an interval counts as where a level is left for a factor: alone, no operand within its interval then exceeds its share of the
+/// threshold, END^32 ≤ 1/64.
+const END: f64 = 0.87;
 
 /// Whether a plan has an alarm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,8 +160,17 @@ impl Writer<'_> {
             Operation::Polynomial { input, .. } | Operation::Quartic { input, .. } => {
                 (*input, false)
             }
-            Operation::Square { input, .. } => (*input, true),
-            Operation::Multiply { left, right, .. } if left == right => (*left, true),
+            // of other squares, those of norms and scores, calibration promises a range and no interval
+            Operation::Square {
+                input, constant, ..
+            } if *constant != 0.0 || step.purpose == Purpose::Activation => (*input, true),
+            Operation::Multiply {
+                left,
+                right,
+                add,
+                constant,
+                ..
+            } if left == right && add.is_empty() && *constant != 0.0 => (*left, true),
             _ => return false,
         };
         let of = self.known(input);
@@ -202,7 +212,24 @@ impl Writer<'_> {
             unit: 1.0,
             interval: None,
         };
-        self.put(SQUARINGS - squarings, (factor, input), &like);
+        let (stage, x) = (SQUARINGS - squarings, (factor, input));
+        match step.purpose {
+            // what norms and attention divide by is the same in many slots: several near their ends would add up in all of them
+            Purpose::Norm | Purpose::Attention => self.alone(stage, x, &like),
+            _ => self.put(stage, x, &like),
+        }
+    }
+
+    /// Raises something to its power without a partner.
+    fn alone(
+        &mut self,
+        stage: usize,
+        mut x: (f64, Register),
+        like: &impl Fn(Operation) -> Step,
+    ) {
+        for stage in stage..SQUARINGS {
+            x = (1.0, self.squares(stage, vec![x], like));
+        }
     }
 
     /// Puts something before a squaring, which is done where it has its partner.
@@ -214,8 +241,13 @@ impl Writer<'_> {
         }
     }
 
-    fn square(&mut self, stage: usize, like: &impl Fn(Operation) -> Step) {
-        let inputs = std::mem::take(&mut self.pending[stage]);
+    /// The sum of squares, which is part of the alarm's sum if there is no further squaring.
+    fn squares(
+        &mut self,
+        stage: usize,
+        inputs: Vec<(f64, Register)>,
+        like: &impl Fn(Operation) -> Step,
+    ) -> Register {
         let (output, last) = (self.next, stage + 1 == SQUARINGS);
         self.next += 1;
         let sum = match last {
@@ -228,7 +260,13 @@ impl Writer<'_> {
             output,
             level: self.bottom + SQUARINGS - stage,
         }));
-        if !last {
+        output
+    }
+
+    fn square(&mut self, stage: usize, like: &impl Fn(Operation) -> Step) {
+        let inputs = std::mem::take(&mut self.pending[stage]);
+        let output = self.squares(stage, inputs, like);
+        if stage + 1 < SQUARINGS {
             self.put(stage + 1, (1.0, output), like);
         }
     }
@@ -237,7 +275,7 @@ impl Writer<'_> {
     fn finish(&mut self, batch: usize) -> Option<Alarm> {
         let like = |operation| Step {
             layer: "alarm".into(),
-            purpose: runtime::Purpose::Repacking,
+            purpose: Purpose::Repacking,
             operation,
             unit: 1.0,
             interval: None,
