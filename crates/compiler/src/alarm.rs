@@ -221,12 +221,7 @@ impl Writer<'_> {
     }
 
     /// Raises something to its power without a partner.
-    fn alone(
-        &mut self,
-        stage: usize,
-        mut x: (f64, Register),
-        like: &impl Fn(Operation) -> Step,
-    ) {
+    fn alone(&mut self, stage: usize, mut x: (f64, Register), like: &impl Fn(Operation) -> Step) {
         for stage in stage..SQUARINGS {
             x = (1.0, self.squares(stage, vec![x], like));
         }
