@@ -482,9 +482,14 @@ impl Allowance {
 
     fn spend(&mut self, numbers: usize) -> Result<(), String> {
         self.left = self.left.checked_sub(numbers).ok_or(
-            "its layers in coefficients would take far longer to check than its size allows",
+            "its layers in coefficients, or its sums of squares, would take far longer to check than its size allows",
         )?;
         Ok(())
+    }
+    /// For so many squares of a sum, each a handful of operations on values whose errors have many sources.
+    pub(crate) fn squares(&mut self, count: usize) -> Result<(), String> {
+        self.left = self.left.saturating_add(Self::STEP);
+        self.spend(count.saturating_mul(500))
     }
     /// For the masks of a way down, made once for each layout.
     pub(crate) fn descend(&mut self, to: &Folding, n: usize) -> Result<(), String> {

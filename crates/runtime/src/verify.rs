@@ -590,6 +590,7 @@ fn check_operation(
         Operation::Square { constant, .. } => finite(&[*constant]),
         Operation::Squares { inputs, level, .. } => {
             finite(&inputs.iter().map(|x| x.0).collect::<Vec<_>>())?;
+            allowed.squares(inputs.len())?;
             let (count, levels) = (inputs.len(), parameters.residual().index());
             match (1..=MOST_SUMMANDS).contains(&count) && *level <= levels {
                 true => Ok(()),

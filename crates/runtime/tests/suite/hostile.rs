@@ -292,6 +292,18 @@ fn plans() -> Vec<(&'static str, Plan)> {
         term(0, 0, k, &Values::Real(v.into()))
     });
     let sparse = matrix(vec![0], vec![1], sparse.collect(), vec![], None);
+    let squares = (64..1064).map(|k| Operation::Squares {
+        inputs: (0..64).map(|r| (0.5, r)).collect(),
+        sum: (k > 64).then(|| k - 1),
+        output: k,
+        level: 3,
+    });
+    let folds = (1..=4000).map(|k| Operation::Fold {
+        input: 0,
+        output: k,
+        slots: 1,
+        level: 0,
+    });
     let polynomials = |degree: usize, count: usize| {
         let all: Vec<_> = (1..=count).map(|k| polynomial(degree, k)).collect();
         hostile(all, 1, (1, 0))
@@ -327,6 +339,14 @@ fn plans() -> Vec<(&'static str, Plan)> {
         ),
         ("4,000 polynomials of degree 31", polynomials(31, 4000)),
         ("100 maps of 500 giant steps, chained", chains()),
+        (
+            "1,000 sums of 64 squares",
+            hostile(squares.collect(), 64, (1063, 2)),
+        ),
+        (
+            "4,000 sums over slots",
+            hostile(folds.collect(), 1, (4000, 0)),
+        ),
         ("4,000 bootstraps", bootstraps(4000, |_| 1 << 12)),
         ("16,000 bootstraps", bootstraps(16_000, |_| 1 << 12)),
         (
