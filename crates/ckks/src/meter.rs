@@ -133,11 +133,17 @@ struct State {
     uses: KeyUse,
     sources: u64,
     weights: Known,
-    layers: HashMap<LayerKey, (Arc<[i32]>, Arc<[Rows]>)>,
+    layers: HashMap<LayerKey, KnownRows>,
     sines: HashMap<SineKey, Arc<Remembered>>,
     /// Largest magnitudes, by address; kept alive, so that no others have it.
-    values: HashMap<(usize, usize), (Arc<[f64]>, f64)>,
+    values: HashMap<(usize, usize), KnownBias>,
 }
+
+/// Weights, kept alive, and what is known of their rows.
+type KnownRows = (Arc<[i32]>, Arc<[Rows]>);
+
+/// Values, kept alive, and their largest magnitude.
+type KnownBias = (Arc<[f64]>, f64);
 
 /// What EvalMod's result depends on: the address of the cosine, the operand's level, slots, scale, bound and root mean square.
 type SineKey = (usize, Level, usize, [u64; 3]);

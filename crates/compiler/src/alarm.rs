@@ -197,7 +197,7 @@ impl Writer<'_> {
         };
         let (end, power) = (most * factor, 1u32 << left);
         let share = end.max(1.0).powf(f64::from(power)) * 0.5 / f64::from(power);
-        if !(share <= MOST / 4.0) {
+        if share.is_nan() || share > MOST / 4.0 {
             return;
         }
         let squarings = left;

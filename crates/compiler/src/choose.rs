@@ -30,7 +30,7 @@ pub(crate) fn price(plan: &VerifiedPlan, target: &Target) -> f64 {
 /// Whether a network may do without bootstraps, by its polynomials and products alone.
 pub(crate) fn fits_levels(graph: &PolyGraph) -> bool {
     let levels = least_levels(graph).max(1);
-    let mut rings = LEVELLED_RINGS.into_iter();
+    let mut rings = LEVELLED_RINGS;
     rings.any(|log_n| !ParametersSpec::levelled_sets(log_n, levels).is_empty())
 }
 

@@ -500,7 +500,8 @@ fn patterns(pictures: &[Vec<u8>], count: usize) -> Vec<Vec<u8>> {
     let of = |n: usize, random: &mut Random| -> Vec<u8> {
         let photo = &pictures[n * 7 % pictures.len()];
         let size = 1 << (n / 16 % 5);
-        let strength = 60.0 + 67.0 * random.next().abs() * if n % 3 == 0 { 1.0 } else { 1.9 };
+        let strength =
+            60.0 + 67.0 * random.next().abs() * if n.is_multiple_of(3) { 1.0 } else { 1.9 };
         let colour: [f64; 3] = std::array::from_fn(|_| random.next().signum());
         let flips: Vec<bool> = (0..1024).map(|_| random.next() > 0.0).collect();
         let value = |i: usize, random: &mut Random| {
@@ -508,10 +509,19 @@ fn patterns(pictures: &[Vec<u8>], count: usize) -> Vec<Vec<u8>> {
             let on = |yes: bool| 127.5 + if yes { strength } else { -strength };
             let px = f64::from(photo[i]) - 127.5;
             match n % 16 {
-                0 | 1 => on((x / size + y / size) % 2 == 0),
-                2 => on(x / size % 2 == 0),
-                3 => on(y / size % 2 == 0),
-                4 => 127.5 + strength * colour[c] * if x / size % 2 == 0 { 1.0 } else { -1.0 },
+                0 | 1 => on((x / size + y / size).is_multiple_of(2)),
+                2 => on((x / size).is_multiple_of(2)),
+                3 => on((y / size).is_multiple_of(2)),
+                4 => {
+                    127.5
+                        + strength
+                            * colour[c]
+                            * if (x / size).is_multiple_of(2) {
+                                1.0
+                            } else {
+                                -1.0
+                            }
+                }
                 5 => on(flips[i / 3]),
                 6 => on(flips[y / size * 32 + x / size]),
                 7 => 127.5 + strength * random.next(),
@@ -519,7 +529,7 @@ fn patterns(pictures: &[Vec<u8>], count: usize) -> Vec<Vec<u8>> {
                 9 => 127.5 - 2.0 * px,
                 10 => 127.5 + px.signum() * strength,
                 11 => on(flips[i / 3]) * 0.5 + 0.5 * f64::from(photo[i]),
-                12 => on((x * x + y * y) / (8 * size) % 2 == 0),
+                12 => on(((x * x + y * y) / (8 * size)).is_multiple_of(2)),
                 13 => on(c == n / 16 % 3),
                 14 => on((x + n) % 7 < 3 && (y + n) % 5 < 2),
                 _ => on(x % (size + 1) == 0 || y % (size + 1) == 0),

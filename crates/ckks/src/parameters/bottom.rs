@@ -48,7 +48,8 @@ impl Inner {
         let groups = from.groups[..=level.index].to_vec();
         let ring = from.ring.over(log_n, &[&indices, special].concat())?;
         let limbs = spec.limbs(&groups);
-        let digits = vec![0..count];
+        // one digit of all primes
+        let digits: Vec<_> = std::iter::once(0..count).collect();
         let all: Arc<[usize]> = (count..count + special.len()).collect();
         Ok(Parameters(Arc::new(Self {
             enough: enough_at(&ring, &limbs, &digits, &all),

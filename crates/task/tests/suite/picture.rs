@@ -327,7 +327,7 @@ fn progressive(value: u8) -> [Vec<u8>; 4] {
         segment(
             0xda,
             &[1, 1, 0, 0, 0, 0x10],
-            &[0x80 | 0x7f * (mean & 1) as u8],
+            &[0x80 | (0x7f * (mean & 1) as u8)],
         ),
     ]
 }
