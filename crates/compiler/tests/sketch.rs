@@ -70,9 +70,15 @@ fn agree(name: &str, shape: &TransformerShape, tokens: usize, target: &Target) {
         ),
     ] {
         println!("{name}: {what} {sketched:.2} sketched, {planned:.2} planned");
-        let one = if what == "bootstraps" { 1.0 } else { 0.0 };
+        // one bootstrap at another place may need the transforms of another number of slots, ten keys on these rings
+        let elsewhere = sketch.bootstraps != summary.bootstraps;
+        let least = match what {
+            "bootstraps" => 1.0,
+            "keys" if elsewhere => 10.0,
+            _ => 0.0,
+        };
         assert!(
-            (sketched - planned).abs() <= f64::max(within * planned, one),
+            (sketched - planned).abs() <= f64::max(within * planned, least),
             "{name}: {what} {sketched}, the plan has {planned}"
         );
     }
