@@ -309,7 +309,7 @@ pub(crate) fn torch() -> Vec<u8> {
             (&name[..], "FloatStorage", 4, count, &dims[..], &strides[..])
         })
         .collect();
-    torch::zip(&tensors, false).bytes()
+    torch::zip(&tensors, torch::Root::Plain).bytes()
 }
 
 /// The same network in safetensors.

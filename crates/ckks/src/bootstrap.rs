@@ -7,8 +7,7 @@
 //! q₀/(2πS₀) and the gain are folded into the scale.
 
 use crate::coefficients::{Coefficients, Parts, slot_to_coeff};
-use crate::dft::{Transforms, radius};
-use crate::memory::KeptTransforms;
+use crate::dft::{KeptTransforms, Transforms, radius};
 use crate::typing::Info;
 use crate::{Arithmetic, Error, Form, Level, Parameters, Polynomial, typing};
 

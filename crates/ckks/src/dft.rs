@@ -15,6 +15,17 @@ pub enum Form {
     Real,
 }
 
+/// What a bootstrap, whole or half, keeps encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeptTransforms {
+    /// Complex slots of its transforms.
+    pub slots: usize,
+    /// Their form.
+    pub form: Form,
+    /// Target and gain, which SlotToCoeff's first map sees.
+    pub(crate) first: (usize, u64),
+}
+
 /// What a bootstrap of n slots computes ([`crate::Context::transforms`]).
 #[derive(Debug)]
 pub struct Transforms {

@@ -1,5 +1,6 @@
 //! What the evaluator takes of memory: one formula for each thing that it holds, used by whoever plans, verifies or predicts a run.
 
+pub use crate::dft::KeptTransforms;
 use crate::{Form, Level, MapSize, Parameters, dft};
 use std::collections::BTreeSet;
 
@@ -44,17 +45,6 @@ pub fn product(parameters: &Parameters, level: Level) -> u64 {
     let digits = parameters.digits().iter();
     let digits = digits.filter(|d| limbs.iter().any(|i| d.contains(i)));
     extended(parameters, level) * (digits.count() as u64 + 8)
-}
-
-/// What a bootstrap, whole or half, keeps encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeptTransforms {
-    /// Complex slots of its transforms.
-    pub slots: usize,
-    /// Their form.
-    pub form: Form,
-    /// Target and gain, which SlotToCoeff's first map sees.
-    pub(crate) first: (usize, u64),
 }
 
 /// Bytes of the bootstraps' diagonals, which are kept encoded: for each slot count and form (and, for SlotToCoeff's first map, target and

@@ -34,16 +34,6 @@ const LEAST: f64 = 16.0;
 /// threshold, END^32 ≤ 1/64.
 const END: f64 = 0.87;
 
-/// Whether a plan has an alarm.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Watch {
-    /// Operands of polynomials, roots and divisions.
-    #[default]
-    Operands,
-    /// Nothing: nobody sees that a value left its interval. For research.
-    Nothing,
-}
-
 /// CPU seconds of watching one ciphertext that has so many levels left, its share of what others share with it.
 pub(crate) fn seconds(cost: &CostModel, level: usize) -> Result<f64, Error> {
     let (mut seconds, mut share, mut had) = (0.0, 1.0, level);

@@ -1,6 +1,6 @@
 //! A network on its way to a plan: what is known of it once it is packed, and the passes from there.
 
-use crate::alarm::{self, Watch};
+use crate::alarm;
 use crate::cost::CostModel;
 use crate::emit::{self, Shared};
 use crate::error::Error;
@@ -10,6 +10,7 @@ use crate::schedule::{self, Machine, Stage};
 use crate::split::{self, Splits};
 use crate::stages::stages;
 use crate::target::Target;
+use crate::target::Watch;
 use crate::{twins, units};
 use ckks::{Parameters, ParametersSpec};
 use nn::PolyGraph;

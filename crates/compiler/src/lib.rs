@@ -44,7 +44,6 @@ mod target;
 mod twins;
 mod units;
 
-pub use alarm::Watch;
 pub use ckks::CostTable;
 pub use describe::{Summary, describe, summarise};
 pub use error::Error;
@@ -57,7 +56,7 @@ pub use draft::Needs;
 pub use layers::needs;
 use nn::PolyGraph;
 use runtime::VerifiedPlan;
-pub use target::{Layers, Target};
+pub use target::{Layers, Target, Watch};
 
 /// Compiles a network, under the target's parameters or the cheapest that hold it (`choose`), with linear layers in slots or in coefficients, whichever
 /// is cheaper (`layers`).

@@ -11,7 +11,7 @@ mod peak;
 
 pub(crate) use maps::size;
 
-use crate::alarm::{self, Watch};
+use crate::alarm;
 use crate::cost::CostModel;
 use crate::error::Error;
 use crate::layout::{Layout, Scale};
@@ -22,6 +22,7 @@ use crate::search::THRIFT;
 use crate::split::EAGERNESS;
 use crate::stages::stages;
 use crate::target::Target;
+use crate::target::Watch;
 use ckks::coefficients::Parts;
 use ckks::keys::KeyRequest;
 use ckks::{Arithmetic, Bootstrap, Meter, Parameters};

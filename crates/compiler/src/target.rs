@@ -1,6 +1,5 @@
 //! What a plan is made for.
 
-use crate::alarm::Watch;
 use crate::error::Error;
 use crate::layout::LEAST_PERIOD;
 use ckks::{CostTable, Parameters, ParametersSpec};
@@ -31,6 +30,16 @@ impl Layers {
     }
     /// All names, for messages.
     pub const NAMES: &str = "cheapest, slots, coefficients";
+}
+
+/// Whether a plan has an alarm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Watch {
+    /// Operands of polynomials, roots and divisions.
+    #[default]
+    Operands,
+    /// Nothing: nobody sees that a value left its interval. For research.
+    Nothing,
 }
 
 /// What a plan is made for.

@@ -26,11 +26,20 @@ fn numbers(all: &[u8]) -> Opcodes {
     all.chain([b"t".to_vec()]).collect()
 }
 
+/// What the outermost object of a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// The state dict.
+    Plain,
+    /// A dictionary with the state dict in it, as checkpoints of training have it.
+    Wrapped,
+}
+
 /// The pickle of a state dict, its storages named by number.
-pub fn state_dict(entries: &[Tensor<'_>], wrapped: bool) -> Opcodes {
+pub fn state_dict(entries: &[Tensor<'_>], root: Root) -> Opcodes {
     let ordered: [&[u8]; 3] = [b"ccollections\nOrderedDict\n", b")", b"R"];
     let mut out = ops([b"\x80\x02", b"}", b"q\0"]).to_vec();
-    if wrapped {
+    if root == Root::Wrapped {
         out.push(text("state_dict"));
         out.extend(ops(ordered));
     }
@@ -49,7 +58,7 @@ pub fn state_dict(entries: &[Tensor<'_>], wrapped: bool) -> Opcodes {
         out.extend(ops([b"t", b"R", &[b'q', i as u8 + 1]]));
     }
     out.push(b"u".to_vec());
-    if wrapped {
+    if root == Root::Wrapped {
         out.push(b"s".to_vec());
     }
     out.push(b".".to_vec());
@@ -142,7 +151,7 @@ pub struct Legacy {
 }
 
 /// A legacy checkpoint of these tensors.
-pub fn legacy(entries: &[Tensor<'_>], wrapped: bool) -> Legacy {
+pub fn legacy(entries: &[Tensor<'_>], root: Root) -> Legacy {
     let begin = b"\x80\x02".to_vec();
     let mut keys = ops([&begin, b"]", b"("]).to_vec();
     keys.extend((0..entries.len()).map(|i| text(&i.to_string())));
@@ -153,7 +162,7 @@ pub fn legacy(entries: &[Tensor<'_>], wrapped: bool) -> Legacy {
             ops([&begin, b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", b"."]).to_vec(),
             ops([&begin, b"M\xe9\x03", b"."]).to_vec(),
             ops([&begin, b"}", &order, b"\x88", b"s", b"."]).to_vec(),
-            state_dict(entries, wrapped),
+            state_dict(entries, root),
             keys,
         ],
         storages: entries.iter().map(|e| (e.3 as u64, data(e))).collect(),
@@ -208,7 +217,7 @@ pub struct Zip {
 const PICKLE: &[u8] = b"m/data.pkl";
 
 /// A zip checkpoint of these tensors.
-pub fn zip(tensors: &[Tensor<'_>], wrapped: bool) -> Zip {
+pub fn zip(tensors: &[Tensor<'_>], root: Root) -> Zip {
     let entry = |name: &[u8], data: Vec<u8>| Entry {
         name: name.to_vec(),
         method: 0,
@@ -222,7 +231,7 @@ pub fn zip(tensors: &[Tensor<'_>], wrapped: bool) -> Zip {
         entries.push(entry(format!("m/data/{i}").as_bytes(), data(t)));
     }
     Zip {
-        pickle: state_dict(tensors, wrapped),
+        pickle: state_dict(tensors, root),
         entries,
     }
 }

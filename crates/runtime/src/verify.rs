@@ -488,10 +488,6 @@ fn check_operation(
             return Err(format!("the interval {low} to {high} for a {operation}"));
         }
     }
-    let finite = |v: &[f64]| match v.iter().all(|x| x.is_finite()) {
-        true => Ok(()),
-        false => Err("a constant is not finite".to_owned()),
-    };
     match &step.operation {
         Operation::Linear {
             inputs,
@@ -588,22 +584,8 @@ fn check_operation(
             Ok(())
         }
         Operation::Square { constant, .. } => finite(&[*constant]),
-        Operation::Squares { inputs, level, .. } => {
-            finite(&inputs.iter().map(|x| x.0).collect::<Vec<_>>())?;
-            allowed.squares(inputs.len())?;
-            let (count, levels) = (inputs.len(), parameters.residual().index());
-            match (1..=MOST_SUMMANDS).contains(&count) && *level <= levels {
-                true => Ok(()),
-                false => Err(format!("{count} squares at level {level} of {levels}")),
-            }
-        }
-        Operation::Fold { slots, level, .. } => {
-            let levels = parameters.residual().index();
-            let fits = slots.is_power_of_two() && *slots <= parameters.max_slots();
-            match fits && *level <= levels {
-                true => Ok(()),
-                false => Err(format!("sums of slots {slots} apart at level {level}")),
-            }
+        Operation::Squares { .. } | Operation::Fold { .. } => {
+            check_sums(&step.operation, parameters, allowed)
         }
         Operation::Quartic { coefficients, .. } => finite(coefficients),
         Operation::Align { level, .. } if !in_slots(*level, parameters) => {
@@ -633,6 +615,41 @@ fn check_operation(
             Ok(())
         }
         _ => Ok(()),
+    }
+}
+
+/// An alarm's operations.
+fn check_sums(
+    operation: &Operation,
+    parameters: &Parameters,
+    allowed: &mut folding::Allowance,
+) -> std::result::Result<(), String> {
+    let levels = parameters.residual().index();
+    match operation {
+        Operation::Squares { inputs, level, .. } => {
+            finite(&inputs.iter().map(|x| x.0).collect::<Vec<_>>())?;
+            allowed.squares(inputs.len())?;
+            let count = inputs.len();
+            match (1..=MOST_SUMMANDS).contains(&count) && *level <= levels {
+                true => Ok(()),
+                false => Err(format!("{count} squares at level {level} of {levels}")),
+            }
+        }
+        Operation::Fold { slots, level, .. } => {
+            let fits = slots.is_power_of_two() && *slots <= parameters.max_slots();
+            match fits && *level <= levels {
+                true => Ok(()),
+                false => Err(format!("sums of slots {slots} apart at level {level}")),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn finite(v: &[f64]) -> std::result::Result<(), String> {
+    match v.iter().all(|x| x.is_finite()) {
+        true => Ok(()),
+        false => Err("a constant is not finite".to_owned()),
     }
 }
 

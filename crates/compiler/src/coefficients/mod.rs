@@ -12,8 +12,9 @@ mod layout;
 mod network;
 
 use crate::activation::Activation;
-use crate::alarm::{self, Watch};
+use crate::alarm;
 use crate::choose::KEY_BYTE;
+use crate::target::Watch;
 use crate::{Error, Needs, Target};
 use ckks::ParametersSpec;
 use costs::Costs;

@@ -1,6 +1,7 @@
 //! Networks and weights.
 
 use crate::decoder::{Decoder, Law, Outcome, Probe, again, law, onnx_limit, same};
+use crate::torch::Root;
 use crate::{models, protobuf, safetensors, torch};
 use nn::format::{Checkpoint, artefact, onnx, state_dict::StateDict};
 use zoo::resnet;
@@ -81,14 +82,14 @@ pub(super) fn all() -> Vec<Decoder> {
         .map(|(n, shape, stride)| models::entry(n, shape, stride))
         .collect();
     let legacy = vec![
-        torch::legacy(&tensors, true),
-        torch::legacy(&tensors, false),
-        torch::legacy(&resnet, false),
+        torch::legacy(&tensors, Root::Wrapped),
+        torch::legacy(&tensors, Root::Plain),
+        torch::legacy(&resnet, Root::Plain),
     ];
     let zips = vec![
-        torch::zip(&tensors, true),
-        torch::zip(&tensors, false),
-        torch::zip(&resnet, false),
+        torch::zip(&tensors, Root::Wrapped),
+        torch::zip(&tensors, Root::Plain),
+        torch::zip(&resnet, Root::Plain),
     ];
     let legacy_files = legacy.iter().map(torch::Legacy::bytes).collect();
     let zip_files = zips.iter().map(torch::Zip::bytes).collect();
