@@ -5,7 +5,7 @@
 
 use crate::activation::Activation;
 use crate::choose;
-use crate::coefficients::{self, Estimate};
+use crate::coefficients::{self, Found};
 use crate::cost::CostModel;
 use crate::draft::{self, Needs};
 use crate::error::Error;
@@ -66,9 +66,9 @@ enum View {
     /// Coefficients can't be, or take more memory than they may: why.
     Slots(Error),
     /// Slots take more by count than there is, or than coefficients take: why.
-    Coefficients { estimate: Estimate, why: String },
+    Coefficients { found: Found, why: String },
     /// Slots are to be compiled before anybody knows.
-    Open(Estimate),
+    Open(Found),
 }
 
 fn look(graph: &PolyGraph, target: &Target) -> Result<View, Error> {
@@ -79,24 +79,25 @@ fn look(graph: &PolyGraph, target: &Target) -> Result<View, Error> {
         let room = target.room.map_or(0, |r| r.bytes);
         return Ok(View::Slots(memory(graph, coefficients::LEAST_ROOM, room)));
     }
-    let estimate = match coefficients::estimate(graph, target) {
-        Ok(estimate) => estimate,
+    let found = match coefficients::search(graph, target) {
+        Ok(found) => found,
         // what is wrong with the network is said of slots, too
         Err(e) => return Ok(View::Slots(e)),
     };
+    let estimate = &found.estimate;
     if let Some(limit) = target.max_memory.filter(|&l| estimate.least_bytes > l) {
         return Ok(View::Slots(memory(graph, estimate.least_bytes, limit)));
     }
     let count = Count::of(graph, target)?;
     if let Some(why) = count.beyond(target) {
-        return Ok(View::Coefficients { estimate, why });
+        return Ok(View::Coefficients { found, why });
     }
     let seconds = count.seconds(target)?;
     if seconds > estimate.price() {
         let why = format!("{seconds:.0} CPU seconds by count");
-        return Ok(View::Coefficients { estimate, why });
+        return Ok(View::Coefficients { found, why });
     }
-    Ok(View::Open(estimate))
+    Ok(View::Open(found))
 }
 
 fn memory(graph: &PolyGraph, needed: u64, had: u64) -> Error {
@@ -120,7 +121,7 @@ fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
         }
     }
     let in_slots = || first.unwrap_or_else(|| choose::compile(graph, target));
-    let (estimate, why) = match look(graph, target)? {
+    let (found, why) = match look(graph, target)? {
         View::Slots(why) => {
             let plan = match in_slots() {
                 Ok(plan) => plan,
@@ -139,28 +140,28 @@ fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
             let line = format!("layers not in coefficients: {why}\n");
             return Ok(because(plan, &line));
         }
-        View::Coefficients { estimate, why } => (estimate, why),
-        View::Open(estimate) => match in_slots() {
-            Ok(plan) if choose::price(&plan, target) <= estimate.price() => {
-                let line = format!("layers not in coefficients: {}\n", estimate.text());
+        View::Coefficients { found, why } => (found, why),
+        View::Open(found) => match in_slots() {
+            Ok(plan) if choose::price(&plan, target) <= found.estimate.price() => {
+                let line = format!("layers not in coefficients: {}\n", found.estimate.text());
                 return Ok(because(plan, &line));
             }
             Ok(plan) => {
                 let seconds: f64 = plan.predicted_steps(&target.cost).iter().sum();
                 let keys = size(plan.facts().key_file_bytes);
-                (estimate, format!("{seconds:.3} CPU seconds, keys {keys}"))
+                (found, format!("{seconds:.3} CPU seconds, keys {keys}"))
             }
             // what is wrong with the network itself
             Err(e @ (Error::Calibration { .. } | Error::Plan(_) | Error::Network(_))) => {
                 return Err(e);
             }
-            Err(e) => (estimate, e.to_string()),
+            Err(e) => (found, e.to_string()),
         },
     };
-    let plan = coefficients::compile(graph, target)?;
+    let plan = coefficients::compile_found(graph, target, &found)?;
     let lines = format!(
         "layers in coefficients: {}\nnot in slots: {why}\n",
-        estimate.text()
+        found.estimate.text()
     );
     Ok(because(plan, &lines))
 }

@@ -33,7 +33,15 @@ use std::collections::BTreeSet;
 /// As [`crate::compile`]; [`Error::Unsupported`] for products of values, zeros around pictures that are no convolution's, and means whose divisor is
 /// another one at the border.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
-    let found = search(graph, target)?;
+    compile_found(graph, target, &search(graph, target)?)
+}
+
+/// [`compile`], with what was found before.
+pub(crate) fn compile_found(
+    graph: &PolyGraph,
+    target: &Target,
+    found: &Found,
+) -> Result<VerifiedPlan, Error> {
     let needs = found.estimate.compiling;
     if let Some(room) = target.room.filter(|r| r.bytes < needs.bytes) {
         return Err(Error::Room {
@@ -140,17 +148,17 @@ pub fn estimate(graph: &PolyGraph, target: &Target) -> Result<Estimate, Error> {
 }
 
 /// What is found by looking at costs alone.
-struct Found {
+pub(crate) struct Found {
     /// Sums that several layers use and that become values of their own.
     apart: BTreeSet<usize>,
     /// Channels that a ciphertext holds at least.
     channels: usize,
-    estimate: Estimate,
+    pub(crate) estimate: Estimate,
 }
 
 /// Decides for each sum that several layers use whether it becomes a value of its own, which takes half bootstraps, or is part of each of them, which
 /// takes products: one after the other, whichever is cheaper. Then how many channels a ciphertext holds at least.
-fn search(graph: &PolyGraph, target: &Target) -> Result<Found, Error> {
+pub(crate) fn search(graph: &PolyGraph, target: &Target) -> Result<Found, Error> {
     let batch = target.batch;
     if !batch.is_power_of_two() || batch > MOST_BESIDE {
         let most = MOST_BESIDE;
