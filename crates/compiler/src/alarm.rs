@@ -157,10 +157,13 @@ impl Writer<'_> {
             Operation::Multiply {
                 left,
                 right,
+                more,
                 add,
                 constant,
                 ..
-            } if left == right && add.is_empty() && *constant != 0.0 => (*left, true),
+            } if left == right && more.is_empty() && add.is_empty() && *constant != 0.0 => {
+                (*left, true)
+            }
             _ => return false,
         };
         let of = self.known(input);

@@ -127,7 +127,7 @@ impl Choice<'_> {
 
     fn sets(&mut self, log_n: u32) -> Result<(), Error> {
         let any = ParametersSpec::levelled(log_n, 1, fine_bits(log_n), 1);
-        let mut draft = Draft::normal(self.graph, self.target, any)?;
+        let mut draft = Draft::normal(self.graph, self.target, any, None)?;
         self.levels = self.levels.max(levels(&draft.normal));
         let sets = ParametersSpec::levelled_sets(log_n, self.levels.max(1));
         if sets.is_empty() {

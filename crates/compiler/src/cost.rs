@@ -21,6 +21,8 @@ pub(crate) struct CostModel {
     batch: usize,
     /// Seconds of bootstraps of one vector and of two, to level 1 and to the highest, by slots.
     bootstraps: BTreeMap<usize, [(f64, f64); 2]>,
+    /// Seconds of half bootstraps of a full ciphertext to each level, where there are any.
+    rises: Vec<f64>,
     /// Seconds of an alignment to each level.
     aligns: Vec<f64>,
 }
@@ -37,6 +39,7 @@ impl CostModel {
             table: table.for_ring(parameters.spec().log_n),
             batch,
             bootstraps: BTreeMap::new(),
+            rises: Vec::new(),
             aligns: Vec::new(),
         };
         let levels = model.levels();
@@ -50,7 +53,25 @@ impl CostModel {
             model.aligns.push(model.operation(&align, levels)?);
         }
         model.aligns.push(0.0);
+        if parameters.products() > Level::new(0) {
+            model.rises = (0..=levels).map(|t| model.half(t)).collect::<Result<_, _>>()?;
+        }
         Ok(model)
+    }
+
+    fn half(&self, target: usize) -> Result<f64, Error> {
+        let meter = Meter::new(&self.context);
+        let slots = self.parameters().max_slots();
+        let x = meter.input(Level::new(0), slots, 0.5)?;
+        let operation = Operation::HalfBootstrap {
+            input: 0,
+            outputs: vec![1, 2],
+            slots,
+            target: self.level(target).index(),
+            gain: 1,
+        };
+        operation.apply(&meter, &[x])?;
+        Ok(meter.cost().seconds(&self.table))
     }
 
     /// Learns what bootstraps of values with these periods cost.
@@ -210,6 +231,10 @@ impl Refresh for CostModel {
             low + (high - low) * (target.saturating_sub(1)) as f64 / span
         };
         (vectors / 2) as f64 * at(two) + (vectors % 2) as f64 * at(one)
+    }
+    fn rise(&self, _: usize, vectors: usize, target: usize) -> f64 {
+        let each = self.rises.get(target).copied().unwrap_or(f64::INFINITY);
+        vectors.div_ceil(2) as f64 * each
     }
     fn align(&self, level: usize) -> f64 {
         self.aligns.get(level).copied().unwrap_or(0.0)

@@ -1,6 +1,7 @@
 //! A network on its way to a plan: what is known of it once it is packed, and the passes from there.
 
 use crate::alarm;
+use crate::coefficients::tokens::Tokens;
 use crate::cost::CostModel;
 use crate::emit::{self, Shared};
 use crate::error::Error;
@@ -30,6 +31,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) cost: CostModel,
     /// Weights of the plans written so far, for those that follow.
     pub(crate) weights: RefCell<Shared>,
+    /// What linear maps in coefficients take, by quantity; empty where there are none.
+    pub(crate) weighing: Vec<f64>,
 }
 
 impl<'a> Draft<'a> {
@@ -38,11 +41,12 @@ impl<'a> Draft<'a> {
         graph: &'a PolyGraph,
         target: &'a Target,
         set: ParametersSpec,
+        tokens: Option<Tokens>,
     ) -> Result<Self, Error> {
         let parameters = Parameters::new(set)?;
         let max_slots = target.slots_of_one(&parameters)?;
         let mut cost = CostModel::new(&parameters, target.cost, target.batch)?;
-        let normal = normal::normalise(graph, target, max_slots, None, &mut cost)?;
+        let normal = normal::normalise(graph, target, max_slots, None, tokens, &mut cost)?;
         cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
         Ok(Self {
             graph,
@@ -52,6 +56,7 @@ impl<'a> Draft<'a> {
             twins: Vec::new(),
             cost,
             weights: RefCell::default(),
+            weighing: Vec::new(),
         })
     }
 
@@ -85,7 +90,7 @@ impl<'a> Draft<'a> {
         target: &'a Target,
         set: ParametersSpec,
     ) -> Result<(Self, Vec<Option<Packed>>, Splits), Error> {
-        let mut draft = Self::normal(graph, target, set)?;
+        let mut draft = Self::normal(graph, target, set, None)?;
         let packed = draft.pack()?;
         let splits = draft.split(&packed);
         Ok((draft, packed, splits))
@@ -120,7 +125,7 @@ impl<'a> Draft<'a> {
             let size = split.as_ref().map(|s| &s.size);
             (size, q.layout.period, twins.count)
         });
-        stages(&self.normal, sizes, &self.cost)
+        stages(&self.normal, sizes, &self.cost, &self.weighing)
     }
 
     /// The plan of these maps and decisions, verified. Maps that it owns are taken apart as it is written.
@@ -130,6 +135,16 @@ impl<'a> Draft<'a> {
         splits: &Splits,
         decisions: &[schedule::Decision],
     ) -> Result<VerifiedPlan, Error> {
+        Ok(VerifiedPlan::new(self.written(packed, splits, decisions)?)?)
+    }
+
+    /// The plan, not verified.
+    pub(crate) fn written(
+        &self,
+        packed: Vec<Option<Cow<'_, Packed>>>,
+        splits: &Splits,
+        decisions: &[schedule::Decision],
+    ) -> Result<Plan, Error> {
         let Self {
             graph,
             model,
@@ -137,7 +152,7 @@ impl<'a> Draft<'a> {
             normal,
             ..
         } = self;
-        let units = units::units(normal, decisions)?;
+        let units = units::units(normal, decisions, self.cost.parameters())?;
         let names = [graph.input().name(), graph.output().name()];
         let (steps, input, output) = emit::emit(
             &emit::Draft {
@@ -149,7 +164,7 @@ impl<'a> Draft<'a> {
                 weights: &self.weights,
                 giants: self.cost.giants(),
                 batch: target.batch,
-                floor: self.cost.level(0).index(),
+                parameters: self.cost.parameters(),
             },
             packed,
             names,
@@ -172,7 +187,7 @@ impl<'a> Draft<'a> {
         if target.watch == Watch::Operands {
             alarm::watch(&mut plan, self.cost.parameters());
         }
-        Ok(VerifiedPlan::new(plan)?)
+        Ok(plan)
     }
 }
 
@@ -192,7 +207,7 @@ const SECONDS: (f64, f64) = (2e-8, 5.0);
 
 /// What compiling a network with linear layers in slots will take.
 pub(crate) fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
-    let draft = Draft::normal(graph, target, target.set())?;
+    let draft = Draft::normal(graph, target, target.set(), None)?;
     let (normal, parameters) = (&draft.normal, draft.cost.parameters());
     let surveys: Vec<Survey> = (normal.quantities.iter())
         .map(|q| pack::survey(normal, q))

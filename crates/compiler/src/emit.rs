@@ -1,16 +1,18 @@
 //! Writes the plan: registers, alignments, steps and ports.
 
 use crate::activation::Form;
+use crate::coefficients::tokens::Tokens;
+use crate::coefficients::weigh::{self, Scaled};
 use crate::error::Error;
-use crate::linear_op::narrow;
-use crate::normal::{Id, Kind, Normal, Quantity};
+use crate::linear_op::{Chain, narrow};
+use crate::normal::{Domain, Id, Kind, Normal, Quantity};
 use crate::order::depth_first;
 use crate::pack::{Input, Packed, Twins, drop_repetitions};
 use crate::schedule::Decision;
 use crate::split::Split;
 use crate::units::Units;
 use ckks::map::{Giants, Term, Values};
-use ckks::{BlockMap, Bootstrap};
+use ckks::{BlockMap, Bootstrap, Parameters};
 use runtime::{Operation, Port, Register, Step};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -67,8 +69,15 @@ pub(crate) struct Draft<'a> {
     pub(crate) giants: Giants,
     /// Inputs side by side: each slot of the layouts is as many of a ciphertext's.
     pub(crate) batch: usize,
-    /// The chain's level of free level 0.
-    pub(crate) floor: usize,
+    /// The chain's.
+    pub(crate) parameters: &'a Parameters,
+}
+
+impl Draft<'_> {
+    /// The chain's level of a free one.
+    fn level(&self, free: usize) -> usize {
+        self.parameters.floor().index() + free
+    }
 }
 
 /// The steps and the two ports.
@@ -90,6 +99,7 @@ pub(crate) fn emit(
         next: 0,
         registers: Vec::new(),
         aligned: BTreeMap::new(),
+        low: BTreeMap::new(),
     };
     for (v, (packed, split)) in packed.into_iter().zip(splits).enumerate() {
         let map = packed.zip(split.as_ref());
@@ -106,12 +116,16 @@ pub(crate) fn emit(
                 .map(|(c, s)| (narrow(twins[v].of[c as usize]), s))
                 .collect(),
             batch,
-            level: draft.floor + level,
+            level: draft.level(level),
             unit: draft.units[v].unit(),
         }
     };
     let input = port(0, names[0], draft.decisions[0].level);
-    let output = port(normal.output, names[1], writer.level(normal.output));
+    let mut output = port(normal.output, names[1], writer.level(normal.output));
+    if normal.quantities[normal.output].domain == Domain::Coefficients {
+        let layout = &normal.quantities[normal.output].layout;
+        (output.level, output.places) = (0, Tokens::coefficients(layout));
+    }
     let most = twins.iter().map(|t| t.count).max().unwrap_or(0);
     let steps = if batch == 1 && most <= MOST_AT_ONCE {
         writer.steps
@@ -205,6 +219,8 @@ struct Writer<'a> {
     registers: Vec<Vec<Register>>,
     /// Copies at lower levels.
     aligned: BTreeMap<(Id, usize), Vec<Register>>,
+    /// Copies in coefficients.
+    low: BTreeMap<Id, Vec<Register>>,
 }
 
 impl Writer<'_> {
@@ -246,7 +262,7 @@ impl Writer<'_> {
             let align = Operation::Align {
                 input,
                 output,
-                level: self.draft.floor + level,
+                level: self.draft.level(level),
             };
             self.step(reader, unit, align);
             copies.push(output);
@@ -263,10 +279,46 @@ impl Writer<'_> {
             Kind::Input => (0..self.draft.twins[v].count)
                 .map(|_| self.fresh())
                 .collect(),
+            Kind::Linear { terms, bias } if q.domain == Domain::Coefficients => {
+                let outputs = self.weigh(v, (terms, bias))?;
+                self.registers.push(outputs);
+                return Ok(());
+            }
             Kind::Linear { bias, .. } => match map {
                 Some(map) => self.linear(v, q, map, bias)?,
                 None => Vec::new(),
             },
+            Kind::Moved { .. } => match map {
+                Some(map) => self.linear(v, q, map, &[])?,
+                None => Vec::new(),
+            },
+            Kind::Dot {
+                left, right, pairs, ..
+            } => {
+                let unit = self.draft.units[v].raw();
+                let [left, right] = [left, right].map(|&w| self.at(w, level, v));
+                let mut outputs = Vec::with_capacity(pairs.len());
+                for pairs in pairs.iter() {
+                    let mut pairs = pairs.iter().map(|&(l, r)| (left[l], right[r]));
+                    let Some((left, right)) = pairs.next() else {
+                        continue;
+                    };
+                    let output = self.fresh();
+                    let operation = Operation::Multiply {
+                        left,
+                        right,
+                        more: pairs.collect(),
+                        output,
+                        factor: self.draft.units[v].times,
+                        add: Vec::new(),
+                        constant: 0.0,
+                        bound: (q.bound / unit.abs()).max(1.0),
+                    };
+                    self.step(v, unit, operation);
+                    outputs.push(output);
+                }
+                outputs
+            }
             Kind::Polynomial { argument, .. } => {
                 let inputs = self.at(*argument, level, v);
                 let zero = Form::General {
@@ -320,6 +372,7 @@ impl Writer<'_> {
                             Operation::Multiply {
                                 left,
                                 right,
+                                more: Vec::new(),
                                 output,
                                 factor,
                                 add: add.map(|((c, all), &i)| (*c, all[i])).collect(),
@@ -339,6 +392,63 @@ impl Writer<'_> {
         };
         self.registers.push(outputs);
         Ok(())
+    }
+
+    /// A linear map in coefficients: down, weighed, and up unless it is the answer.
+    fn weigh(
+        &mut self,
+        v: Id,
+        (terms, bias): (&[(Id, Chain)], &[f64]),
+    ) -> Result<Vec<Register>, Error> {
+        let draft = self.draft;
+        let all = &draft.normal.quantities;
+        for source in all[v].sources() {
+            if self.low.contains_key(&source) {
+                continue;
+            }
+            let layout = &all[source].layout;
+            let to = Tokens::folding(layout, &Tokens::leaves(layout).unwrap_or_default());
+            let parts = self.registers[source].clone();
+            let mut low = Vec::with_capacity(parts.len() / 2);
+            for parts in parts.chunks(2) {
+                let (inputs, output) = (parts.to_vec(), self.fresh());
+                let to = to.clone();
+                let operation = Operation::Descend { inputs, output, to };
+                self.step(source, draft.units[source].unit(), operation);
+                low.push(output);
+            }
+            self.low.insert(source, low);
+        }
+        let units = &draft.units[v];
+        let count = all[v].layout.ciphertexts / 2;
+        let outputs: Vec<Register> = (0..count).map(|_| self.fresh()).collect();
+        let low = |source: Id| (self.low[&source].clone(), draft.units[source].unit());
+        let operation = weigh::operation(
+            &all[v],
+            (terms, bias),
+            |source| &all[source].layout,
+            low,
+            Scaled::By(units),
+            outputs.clone(),
+        )?;
+        self.step(v, units.before(), operation);
+        let Some(target) = draft.decisions[v].bootstrap else {
+            return Ok(outputs);
+        };
+        let mut up = Vec::with_capacity(2 * count);
+        for input in outputs {
+            let parts = vec![self.fresh(), self.fresh()];
+            let operation = Operation::HalfBootstrap {
+                input,
+                outputs: parts.clone(),
+                slots: draft.parameters.max_slots(),
+                target: draft.level(target),
+                gain: units.times,
+            };
+            self.step(v, units.unit(), operation);
+            up.extend(parts);
+        }
+        Ok(up)
     }
 
     fn linear(
@@ -449,7 +559,7 @@ impl Writer<'_> {
         let inputs = self.normalised(v, q, inputs)?;
         let bootstrap = Bootstrap {
             slots,
-            target: self.draft.floor + target,
+            target: self.draft.level(target),
             gain: units.gain,
         };
         let mut outputs = Vec::with_capacity(inputs.len());

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::linear_op::narrow;
 use nn::Shape;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Most ciphertexts for one tensor.
 pub(crate) const MOST_CIPHERTEXTS: usize = 8192;
@@ -34,9 +35,30 @@ pub(crate) struct Layout {
     /// Number of ciphertexts.
     pub(crate) ciphertexts: usize,
     shape: Shape,
+    /// Where values lie one by one, if no rule above says it: tokens ([`crate::coefficients`]).
+    table: Option<Arc<[(u32, u32)]>>,
 }
 
 impl Layout {
+    /// Of values that lie where this says, (ciphertext, slot) of each; slots have `width` columns and `height` rows for walks.
+    pub(crate) fn table(
+        shape: Shape,
+        table: Vec<(u32, u32)>,
+        (width, height): (usize, usize),
+        (period, ciphertexts): (usize, usize),
+    ) -> Self {
+        Self {
+            height,
+            width,
+            by_row: false,
+            gap: (1, 1),
+            period,
+            ciphertexts,
+            shape,
+            table: Some(table.into()),
+        }
+    }
+
     /// The layout of a tensor without history: gap 1, sizes padded to powers of two.
     pub(crate) fn fresh(shape: Shape, max_slots: usize) -> Self {
         let (height, width) = match shape {
@@ -102,6 +124,7 @@ impl Layout {
             period,
             ciphertexts,
             shape,
+            table: None,
         }
     }
 
@@ -164,6 +187,19 @@ impl Layout {
         })
     }
 
+    /// How much it holds, to compare: values, or where they are listed one by one, slots.
+    pub(crate) fn extent(&self) -> usize {
+        match self.table {
+            Some(_) => self.period * self.ciphertexts,
+            None => self.shape.len(),
+        }
+    }
+
+    /// Whether places are listed one by one.
+    pub(crate) fn is_table(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// Its tensor's shape.
     pub(crate) fn shape(&self) -> Shape {
         self.shape
@@ -171,7 +207,10 @@ impl Layout {
 
     /// Whether it is a sequence whose columns are neighbours.
     pub(crate) fn by_column(&self) -> bool {
-        !self.by_row && self.gap == (1, 1) && matches!(self.shape, Shape::Image { height: 1, .. })
+        !self.by_row
+            && self.table.is_none()
+            && self.gap == (1, 1)
+            && matches!(self.shape, Shape::Image { height: 1, .. })
     }
 
     /// Whether it is an unfolded sequence, row by row.
@@ -198,6 +237,7 @@ impl Layout {
             period,
             ciphertexts,
             shape,
+            table: None,
         }
     }
 
@@ -217,6 +257,9 @@ impl Layout {
 
     /// (ciphertext, slot) of every value, row-major.
     pub(crate) fn places(&self) -> Vec<(u32, u32)> {
+        if let Some(table) = &self.table {
+            return table.to_vec();
+        }
         let cut = |address: usize| (narrow(address / self.period), narrow(address % self.period));
         match self.shape.as_image() {
             Some((channels, height, width)) if self.by_row => {

@@ -3,6 +3,7 @@
 //! Row and column numbers are row-major positions in the operator's output and input tensor.
 
 use crate::error::Error;
+use crate::layout::Layout;
 use nn::op::window;
 use nn::{AvgPool, Boundary, Conv2d, NodeId, Op, Pairing, PolyNode, Rotary, Shape, Unfold};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ type Image = (usize, usize, usize);
 type Bias = Option<Vec<f64>>;
 
 /// One linear operator without its bias.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum LinearOp {
     /// A convolution.
     Convolution {
@@ -53,6 +54,18 @@ pub(crate) enum LinearOp {
         channels: usize,
         length: usize,
     },
+    /// Less the mean over the channels of each token.
+    Centre { channels: usize, length: usize },
+    /// Sums over a query's keys, of scores that lie as `layout`'s source says: y[r] = Σ weight·x[i] over what `keys` lists for the head and the token of r.
+    Keys {
+        keys: Arc<[Vec<u32>]>,
+        weight: f64,
+        /// Channels of a head.
+        head: usize,
+        length: usize,
+        /// Where the sums lie: those of a head's channels in one place.
+        layout: Layout,
+    },
     /// y[r] = x[index[r]], or 0 for `u32::MAX`.
     Select {
         index: Vec<u32>,
@@ -69,6 +82,13 @@ pub(crate) struct Link {
     pub(crate) before: NodeId,
     /// How many terms that value had.
     pub(crate) terms: usize,
+}
+
+/// Equal where they do the same, wherever they stand.
+impl PartialEq for Link {
+    fn eq(&self, other: &Self) -> bool {
+        self.op == other.op
+    }
 }
 
 /// Operators from first to last: the composition applies the first one first.
@@ -96,6 +116,8 @@ impl LinearOp {
                 channels,
                 length,
             } => channels * rows * length,
+            Self::Centre { channels, length } => channels * length,
+            Self::Keys { layout, .. } => layout.shape().len(),
             Self::Select { index, .. } => index.len(),
         }
     }
@@ -110,8 +132,15 @@ impl LinearOp {
             | Self::Diagonal { .. }
             | Self::Rotary { .. }
             | Self::Unfold { .. }
+            | Self::Keys { .. }
+            | Self::Centre { .. }
             | Self::Repeat { .. } => (1, 1),
         }
+    }
+
+    /// Whether every value stays where it is, or turns within its head at its token.
+    pub(crate) fn stays(&self) -> bool {
+        matches!(self, Self::Diagonal { .. } | Self::Rotary { .. })
     }
 
     /// The factor, where it only multiplies.
@@ -170,6 +199,7 @@ impl LinearOp {
                     && conv.padding == nn::Padding::default()
             }
             Self::Diagonal { inner, .. } => *inner == columns || self.scalar().is_some(),
+            Self::Centre { length, .. } => *length == columns,
             _ => false,
         }
     }
@@ -217,6 +247,25 @@ impl LinearOp {
             }
             Self::Repeat { rows, length, .. } => {
                 entry(r / (rows * length) * length + r % length, 1.0);
+            }
+            Self::Centre { channels, length } => {
+                for c in 0..*channels {
+                    let at = c * length + r % length;
+                    let own = f64::from(u8::from(at == r));
+                    entry(at, own - 1.0 / *channels as f64);
+                }
+            }
+            Self::Keys {
+                keys,
+                weight,
+                head,
+                length,
+                ..
+            } => {
+                let at = r / (head * length) * length + r % length;
+                for &i in keys.get(at).into_iter().flatten() {
+                    entry(i as usize, *weight);
+                }
             }
             Self::Dense { weight } => {
                 let n = weight.shape()[1];

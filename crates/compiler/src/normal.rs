@@ -5,21 +5,24 @@
 //! sums that a product takes or becomes part of are made within it (`product`), where they cost no level.
 
 use crate::activation::Activation;
+use crate::coefficients::centred::Centred;
+use crate::coefficients::tokens::{Moves, Scores, Tokens};
 use crate::cost::CostModel;
 use crate::error::Error;
 use crate::layout::{Layout, Scale};
 use crate::linear_op::{Chain, LinearOp, Link, chain_row, chain_stride, unsupported};
 use crate::target::Target;
 use approx::Polynomial;
-use nn::{NodeId, Op, PolyGraph, PolyNode, Shape};
+use nn::{Boundary, NodeId, Op, PolyGraph, PolyNode, Rotary, Shape};
 use runtime::Purpose;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Number of a quantity; sources come before what is made of them.
 pub(crate) type Id = usize;
 
 /// How a quantity arises.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
     /// Encrypted by the client.
     Input,
@@ -43,6 +46,25 @@ pub(crate) enum Kind {
         add: Vec<(f64, Id)>,
         constant: f64,
     },
+    /// Ciphertexts made of another tensor's by moving slots.
+    Moved { argument: Id, moves: Arc<Moves> },
+    /// factor·Σ left·right: of every ciphertext, over these pairs of the operands'.
+    Dot {
+        left: Id,
+        right: Id,
+        factor: f64,
+        pairs: Arc<[Vec<(usize, usize)>]>,
+    },
+}
+
+/// Where a linear map is carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Domain {
+    /// By diagonals and rotations.
+    #[default]
+    Slots,
+    /// Below the bootstrap, by products of polynomials; the result comes up by half bootstraps.
+    Coefficients,
 }
 
 /// What a polynomial may ask of its argument.
@@ -78,6 +100,8 @@ pub(crate) struct Quantity {
     pub(crate) reach: f64,
     /// The integer that a product is multiplied by, so that it doesn't become small.
     pub(crate) times: u32,
+    /// For a linear map, where it is carried out.
+    pub(crate) domain: Domain,
 }
 
 impl Quantity {
@@ -100,7 +124,14 @@ impl Quantity {
             depth: 1,
             reach: 1.0,
             times: 1,
+            domain: Domain::Slots,
         }
+    }
+
+    /// Whether another one is the same, whatever uses it.
+    fn is(&self, other: &Self) -> bool {
+        let like = |q: &Self| (q.bound.to_bits(), q.domain, q.times);
+        like(self) == like(other) && self.kind == other.kind && self.layout == other.layout
     }
 
     /// Largest magnitude of network value for a plan value of 1, where nothing before it is bootstrapped.
@@ -113,7 +144,8 @@ impl Quantity {
         let all = match &self.kind {
             Kind::Input => Vec::new(),
             Kind::Linear { terms, .. } => terms.iter().map(|t| t.0).collect(),
-            Kind::Polynomial { argument, .. } => vec![*argument],
+            Kind::Polynomial { argument, .. } | Kind::Moved { argument, .. } => vec![*argument],
+            Kind::Dot { left, right, .. } => vec![*left, *right],
             Kind::Product {
                 left, right, add, ..
             } => [*left, *right]
@@ -194,6 +226,25 @@ impl Expression {
     }
 }
 
+/// What a sequence's operators stand for until a product takes them.
+#[derive(Clone, Debug)]
+pub(crate) enum Symbol {
+    /// A value with rotary positions, which are not applied yet: maps that treat the channels of a head alike come first.
+    Turned { value: Expression, rotary: Rotary },
+    /// A row again and again.
+    Repeated(NodeId),
+    /// A sequence beside itself delayed.
+    Unfolded(NodeId, Boundary),
+    /// Queries times delayed keys, before they are summed.
+    Products {
+        queries: NodeId,
+        keys: NodeId,
+        boundary: Boundary,
+    },
+    /// Weights times delayed values, before they are summed.
+    Weighed { weights: NodeId, values: NodeId },
+}
+
 /// What the network's sizes stand for, where it stands for a larger one, and that one's slots.
 pub(crate) type Sized<'a> = Option<(&'a Scale, usize)>;
 
@@ -203,6 +254,7 @@ pub(crate) fn normalise(
     target: &Target,
     max_slots: usize,
     sized: Sized<'_>,
+    tokens: Option<Tokens>,
     cost: &mut CostModel,
 ) -> Result<Normal, Error> {
     let mut b = Builder {
@@ -210,13 +262,25 @@ pub(crate) fn normalise(
         target,
         max_slots,
         sized,
+        tokens,
+        symbols: BTreeMap::new(),
+        centred: Centred::default(),
+        without_mean: BTreeSet::new(),
+        scores: BTreeMap::new(),
         cost,
         consumers: graph.consumers(),
         quantities: Vec::new(),
         values: Vec::new(),
     };
+    if tokens.is_some() {
+        b.centred = Centred::of(graph, &b.consumers);
+    }
     for node in graph.nodes() {
-        let value = b.node(node)?;
+        let value = match b.tokens_node(node)? {
+            Some(value) => value,
+            None => b.node(node)?,
+        };
+        let value = b.less_its_mean(node, value);
         let value = b.share(node, value)?;
         b.values.push(value);
     }
@@ -271,7 +335,12 @@ impl Normal {
                     Kind::Linear { terms, .. } => {
                         terms.iter_mut().for_each(|t| t.0 = number[t.0]);
                     }
-                    Kind::Polynomial { argument, .. } => *argument = number[*argument],
+                    Kind::Polynomial { argument, .. } | Kind::Moved { argument, .. } => {
+                        *argument = number[*argument];
+                    }
+                    Kind::Dot { left, right, .. } => {
+                        (*left, *right) = (number[*left], number[*right]);
+                    }
                     Kind::Product {
                         left, right, add, ..
                     } => {
@@ -295,6 +364,16 @@ pub(crate) struct Builder<'a> {
     target: &'a Target,
     max_slots: usize,
     pub(crate) sized: Sized<'a>,
+    /// How tokens lie, where linear maps on them are carried out in coefficients.
+    pub(crate) tokens: Option<Tokens>,
+    /// What a sequence's operators stand for until a product takes them.
+    pub(crate) symbols: BTreeMap<NodeId, Symbol>,
+    /// What is only used less its mean.
+    pub(crate) centred: Centred,
+    /// Quantities that have no mean.
+    pub(crate) without_mean: BTreeSet<Id>,
+    /// How scores of attention lie, by quantity.
+    pub(crate) scores: BTreeMap<Id, Scores>,
     pub(crate) cost: &'a mut CostModel,
     pub(crate) consumers: Vec<Vec<NodeId>>,
     pub(crate) quantities: Vec<Quantity>,
@@ -314,6 +393,12 @@ impl Builder<'_> {
     }
 
     pub(crate) fn push(&mut self, quantity: Quantity) -> Id {
+        let same = |q: &Quantity| q.feeds.is_none() && q.is(&quantity);
+        if self.tokens.is_some()
+            && let Some(known) = self.quantities.iter().position(same)
+        {
+            return known;
+        }
         self.quantities.push(quantity);
         self.quantities.len() - 1
     }
@@ -349,7 +434,15 @@ impl Builder<'_> {
         if let Some(id) = self.absorb(node, &value)? {
             return Ok(self.value(id));
         }
-        let id = self.linear(node, value, None)?;
+        let id = match self.centred.value(node.id()) {
+            Some(difference) => {
+                let bound = self.bound(self.graph.node(difference))?;
+                let id = self.affine(node, value, None, bound)?;
+                self.without_mean.insert(id);
+                id
+            }
+            None => self.linear(node, value, None)?,
+        };
         Ok(self.value(id))
     }
 
@@ -363,7 +456,7 @@ impl Builder<'_> {
         self.affine(node, value, layout, bound)
     }
 
-    fn affine(
+    pub(crate) fn affine(
         &mut self,
         node: &PolyNode,
         value: Expression,
@@ -376,18 +469,29 @@ impl Builder<'_> {
             Some(layout) => layout,
             None => self.layout_of(named(&value).name(), &value)?,
         };
-        let value = self.cut(node, value, &layout)?;
+        let domain = self.domain(&value, &layout);
+        let value = match domain {
+            Domain::Coefficients => value,
+            Domain::Slots => self.cut(node, value, &layout)?,
+        };
         let named = named(&value);
         let Expression {
             terms, bias, shape, ..
         } = value;
         let kind = Kind::Linear { terms, bias };
-        Ok(self.push(Quantity::of(named, kind, shape, layout, bound)))
+        Ok(self.push(Quantity {
+            domain,
+            depth: usize::from(domain == Domain::Slots),
+            ..Quantity::of(named, kind, shape, layout, bound)
+        }))
     }
 
     /// Where a value would lie that is made by one map.
     pub(crate) fn layout_of(&self, layer: &str, value: &Expression) -> Result<Layout, Error> {
         let (source, chain) = &value.terms[0];
+        if let Some(layout) = self.tokens_layout(value) {
+            return layout.checked(layer, self.max_slots);
+        }
         let source = &self.quantities[*source].layout;
         let unfolded = matches!(value.shape, Shape::Image { height: 2.., .. })
             && chain.iter().any(|l| l.op.unfolds());
@@ -404,8 +508,11 @@ impl Builder<'_> {
         match node.op() {
             Op::Input(shape) => {
                 let bound = self.bound(node)?;
-                let layout =
-                    Layout::fresh(*shape, self.max_slots).checked(node.name(), self.max_slots)?;
+                let layout = match &self.tokens {
+                    Some(tokens) => tokens.state(shape.dims()[0]),
+                    None => Layout::fresh(*shape, self.max_slots),
+                };
+                let layout = layout.checked(node.name(), self.max_slots)?;
                 let id = self.push(Quantity {
                     depth: 0,
                     ..Quantity::of(node, Kind::Input, *shape, layout, bound)
@@ -500,6 +607,9 @@ impl Builder<'_> {
                 Binding::Free,
             ),
         };
+        if let (Binding::Free, Some(known)) = (binding, self.known(argument, p)) {
+            return Ok(self.value(known));
+        }
         let id = self.quantities.len();
         let activation = match binding {
             Binding::Free => {
@@ -521,8 +631,22 @@ impl Builder<'_> {
             depth: activation.depth()?,
             ..Quantity::of(node, kind, shape, layout, p.sup_norm().max(1e-12))
         };
-        self.push(quantity);
+        let id = self.push(quantity);
         Ok(self.value(id))
+    }
+
+    /// The same polynomial of the same, which was made for another node: two norms of the same tokens have one root.
+    fn known(&self, argument: Id, p: &Polynomial) -> Option<Id> {
+        self.tokens?;
+        let own = &self.quantities[argument];
+        self.quantities.iter().position(|q| match &q.kind {
+            Kind::Polynomial {
+                argument: other,
+                polynomial,
+                binding: Binding::Free,
+            } => *other != argument && polynomial == p && self.quantities[*other].is(own),
+            _ => false,
+        })
     }
 }
 

@@ -4,9 +4,10 @@
 //! input (periods m < n), diagonals are taken modulo m, each of length n, and the n/m partial sums are folded by rotations
 //! by m, 2m, …, n/2: every slot then holds a result, repeated with period m, and no partial sum is left.
 
+use crate::coefficients::tokens::{Moves, Shift};
 use crate::linear_op::{Chain, chain_row, columnwise, narrow};
-use crate::normal::{Id, Kind, Normal, Quantity};
-use std::collections::BTreeMap;
+use crate::normal::{Domain, Id, Kind, Normal, Quantity};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An offset as a walk: columns, rows, planes; signed.
 pub(crate) type Walk = [i64; 3];
@@ -126,7 +127,7 @@ pub(crate) struct Survey {
 
 /// Finds which diagonals a map has, without their values; other kinds have none.
 pub(crate) fn survey(normal: &Normal, q: &Quantity) -> Survey {
-    if !matches!(q.kind, Kind::Linear { .. }) {
+    if !matches!(q.kind, Kind::Linear { .. }) || q.domain == Domain::Coefficients {
         return Survey::default();
     }
     let out_places = q.layout.places();
@@ -150,8 +151,12 @@ pub(crate) fn survey(normal: &Normal, q: &Quantity) -> Survey {
 /// The rows of each ciphertext.
 fn rows(q: &Quantity, places: &[(u32, u32)]) -> Vec<Vec<usize>> {
     let mut rows: Vec<Vec<usize>> = vec![Vec::new(); q.layout.ciphertexts];
+    // several values may share a place, where they are the same
+    let mut seen = BTreeSet::new();
     for (r, place) in places.iter().enumerate() {
-        rows[place.0 as usize].push(r);
+        if !q.layout.is_table() || seen.insert(*place) {
+            rows[place.0 as usize].push(r);
+        }
     }
     rows
 }
@@ -360,6 +365,46 @@ impl Group<'_> {
 
     fn slots_of(&self, walk: &Walk) -> i64 {
         walk.iter().zip(&self.pitch).map(|(w, p)| w * p).sum()
+    }
+}
+
+/// Ciphertexts made of a quantity's by moving slots.
+pub(crate) fn moved(moves: &Moves, source: Id) -> Packed {
+    let [columns, rows] = moves.size;
+    let pitch = [1, signed(columns), signed(columns * rows)];
+    let all = || moves.outputs.iter().flat_map(|(_, shifts)| shifts.iter());
+    let least = all().map(|s| s.by[0]).min().unwrap_or(0);
+    let most = all().map(|s| s.by[0]).max().unwrap_or(0);
+    let inputs = (0..moves.inputs).map(|ciphertext| Input {
+        source,
+        ciphertext,
+        pitch,
+        least: [least, 0, 0],
+        span: [most - least + 1, 1, signed(moves.slots) / pitch[2]],
+    });
+    // results of other inputs move alike
+    let mut short: BTreeMap<*const Shift, (Vec<f32>, usize)> = BTreeMap::new();
+    let mut diagonals = Vec::new();
+    for (output, (input, shifts)) in moves.outputs.iter().enumerate() {
+        for shift in shifts.iter() {
+            let known = short.entry(std::ptr::from_ref(shift));
+            let (values, run) = known.or_insert_with(|| shortest(shift.values.clone()));
+            diagonals.push(Diagonal {
+                input: *input,
+                output,
+                walk: [shift.by[0], 0, shift.by[1]],
+                values: values.clone(),
+                run: *run,
+            });
+        }
+    }
+    Packed {
+        slots: moves.slots,
+        period: moves.slots,
+        outputs: moves.outputs.len(),
+        inputs: inputs.collect(),
+        diagonals,
+        folds: Vec::new(),
     }
 }
 

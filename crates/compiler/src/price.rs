@@ -102,6 +102,7 @@ impl Pricing {
             operation: Operation::Multiply {
                 left: 0,
                 right: 1,
+                more: Vec::new(),
                 output: 2,
                 factor: 1,
                 add: Vec::new(),
@@ -123,6 +124,7 @@ impl Pricing {
             slots: self.slots,
             ciphertexts: 1,
             reserve: schedule::Reserve::default(),
+            landing: schedule::Landing::Free,
         };
         let of = |part: &Part| {
             let seconds = |level| self.cost.operation(&part.operation, level);

@@ -26,10 +26,10 @@ struct Scalar {
 
 /// factor·v + constant, in the places of the product.
 #[derive(Clone, Copy)]
-struct Operand {
-    id: Id,
-    factor: f64,
-    constant: f64,
+pub(crate) struct Operand {
+    pub(crate) id: Id,
+    pub(crate) factor: f64,
+    pub(crate) constant: f64,
     /// Whether it is a map that serves nothing else.
     made: bool,
 }
@@ -90,8 +90,8 @@ impl Builder<'_> {
         } else {
             // the layout is that of an operand that exists, or that no copies make
             let rank = |b: &Self, e: &Expression| match e.scalar() {
-                Some(s) if s.terms.len() == 1 => b.quantities[s.terms[0].1].shape.len() * 4,
-                _ if copied(e).is_none() => 2,
+                Some(s) if s.terms.len() == 1 => b.quantities[s.terms[0].1].layout.extent() * 4,
+                _ if copied(e).is_none() => b.tokens_layout(e).map_or(2, |l| l.extent() * 4 - 1),
                 _ => 1,
             };
             let swap = rank(self, &y) > rank(self, &x);
@@ -116,7 +116,7 @@ impl Builder<'_> {
         add.retain(|a| a.0 != 0.0);
         let wide = [left.id, right.id]
             .into_iter()
-            .max_by_key(|&id| self.quantities[id].shape.len())
+            .max_by_key(|&id| self.quantities[id].layout.extent())
             .unwrap_or(left.id);
         let plain = add.is_empty();
         let kind = Kind::Product {
@@ -188,6 +188,12 @@ impl Builder<'_> {
             && self.quantities[operand.id].layout == *layout
         {
             return Ok(operand);
+        }
+        if let Some(operand) = single(value).filter(|_| self.tokens.is_some()) {
+            let source = &self.quantities[operand.id].layout;
+            if lies_there(&[], source, layout, [&value.bias, &value.bias]) {
+                return Ok(operand);
+            }
         }
         if let Some((from, suffix)) = copied(value) {
             let mut inner = self.values[from.index()].clone();
@@ -329,7 +335,7 @@ pub(crate) fn fill(magnitude: f64, most: f64) -> (u32, f64) {
     (times as u32, times * magnitude)
 }
 
-fn single(value: &Expression) -> Option<Operand> {
+pub(crate) fn single(value: &Expression) -> Option<Operand> {
     match value.scalar()? {
         Scalar { terms, constant } if terms.len() == 1 => Some(Operand {
             id: terms[0].1,

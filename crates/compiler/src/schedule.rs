@@ -29,6 +29,20 @@ pub(crate) struct Stage {
     pub(crate) ciphertexts: usize,
     /// What its values need.
     pub(crate) reserve: Reserve,
+    /// Whether it is bootstrapped.
+    pub(crate) landing: Landing,
+}
+
+/// Whether a quantity is bootstrapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Landing {
+    /// Where that is cheaper.
+    #[default]
+    Free,
+    /// Never.
+    Held,
+    /// Always, unless it is the answer: it lies in coefficients, whatever the level of its operands, and half bootstraps bring it up.
+    Up,
 }
 
 /// Levels that large values need to be left.
@@ -84,6 +98,10 @@ pub(crate) struct Decision {
 pub(crate) trait Refresh {
     /// Seconds of bootstraps of so many real vectors of so many slots to a level, two of them together.
     fn bootstrap(&self, slots: usize, vectors: usize, target: usize) -> f64;
+    /// Seconds of half bootstraps of coefficients that are so many real vectors of so many slots to a level.
+    fn rise(&self, slots: usize, vectors: usize, target: usize) -> f64 {
+        self.bootstrap(slots, vectors, target)
+    }
     /// Seconds of an alignment down to a level.
     fn align(&self, level: usize) -> f64;
 }
@@ -161,8 +179,10 @@ pub(crate) fn schedule(
             let left = point.levels.last().copied().unwrap_or(0);
             let ways = stage.ways.iter().enumerate();
             for (index, way) in ways.filter(|(_, w)| w.price.is_finite()) {
-                for level in way.depth + stage.reserve.always..=top {
-                    let higher = stage.sources.iter().filter(|w| operand(w) > level);
+                let up = stage.landing == Landing::Up;
+                let lowest = if up { top } else { way.depth + stage.reserve.always };
+                for level in lowest..=top {
+                    let higher = stage.sources.iter().filter(|w| operand(w) > level && !up);
                     let aligned: usize = higher.map(|&w| stages[w].ciphertexts).sum();
                     let seconds = point.seconds
                         + way.price
@@ -173,18 +193,24 @@ pub(crate) fn schedule(
                         .most_bootstraps
                         .is_none_or(|_| left >= stage.ciphertexts);
                     let refresh = machine.bootstraps
+                        && stage.landing != Landing::Held
                         && v != output
                         && !stage.sources.is_empty()
                         && within
                         && result >= stage.reserve.refresh;
                     let allowed = |t: &usize| machine.target.is_none_or(|only| only == *t);
-                    let targets = (result + 1..=machine.levels)
+                    let least = if up { 0 } else { result + 1 };
+                    let targets = (least..=machine.levels)
                         .filter(|t| refresh && allowed(t))
                         .map(Some);
-                    for bootstrap in std::iter::once(None).chain(targets) {
+                    let as_it_is = (!up || v == output).then_some(None);
+                    for bootstrap in as_it_is.into_iter().chain(targets) {
                         let all = |t| {
                             let refresh = machine.refresh;
-                            refresh.bootstrap(stage.slots, stage.ciphertexts, t)
+                            match up {
+                                true => refresh.rise(stage.slots, stage.ciphertexts, t),
+                                false => refresh.bootstrap(stage.slots, stage.ciphertexts, t),
+                            }
                         };
                         let more = bootstrap.map_or(0.0, all);
                         let mut levels = kept.clone();
@@ -294,6 +320,7 @@ mod tests {
             slots: 16,
             ciphertexts: 1,
             reserve: Reserve::default(),
+            landing: Landing::Free,
         }
     }
 

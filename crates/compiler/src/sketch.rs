@@ -86,7 +86,7 @@ pub fn sketch(graph: &PolyGraph, scale: &Scale, target: &Target) -> Result<Sketc
     let rings = scale.rings(target.slots_of_one(&parameters)?);
     let mut cost = CostModel::new(&parameters, target.cost, target.batch)?;
     let sized = Some((scale, rings.full));
-    let normal = normal::normalise(graph, target, rings.small, sized, &mut cost)?;
+    let normal = normal::normalise(graph, target, rings.small, sized, None, &mut cost)?;
     let layouts: Vec<Layout> = (normal.quantities.iter())
         .map(|q| scale.layout(&q.layout, rings.full))
         .collect::<Result<_, _>>()?;
@@ -165,6 +165,8 @@ impl Draft<'_> {
                     different: all,
                     ..Counted::default()
                 },
+                // of tokens in coefficients, which plans are made for
+                Kind::Moved { .. } | Kind::Dot { .. } => Counted::default(),
                 Kind::Polynomial { argument, .. } => Counted {
                     different: counts[*argument].different,
                     alike: counts[*argument].alike,
@@ -237,7 +239,7 @@ impl Draft<'_> {
             let map = matches!(q.kind, Kind::Linear { .. }).then_some(&counted.size);
             (map, layout.period, counted.different)
         });
-        let stages = stages(normal, sizes, cost)?;
+        let stages = stages(normal, sizes, cost, &[])?;
         let (decisions, _) = schedule::schedule(&stages, normal.output, cost.machine())?;
         self.gather(&stages, &counts, &decisions)
     }
@@ -286,8 +288,10 @@ impl Draft<'_> {
             }
             let work = match &q.kind {
                 Kind::Input => None,
-                Kind::Linear { .. } => Some(q.purpose.of_map()),
-                Kind::Polynomial { .. } | Kind::Product { .. } => Some(q.purpose.of_product()),
+                Kind::Linear { .. } | Kind::Moved { .. } => Some(q.purpose.of_map()),
+                Kind::Polynomial { .. } | Kind::Product { .. } | Kind::Dot { .. } => {
+                    Some(q.purpose.of_product())
+                }
             };
             if let Some(work) = work {
                 let seconds = stage.ways[0].seconds[d.level];

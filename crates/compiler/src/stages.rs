@@ -3,25 +3,31 @@
 use crate::activation::Activation;
 use crate::cost::CostModel;
 use crate::error::Error;
-use crate::normal::{Binding, Kind, Normal, Quantity};
-use crate::schedule::{Stage, Way};
+use crate::normal::{Binding, Domain, Id, Kind, Normal, Quantity};
+use crate::schedule::{Landing, Stage, Way};
 use approx::Polynomial;
 use ckks::MapSize;
 use runtime::Operation;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// One stage for every quantity, whose map, if it is one, has this size, and which has so many slots and different ciphertexts.
+/// One stage for every quantity, whose map, if it is one, has this size, and which has so many slots and different ciphertexts; `weighing` are the
+/// seconds of linear maps in coefficients, by quantity.
 pub(crate) fn stages<'a>(
     normal: &Normal,
     sizes: impl Iterator<Item = (Option<&'a MapSize>, usize, usize)>,
     cost: &CostModel,
+    weighing: &[f64],
 ) -> Result<Vec<Stage>, Error> {
     // what operations of one ciphertext cost at each level
     let mut known: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut stages = Vec::with_capacity(normal.quantities.len());
     for (v, (q, (map, slots, ciphertexts))) in normal.quantities.iter().zip(sizes).enumerate() {
         let seconds = match (map, representative(q)?) {
+            _ if q.domain == Domain::Coefficients => {
+                let seconds = weighing.get(v).copied().unwrap_or(f64::INFINITY);
+                cost.by_level(0, |_| Ok(seconds))?
+            }
             (Some(size), _) => cost.by_level(q.depth, |level| Ok(cost.linear(size, level)))?,
             (None, Some(operation)) => {
                 let one = match known.entry(cost_key(&operation)) {
@@ -41,9 +47,32 @@ pub(crate) fn stages<'a>(
             slots,
             ciphertexts,
             reserve: normal.reserve(v),
+            landing: landing(normal, v),
         });
     }
     Ok(stages)
+}
+
+fn landing(normal: &Normal, v: Id) -> Landing {
+    let all = &normal.quantities;
+    match &all[v].kind {
+        _ if all[v].domain == Domain::Coefficients => Landing::Up,
+        // copies for one product
+        Kind::Moved { argument, .. }
+            if all[v].layout.ciphertexts > all[*argument].layout.ciphertexts =>
+        {
+            Landing::Held
+        }
+        // what is masked first may be anything where it is
+        Kind::Dot { .. } => {
+            let masks = |q: &Quantity| matches!(&q.kind, Kind::Moved { argument, .. } if *argument == v);
+            match all[v..].iter().any(masks) {
+                true => Landing::Held,
+                false => Landing::Free,
+            }
+        }
+        _ => Landing::Free,
+    }
 }
 
 /// The same for operations that cost the same.
@@ -52,7 +81,7 @@ fn cost_key(operation: &Operation) -> String {
         Operation::Polynomial { polynomial, .. } => {
             format!("polynomial {:?}", polynomial.coefficients())
         }
-        Operation::Multiply { add, .. } => format!("multiply {}", add.len()),
+        Operation::Multiply { add, more, .. } => format!("multiply {} {}", add.len(), more.len()),
         other => format!("{other:?}"),
     }
 }
@@ -60,10 +89,21 @@ fn cost_key(operation: &Operation) -> String {
 /// An operation that costs what the quantity's will: units don't matter.
 fn representative(q: &Quantity) -> Result<Option<Operation>, Error> {
     Ok(match &q.kind {
-        Kind::Input | Kind::Linear { .. } => None,
+        Kind::Input | Kind::Linear { .. } | Kind::Moved { .. } => None,
+        Kind::Dot { pairs, .. } => Some(Operation::Multiply {
+            left: 0,
+            right: 0,
+            more: vec![(0, 0); pairs.iter().map(Vec::len).max().unwrap_or(1) - 1],
+            output: 1,
+            factor: 1,
+            add: Vec::new(),
+            constant: 0.0,
+            bound: 1.0,
+        }),
         Kind::Product { add, .. } => Some(Operation::Multiply {
             left: 0,
             right: 0,
+            more: Vec::new(),
             output: 1,
             factor: 1,
             add: add.iter().map(|_| (0.5, 0)).collect(),

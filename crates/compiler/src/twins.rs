@@ -3,8 +3,8 @@
 //! Where a ciphertext holds a channel or a few (a large batch), a sum over a head's channels that all of them take, or keys that several
 //! heads share, would otherwise be computed once for every channel.
 
-use crate::normal::{Id, Kind, Normal, Quantity};
-use crate::pack::{Packed, Survey, Twins, pack};
+use crate::normal::{Domain, Id, Kind, Normal, Quantity};
+use crate::pack::{Packed, Survey, Twins, moved, pack};
 use std::cmp::Ordering;
 
 /// Packs every linear map as it was surveyed, for different ciphertexts only, and finds which are different.
@@ -22,7 +22,11 @@ pub(crate) fn pack_all(normal: &Normal, surveys: &[Survey]) -> (Vec<Option<Packe
 fn one(normal: &Normal, q: &Quantity, survey: &Survey, all: &[Twins]) -> (Option<Packed>, Twins) {
     let count = q.layout.ciphertexts;
     match &q.kind {
-        Kind::Input => (None, Twins::by_key(0..count)),
+        _ if q.domain == Domain::Coefficients => (None, Twins::by_key(0..count)),
+        Kind::Input | Kind::Dot { .. } => (None, Twins::by_key(0..count)),
+        Kind::Moved { argument, moves } => {
+            (Some(moved(moves, *argument)), Twins::by_key(0..count))
+        }
         Kind::Polynomial { argument, .. } => (None, all[*argument].clone()),
         Kind::Product {
             left, right, add, ..

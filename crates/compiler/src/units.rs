@@ -6,9 +6,10 @@
 
 use crate::activation::{Activation, Form};
 use crate::error::Error;
-use crate::normal::{Binding, Kind, Normal};
+use crate::normal::{Binding, Domain, Kind, Normal};
 use crate::product::fill;
 use crate::schedule::Decision;
+use ckks::{HalfBootstrap, Parameters};
 
 /// The units of one quantity.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +24,7 @@ pub(crate) struct Units {
     pub(crate) form: Option<Form>,
     /// For a polynomial, [`Activation::interval`].
     pub(crate) interval: Option<(f64, f64)>,
-    /// For a product, the integer that it is multiplied by.
+    /// For a product, the integer that it is multiplied by; for a linear map in coefficients, its half bootstraps' gain.
     pub(crate) times: u32,
     /// For a product, what brings it down to 1/2 before its bootstrap, by a map of one level (1: nothing needs to).
     pub(crate) normaliser: f64,
@@ -53,7 +54,11 @@ struct Request {
 }
 
 /// Units of all quantities.
-pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units>, Error> {
+pub(crate) fn units(
+    normal: &Normal,
+    decisions: &[Decision],
+    parameters: &Parameters,
+) -> Result<Vec<Units>, Error> {
     let all = &normal.quantities;
     let halved = |v: usize| decisions[v].bootstrap.is_some();
     let most = |v: usize| if halved(v) { 0.5 } else { 1.0 };
@@ -90,6 +95,21 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
                     }
                 }
             }
+            Kind::Dot {
+                left,
+                right,
+                factor,
+                ..
+            } => {
+                // what the sum needs to stay small is taken in by the operand that nothing else uses
+                let [x, y] = [left, right].map(|&w| &all[w]);
+                let unit = (q.bound / (most(v) * x.nominal_unit() * factor.abs())).max(y.bound);
+                requests[*right] = Some(Request {
+                    scale: 1.0 / unit,
+                    shift: 0.0,
+                    amplitude: y.bound / unit,
+                });
+            }
             _ => {}
         }
     }
@@ -100,8 +120,19 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
             shift: 0.0,
             amplitude: 1.0,
         });
+        let mut times = 1;
         // into a bootstrap goes at most 1/2
-        let (into, gain) = if halved(v) {
+        let (into, gain) = if let (Domain::Coefficients, Some(target)) =
+            (q.domain, decisions[v].bootstrap)
+        {
+            let target = parameters.floor().index() + target;
+            let ratio = HalfBootstrap { target }.ratio(parameters);
+            times = if request.amplitude > 0.5 * ratio { 2 } else { 1 };
+            (
+                1.0 / (f64::from(times) * ratio),
+                f64::from(times) * ratio,
+            )
+        } else if halved(v) {
             (0.5 / request.amplitude, 2.0 * request.amplitude)
         } else {
             (1.0, 1.0)
@@ -112,12 +143,18 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
             gain,
             form: None,
             interval: None,
-            times: 1,
+            times,
             normaliser: 1.0,
         };
         units.push(match &q.kind {
-            Kind::Input | Kind::Linear { .. } => asked,
+            Kind::Input | Kind::Linear { .. } | Kind::Moved { .. } => asked,
             Kind::Product {
+                left,
+                right,
+                factor,
+                ..
+            }
+            | Kind::Dot {
                 left,
                 right,
                 factor,

@@ -217,6 +217,7 @@ pub(crate) fn plans() -> [Plan; 4] {
         Operation::Multiply {
             left: 1,
             right: 2,
+            more: vec![(1, 1)],
             output: 4,
             factor: 2,
             add: vec![(0.5, 1)],

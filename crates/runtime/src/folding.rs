@@ -491,6 +491,11 @@ impl Allowance {
         self.left = self.left.saturating_add(Self::STEP);
         self.spend(count.saturating_mul(500))
     }
+    /// For so many products beside the first, each of which a plan writes in a few bytes.
+    pub(crate) fn products(&mut self, count: usize) -> Result<(), String> {
+        self.left = self.left.saturating_add(Self::STEP);
+        self.spend(count.saturating_mul(50))
+    }
     /// For the masks of a way down, made once for each layout.
     pub(crate) fn descend(&mut self, to: &Folding, n: usize) -> Result<(), String> {
         if !self.layouts.contains(to) {

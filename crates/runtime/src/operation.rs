@@ -66,12 +66,16 @@ pub enum OperationOn<Map, Bias, Rows> {
         /// Result.
         output: Register,
     },
-    /// factor·x·y + Σ c·v + constant, one level: the sum is taken before the product is rescaled, where any c is exact.
+    /// factor·(x·y + Σ u·v) + Σ c·v + constant, one level: the sum is taken before the product is rescaled, where any c is exact, and before it is
+    /// relinearised, which is done once.
     Multiply {
         /// First operand.
         left: Register,
         /// Second operand.
         right: Register,
+        /// The pairs (u, v) of further products.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        more: Vec<(Register, Register)>,
         /// Result.
         output: Register,
         /// An integer, which costs nothing.
@@ -268,9 +272,15 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
             Self::Squares { inputs, sum, .. } => inputs.iter().map(|x| x.1).chain(*sum).collect(),
             Self::Add { left, right, .. } => vec![*left, *right],
             Self::Multiply {
-                left, right, add, ..
-            } => [*left, *right]
-                .into_iter()
+                left,
+                right,
+                more,
+                add,
+                ..
+            } => [(*left, *right)]
+                .iter()
+                .chain(more)
+                .flat_map(|pair| [pair.0, pair.1])
                 .chain(add.iter().map(|a| a.1))
                 .collect(),
         }
@@ -360,7 +370,7 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
             Square { input, output, constant }
             Quartic { input, output, coefficients }
             Add { left, right, output }
-            Multiply { left, right, output, factor, add, constant, bound }
+            Multiply { left, right, more, output, factor, add, constant, bound }
             Align { input, output, level }
             Bootstrap { inputs, outputs, bootstrap }
             Descend { inputs, output, to }
@@ -443,17 +453,22 @@ impl Operation {
             }
             Self::Add { .. } => vec![a.add(&xs[0], &xs[1])?],
             Self::Multiply {
+                more,
                 factor,
                 add,
                 constant,
                 ..
             } => {
                 let level = a.info(&xs[0]).level;
-                let mut p = a.mul(&xs[0], &xs[1])?;
+                let (pairs, added) = xs.split_at(2 * (1 + more.len()));
+                let mut p = a.mul(&pairs[0], &pairs[1])?;
+                for pair in pairs[2..].chunks_exact(2) {
+                    p = a.add(&p, &a.mul(&pair[0], &pair[1])?)?;
+                }
                 if *factor != 1 || *constant != 0.0 || !add.is_empty() {
                     let scale = a.info(&p).scale;
                     let terms: Vec<(f64, &A::Value)> = std::iter::once((f64::from(*factor), &p))
-                        .chain(add.iter().map(|t| t.0).zip(&xs[2..]))
+                        .chain(add.iter().map(|t| t.0).zip(added))
                         .collect();
                     p = a.linear_combination(&terms, *constant, level, scale)?;
                 }

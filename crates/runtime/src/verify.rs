@@ -22,6 +22,8 @@ use std::sync::Arc;
 const REGISTERS_LIMIT: usize = 1 << 20;
 /// Most summands of one product.
 const MOST_SUMMANDS: usize = 64;
+/// Most products that are summed.
+const MOST_PRODUCTS: usize = 1 << 12;
 
 /// The context, what is known of the plan, and the unit of every register.
 pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Register, f64>)> {
@@ -517,17 +519,20 @@ fn check_operation(
             Ok(())
         }
         Operation::Multiply {
+            more,
             factor,
             add,
             constant,
             bound,
             ..
         } => {
+            allowed.products(more.len())?;
             finite(&[*constant])?;
             finite(&add.iter().map(|a| a.0).collect::<Vec<_>>())?;
-            if *factor == 0 || add.len() > MOST_SUMMANDS {
+            if *factor == 0 || add.len() > MOST_SUMMANDS || more.len() >= MOST_PRODUCTS {
                 return Err(format!(
-                    "a product with factor {factor} and {} summands",
+                    "{} products with factor {factor} and {} summands",
+                    1 + more.len(),
                     add.len()
                 ));
             }

@@ -55,21 +55,28 @@ impl Costs {
     pub(super) fn narrow(&mut self, steps: &mut [Step]) -> Result<ParametersSpec, Error> {
         let mut any = false;
         for step in steps {
-            // refused where places lie too near each other
-            if !set(&mut step.operation, Within::Small) {
-                continue;
-            }
-            let small = self.operation(&step.operation).unwrap_or(f64::INFINITY);
-            set(&mut step.operation, Within::Whole);
-            if small < self.operation(&step.operation)? {
-                set(&mut step.operation, Within::Small);
-                any = true;
-            }
+            self.settle(&mut step.operation)?;
+            let operation = &step.operation;
+            any |= matches!(operation, Operation::Weigh { within, .. } if *within == Within::Small);
         }
         Ok(match any {
             true => self.context.parameters().spec().clone(),
             false => self.parameters.spec().clone(),
         })
+    }
+    /// Carries a layer out in the ring where it takes less time; gives CPU seconds.
+    pub(super) fn settle(&mut self, operation: &mut Operation) -> Result<f64, Error> {
+        // refused where places lie too near each other
+        if !set(operation, Within::Small) {
+            return self.operation(operation);
+        }
+        let small = self.operation(operation).unwrap_or(f64::INFINITY);
+        set(operation, Within::Whole);
+        let whole = self.operation(operation)?;
+        if small < whole {
+            set(operation, Within::Small);
+        }
+        Ok(small.min(whole))
     }
     /// CPU seconds of all steps.
     pub(super) fn seconds(&mut self, steps: &[Step]) -> Result<f64, Error> {

@@ -5,11 +5,16 @@
 //! pictures, places, channels) → `emit` (units, integer weights, steps, ports; `costs`, what they take). What a layer's outputs leave at places without a value goes
 //! through the activation and is masked on the way down.
 
+mod attention;
+pub(crate) mod centred;
 mod costs;
 mod emit;
 mod kernel;
 mod layout;
 mod network;
+pub(crate) mod tokens;
+mod transformer;
+pub(crate) mod weigh;
 
 use crate::activation::Activation;
 use crate::alarm;
@@ -33,6 +38,9 @@ use std::collections::BTreeSet;
 /// As [`crate::compile`]; [`Error::Unsupported`] for products of values, zeros around pictures that are no convolution's, and means whose divisor is
 /// another one at the border.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
+    if transformer::is(graph) {
+        return transformer::compile(graph, target);
+    }
     compile_found(graph, target, &search(graph, target)?)
 }
 

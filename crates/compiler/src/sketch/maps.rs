@@ -120,6 +120,7 @@ impl Pattern {
                     };
                 }
                 LinearOp::Repeat { .. } => p.rows = Rows::Repeat,
+                LinearOp::Keys { .. } | LinearOp::Centre { .. } => return Err(refuse("Attention")),
                 LinearOp::Dense { .. } => {
                     (p.mixing, p.uniform, p.by_channel) = (Mixing::All, false, true);
                 }

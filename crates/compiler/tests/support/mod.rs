@@ -317,6 +317,7 @@ pub(crate) fn run(plan: &Plan, inputs: &[Tensor]) -> Vec<Vec<f64>> {
             Operation::Multiply {
                 left,
                 right,
+                more,
                 factor,
                 add,
                 constant,
@@ -331,10 +332,13 @@ pub(crate) fn run(plan: &Plan, inputs: &[Tensor]) -> Vec<Vec<f64>> {
                     .chain([x.len(), y.len()])
                     .max()
                     .expect("two at least");
+                let more: Vec<[Vec<f64>; 2]> =
+                    more.iter().map(|p| [real(p.0), real(p.1)]).collect();
                 let at = |v: &[f64], j: usize| v[j % v.len()];
                 let result: Vec<f64> = (0..length)
                     .map(|j| {
-                        f64::from(*factor) * at(&x, j) * at(&y, j)
+                        let more = more.iter().map(|[x, y]| at(x, j) * at(y, j));
+                        f64::from(*factor) * (at(&x, j) * at(&y, j) + more.sum::<f64>())
                             + added.iter().map(|(c, v)| c * at(v, j)).sum::<f64>()
                             + constant
                     })

@@ -374,6 +374,7 @@ impl Random {
                     let product = Operation::Multiply {
                         left,
                         right,
+                        more: vec![],
                         output,
                         factor: 1,
                         add: vec![],

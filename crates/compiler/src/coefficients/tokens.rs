@@ -1,0 +1,433 @@
+//! Where tokens lie, in coefficients and in the slots above them, and how slots move for attention.
+//!
+//! A sequence of L tokens (a power of two) in a ring of degree N: channel c at token t has coefficient leaf(c) + m·t of ciphertext ⌊leaf/m⌋, m = N/L
+//! channels to a ciphertext. Half bootstraps bring it up in two parts, tokens below and from T = L/2 on, with bits reversed: slot κ·T + τ, κ the
+//! leaf's bits reversed, τ those of t modulo T. Which channel has which leaf is free to choose: each layer packs its outputs as what reads them needs.
+//!
+//! **Heads.** For attention κ = c·B + h: channel c of B heads that share a ciphertext. Rotations by multiples of B·T then turn the channels of all heads,
+//! exactly, and those below T move tokens.
+//!
+//! **Scores.** Of queries in part p and keys in part b, S\[r, τ\] = Σ_c Q\[c, τ\]·K\[c, τ + r\] for all distances r modulo T: the channel's place of a head
+//! holds the distance. S = Σ_j Q_j ⊙ K_j with Q_j\[r, τ\] = Q\[r + j, τ\], a rotation, and K_j\[r, τ\] = K\[r + j, τ + r\]: a sum of as many products as a head has channels,
+//! relinearised once, whose scores are once a head and dense. K_j comes of K skewed, K'\[c, τ\] = K\[c, τ + c\], by at most four diagonals.
+//! **Values** are weighed in the same way: Y\[c, τ\] = Σ_j S_j ⊙ V_j, V_j\[c, τ\] = V\[c, τ + c + j\]. Where T is more than the channels of a head, distances
+//! take several ciphertexts; where it is less, they repeat.
+
+use crate::layout::Layout;
+use ckks::coefficients::slot_of;
+use nn::Shape;
+use runtime::folding::Folding;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A sequence in a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    /// Degree of the ring.
+    n: usize,
+    /// Tokens.
+    length: usize,
+}
+
+/// Heads in a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heads {
+    /// How many.
+    pub(crate) count: usize,
+    /// Channels of a head.
+    pub(crate) size: usize,
+    /// The same as a power of two.
+    pub(crate) padded: usize,
+    /// Heads that share a ciphertext.
+    beside: usize,
+}
+
+/// Scores of heads: their ciphertexts.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Scores {
+    pub(crate) heads: Heads,
+    blocks: Vec<Block>,
+}
+
+/// What a ciphertext of scores holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Block {
+    /// Which of the ciphertexts that heads share.
+    group: usize,
+    /// Part of the queries, part of the keys.
+    queries: usize,
+    keys: usize,
+    /// Which distances: those from `padded` times this on.
+    distances: usize,
+}
+
+/// Where slots of every ciphertext come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Moves {
+    /// Slots of a ciphertext, and of a column and a row of walks.
+    pub(crate) slots: usize,
+    pub(crate) size: [usize; 2],
+    /// Ciphertexts that are read.
+    pub(crate) inputs: usize,
+    /// For each result the ciphertext that it is made of, and how.
+    pub(crate) outputs: Vec<(usize, Arc<[Shift]>)>,
+}
+
+/// Slots that move by the same.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shift {
+    /// Columns and planes.
+    pub(crate) by: [i64; 2],
+    /// A factor for every slot of the result.
+    pub(crate) values: Vec<f32>,
+}
+
+impl Tokens {
+    /// Fewest tokens: bootstraps need four slots.
+    pub(crate) const FEWEST: usize = 8;
+
+    /// None where so many tokens can't lie so: they must be a power of two.
+    pub(crate) fn new(n: usize, length: usize) -> Option<Self> {
+        let fits = length.is_power_of_two() && length >= Self::FEWEST && length <= n / 2;
+        fits.then_some(Self { n, length })
+    }
+    /// Tokens.
+    pub(crate) fn length(self) -> usize {
+        self.length
+    }
+    fn slots(self) -> usize {
+        self.n / 2
+    }
+    /// Channels that a ciphertext holds.
+    pub(crate) fn each(self) -> usize {
+        self.n / self.length
+    }
+    /// Tokens of a part.
+    fn columns(self) -> usize {
+        self.length / 2
+    }
+    fn column(self, t: usize) -> usize {
+        slot_of(t % self.columns(), self.columns())
+    }
+    fn place(self, leaf: usize, t: usize) -> (u32, u32) {
+        let (each, columns) = (self.each(), self.columns());
+        let slot = slot_of(leaf % each, each) * columns + self.column(t);
+        narrow(2 * (leaf / each) + t / columns, slot)
+    }
+    fn laid(self, leaves: impl ExactSizeIterator<Item = usize>, beside: usize) -> Layout {
+        let channels = leaves.len();
+        let (mut table, mut groups) = (Vec::with_capacity(channels * self.length), 0);
+        for leaf in leaves {
+            groups = groups.max(leaf / self.each() + 1);
+            table.extend((0..self.length).map(|t| self.place(leaf, t)));
+        }
+        let shape = Shape::image(channels, 1, self.length);
+        Layout::table(
+            shape,
+            table,
+            (self.columns(), beside),
+            (self.slots(), 2 * groups),
+        )
+    }
+    /// Channels one after the other.
+    pub(crate) fn state(self, channels: usize) -> Layout {
+        self.laid(0..channels, 1)
+    }
+    /// One channel, which every place of a channel holds.
+    pub(crate) fn single(self) -> Layout {
+        let columns = self.columns();
+        let table = (0..self.length).map(|t| narrow(t / columns, self.column(t)));
+        let shape = Shape::image(1, 1, self.length);
+        Layout::table(shape, table.collect(), (columns, 1), (columns, 2))
+    }
+    /// None where a head does not fit a ciphertext.
+    pub(crate) fn heads(self, count: usize, size: usize) -> Option<Heads> {
+        let padded = size.checked_next_power_of_two()?;
+        let beside = self.each() / padded;
+        (beside > 0 && count > 0).then_some(Heads {
+            count,
+            size,
+            padded,
+            beside,
+        })
+    }
+    /// Queries, keys, values, and what is made of them.
+    pub(crate) fn by_heads(self, h: Heads) -> Layout {
+        let (each, channels) = (self.each(), h.count * h.size);
+        let leaf = |channel: usize| {
+            let (head, c) = (channel / h.size, channel % h.size);
+            let place = c * h.beside + head % h.beside;
+            each * (head / h.beside) + slot_of(place, each)
+        };
+        self.laid((0..channels).map(leaf), h.beside)
+    }
+    /// Sums over a query's keys: one for each head, which all of its channels hold.
+    pub(crate) fn sums(self, h: Heads) -> Layout {
+        let columns = self.columns();
+        let channels = (0..h.count).flat_map(|head| std::iter::repeat_n(head, h.size));
+        let places = |head: usize| {
+            (0..self.length).map(move |t| {
+                let slot = head % h.beside * columns + self.column(t);
+                narrow(2 * (head / h.beside) + t / columns, slot)
+            })
+        };
+        let shape = Shape::image(h.count * h.size, 1, self.length);
+        let groups = h.count.div_ceil(h.beside);
+        Layout::table(
+            shape,
+            channels.flat_map(places).collect(),
+            (columns, h.beside),
+            (h.beside * columns, 2 * groups),
+        )
+    }
+    /// The scores of heads; `later` says whether queries of the first part see keys of the second.
+    pub(crate) fn scores(self, heads: Heads, later: impl Fn(usize, usize) -> bool) -> Scores {
+        let groups = heads.count.div_ceil(heads.beside);
+        let mut blocks = Vec::new();
+        for group in 0..groups {
+            for (queries, keys) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let (first, second) = (queries * self.columns(), keys * self.columns());
+                let mut pairs = (0..self.columns())
+                    .flat_map(|t| (0..self.columns()).map(move |u| (first + t, second + u)));
+                if !pairs.any(|(t, u)| later(t, u)) {
+                    continue;
+                }
+                for distances in 0..self.times(heads) {
+                    blocks.push(Block {
+                        group,
+                        queries,
+                        keys,
+                        distances,
+                    });
+                }
+            }
+        }
+        Scores { heads, blocks }
+    }
+    /// Ciphertexts that the distances of a part take.
+    fn times(self, h: Heads) -> usize {
+        self.columns().div_ceil(h.padded)
+    }
+    /// Distances that a ciphertext holds.
+    fn distances(self, h: Heads) -> usize {
+        self.columns().min(h.padded)
+    }
+    /// Where scores lie: all slots, one after the other.
+    pub(crate) fn by_distance(self, s: &Scores) -> Layout {
+        let (slots, count) = (self.slots(), s.blocks.len());
+        let table = (0..count).flat_map(|k| (0..slots).map(move |j| narrow(k, j)));
+        let shape = Shape::Vector(count * slots);
+        let size = (self.columns(), s.heads.beside);
+        Layout::table(shape, table.collect(), size, (slots, count))
+    }
+    /// So many ciphertexts that serve one product.
+    pub(crate) fn copies(self, h: Heads, count: usize) -> Layout {
+        let size = (self.columns(), h.beside);
+        Layout::table(Shape::Vector(0), Vec::new(), size, (self.slots(), count))
+    }
+
+    /// `per` results of each of `inputs` ciphertexts: result k takes for channel c and column τ what lies at the channel and column that `from` says.
+    fn moves(
+        self,
+        h: Heads,
+        (inputs, per): (usize, usize),
+        from: impl Fn(usize, usize, usize) -> (usize, usize),
+    ) -> Moves {
+        let (columns, planes) = (self.columns(), self.each() / h.beside);
+        let signed = |x: usize| i64::try_from(x).unwrap_or(i64::MAX);
+        let each: Vec<Arc<[Shift]>> = (0..per)
+            .map(|k| {
+                let mut found: BTreeMap<[i64; 2], Vec<f32>> = BTreeMap::new();
+                for c in 0..planes {
+                    for column in 0..columns {
+                        let (plane, at) = from(k, c, column);
+                        let plane = signed((plane + planes - c) % planes);
+                        let by = [signed(at) - signed(column), plane];
+                        let none = || vec![0.0; self.slots()];
+                        let values = found.entry(by).or_insert_with(none);
+                        for head in 0..h.beside {
+                            values[(c * h.beside + head) * columns + column] = 1.0;
+                        }
+                    }
+                }
+                let shifts = found.into_iter().map(|(by, values)| Shift { by, values });
+                shifts.collect()
+            })
+            .collect();
+        Moves {
+            slots: self.slots(),
+            size: [columns, h.beside],
+            inputs,
+            outputs: (0..inputs)
+                .flat_map(|i| each.iter().map(move |e| (i, Arc::clone(e))))
+                .collect(),
+        }
+    }
+    /// X_j\[c, τ\] = X\[c + j, τ\] for j below `count`.
+    pub(crate) fn turned(self, h: Heads, inputs: usize, count: usize) -> Moves {
+        self.moves(h, (inputs, count), |j, c, column| {
+            ((c + j) % h.padded, column)
+        })
+    }
+    /// K'\[c, τ\] = K\[c, τ + c\].
+    pub(crate) fn skewed(self, h: Heads, inputs: usize) -> Moves {
+        self.moves(h, (inputs, 1), |_, c, column| {
+            (c, (column + c) % self.columns())
+        })
+    }
+    /// The column of skewed values that holds column τ + r of channel c.
+    fn unskewed(self, column: usize, r: usize, c: usize) -> usize {
+        let columns = self.columns();
+        (column + r + (columns - c % columns)) % columns
+    }
+    /// K_j\[r, τ\] = K\[r + j, τ + r\] of skewed keys, for all j, and so for each ciphertext of distances.
+    pub(crate) fn delayed(self, h: Heads, inputs: usize) -> Moves {
+        let count = self.times(h) * h.padded;
+        self.moves(h, (inputs, count), |k, r, column| {
+            let (times, j) = (k / h.padded, k % h.padded);
+            let c = (r + j) % h.padded;
+            (c, self.unskewed(column, r + times * h.padded, c))
+        })
+    }
+    /// V_j\[c, τ\] = V\[c, τ + (c + j)\] of skewed values, c + j within the distances that a ciphertext holds, and so for each ciphertext of distances.
+    pub(crate) fn delivered(self, h: Heads, inputs: usize) -> Moves {
+        let distances = self.distances(h);
+        let count = self.times(h) * distances;
+        self.moves(h, (inputs, count), |k, c, column| {
+            let (times, j) = (k / distances, k % distances);
+            let r = (c + j) % h.padded + times * h.padded;
+            (c, self.unskewed(column, r, c))
+        })
+    }
+    /// Distances that weights are turned by.
+    pub(crate) fn turns_of_weights(self, h: Heads) -> usize {
+        self.distances(h)
+    }
+    /// Which of turned queries and delayed keys are multiplied for each ciphertext of scores.
+    pub(crate) fn scoring(self, s: &Scores) -> Arc<[Vec<(usize, usize)>]> {
+        let (padded, times) = (s.heads.padded, self.times(s.heads));
+        let pairs = |b: &Block| {
+            let queries = (2 * b.group + b.queries) * padded;
+            let keys = ((2 * b.group + b.keys) * times + b.distances) * padded;
+            (0..padded).map(|j| (queries + j, keys + j)).collect()
+        };
+        s.blocks.iter().map(pairs).collect()
+    }
+    /// Which of turned weights and delivered values are multiplied for each ciphertext of the result.
+    pub(crate) fn weighing(self, s: &Scores) -> Arc<[Vec<(usize, usize)>]> {
+        let (distances, times) = (self.distances(s.heads), self.times(s.heads));
+        let groups = s.heads.count.div_ceil(s.heads.beside);
+        let of = |out: usize| {
+            let blocks = s.blocks.iter().enumerate();
+            let own = blocks.filter(|(_, b)| 2 * b.group + b.queries == out);
+            own.flat_map(|(k, b)| {
+                let values = ((2 * b.group + b.keys) * times + b.distances) * distances;
+                (0..distances).map(move |j| (k * distances + j, values + j))
+            })
+            .collect()
+        };
+        (0..2 * groups).map(of).collect()
+    }
+    /// The tokens of a query and a key, by a slot's channel and column.
+    fn pair(self, h: Heads, b: &Block, c: usize, column: usize) -> (usize, usize) {
+        let columns = self.columns();
+        let r = (c + b.distances * h.padded) % columns;
+        let token = |part: usize, column: usize| part * columns + slot_of(column, columns);
+        (
+            token(b.queries, column),
+            token(b.keys, (column + r) % columns),
+        )
+    }
+    /// Scores times what this says of the query's and the key's token; none where that is 1 everywhere.
+    pub(crate) fn mask(self, s: &Scores, value: impl Fn(usize, usize) -> f32) -> Option<Moves> {
+        let (h, columns) = (s.heads, self.columns());
+        let planes = self.each() / h.beside;
+        let mut plain = true;
+        let outputs = s.blocks.iter().enumerate().map(|(k, b)| {
+            let mut values = vec![0.0; self.slots()];
+            for c in 0..planes {
+                for column in 0..columns {
+                    let (t, u) = self.pair(h, b, c, column);
+                    let v = value(t, u);
+                    plain &= v == 1.0;
+                    let first = c * h.beside * columns + column;
+                    (0..h.beside).for_each(|head| values[first + head * columns] = v);
+                }
+            }
+            let by = [0, 0];
+            (k, [Shift { by, values }].into())
+        });
+        let moves = Moves {
+            slots: self.slots(),
+            size: [columns, h.beside],
+            inputs: s.blocks.len(),
+            outputs: outputs.collect(),
+        };
+        (!plain).then_some(moves)
+    }
+    /// For each head and token of a query, the places of its scores; and in how many of them each is.
+    pub(crate) fn keys(self, s: &Scores) -> (Vec<Vec<u32>>, usize) {
+        let (h, columns) = (s.heads, self.columns());
+        let mut all = Vec::with_capacity(h.count * self.length);
+        for head in 0..h.count {
+            for t in 0..self.length {
+                let blocks = s.blocks.iter().enumerate();
+                let own = blocks
+                    .filter(|(_, b)| b.group == head / h.beside && b.queries == t / columns);
+                let places = own.flat_map(|(k, _)| {
+                    (0..h.padded).map(move |c| {
+                        let plane = c * h.beside + head % h.beside;
+                        narrow(0, k * self.slots() + plane * columns + self.column(t)).1
+                    })
+                });
+                all.push(places.collect());
+            }
+        }
+        (all, h.padded / self.distances(h))
+    }
+
+    /// The leaf of each channel; none where it is no sequence that lies in coefficients.
+    pub(crate) fn leaves(layout: &Layout) -> Option<Vec<usize>> {
+        let (channels, height, length) = layout.shape().as_image()?;
+        if !layout.is_table() || height != 1 {
+            return None;
+        }
+        let tokens = Self::new(2 * layout.period, length)?;
+        let (each, columns) = (tokens.each(), tokens.columns());
+        let places = layout.places();
+        let leaf = |c: usize| {
+            let (ciphertext, slot) = places[c * length];
+            let leaf = slot_of(slot as usize / columns, each);
+            let leaf = leaf + each * (ciphertext as usize / 2);
+            (places[c * length..][..length].iter().enumerate())
+                .all(|(t, p)| *p == tokens.place(leaf, t))
+                .then_some(leaf)
+        };
+        (0..channels).map(leaf).collect()
+    }
+    /// How such a sequence lies in coefficients.
+    pub(crate) fn folding(layout: &Layout, leaves: &[usize]) -> Folding {
+        let length = layout.shape().columns();
+        let last = leaves.iter().max().map_or(0, |l| l + 1);
+        Folding {
+            spacing: 2 * layout.period / length,
+            gap: 1,
+            pitch: length,
+            shape: [last, 1, length],
+        }
+    }
+    /// Ciphertext and coefficient of every value.
+    pub(crate) fn coefficients(layout: &Layout) -> Vec<(u32, u32)> {
+        let length = layout.shape().columns();
+        let each = 2 * layout.period / length;
+        let leaves = Self::leaves(layout).unwrap_or_default();
+        let of = |leaf: usize| (0..length).map(move |t| narrow(leaf / each, leaf % each + each * t));
+        leaves.into_iter().flat_map(of).collect()
+    }
+}
+
+/// Places are below 2^28.
+fn narrow(ciphertext: usize, slot: usize) -> (u32, u32) {
+    let narrow = crate::linear_op::narrow;
+    (narrow(ciphertext), narrow(slot))
+}

@@ -1,0 +1,93 @@
+//! Transformers with their linear layers in coefficients: everything else as in slots, with tokens where [`super::tokens`] says.
+
+use super::costs::Costs;
+use super::tokens::Tokens;
+use super::weigh::{self, Scaled};
+use crate::draft::Draft;
+use crate::normal::{Domain, Kind};
+use crate::{Error, Target};
+use ckks::{Parameters, ParametersSpec};
+use nn::{Op, PolyGraph};
+use runtime::{Operation, VerifiedPlan};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// Free levels where the target names no parameters: roots take most of them.
+const LEVELS: usize = 9;
+
+/// Whether a network is one of tokens.
+pub(super) fn is(graph: &PolyGraph) -> bool {
+    let unfolds = |op: &Op<_>| matches!(op, Op::Unfold(_));
+    graph.nodes().iter().any(|n| unfolds(n.op()))
+}
+
+pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
+    let batch = target.batch;
+    if batch != 1 {
+        return Err(Error::Batch { batch, most: 1 });
+    }
+    let set = match &target.parameters {
+        Some(set) => set.clone(),
+        None => ParametersSpec::coefficients(LEVELS)?,
+    };
+    let mut costs = Costs::new(set.clone(), target.cost)?;
+    let parameters = Parameters::new(set.clone())?;
+    let shape = graph.input().shape();
+    let refused = || Error::Unsupported {
+        layer: graph.input().name().into(),
+        operator: "Input".into(),
+        reason: format!("{shape} is no sequence of a power of two of tokens, 8 at least"),
+        remedy: "pad the sequence, or compile it with linear layers in slots",
+    };
+    let sequence = shape.as_image().filter(|s| s.1 == 1).ok_or_else(refused)?;
+    let tokens = Tokens::new(parameters.n(), sequence.2).ok_or_else(refused)?;
+    let mut draft = Draft::normal(graph, target, set, Some(tokens))?;
+    let packed = draft.pack()?;
+    draft.weighing = weighing(&draft, &mut costs)?;
+    let splits = draft.split(&packed);
+    let (decisions, _) = draft.schedule(&splits, None)?;
+    let packed = packed.into_iter().map(|p| p.map(Cow::Owned)).collect();
+    let mut plan = draft.written(packed, &splits, &decisions)?;
+    plan.parameters = costs.narrow(&mut plan.steps)?;
+    Ok(VerifiedPlan::new(plan)?)
+}
+
+/// Seconds of every linear map in coefficients, its sources' ways down shared among those that read them.
+fn weighing(draft: &Draft<'_>, costs: &mut Costs) -> Result<Vec<f64>, Error> {
+    let all = &draft.normal.quantities;
+    let low = |q: &crate::normal::Quantity| q.domain == Domain::Coefficients;
+    let mut readers: BTreeMap<usize, usize> = BTreeMap::new();
+    for q in all.iter().filter(|q| low(q)) {
+        for source in q.sources() {
+            *readers.entry(source).or_default() += 1;
+        }
+    }
+    let mut seconds = vec![0.0; all.len()];
+    for (v, q) in all.iter().enumerate().filter(|(_, q)| low(q)) {
+        let Kind::Linear { terms, bias } = &q.kind else {
+            continue;
+        };
+        let count = |source: usize| all[source].layout.ciphertexts / 2;
+        let mut operation = weigh::operation(
+            q,
+            (terms, bias),
+            |source| &all[source].layout,
+            |source| (vec![0; count(source)], 1.0),
+            Scaled::Nothing,
+            (0..q.layout.ciphertexts / 2).collect(),
+        )?;
+        seconds[v] = costs.settle(&mut operation)?;
+        for source in q.sources() {
+            let layout = &all[source].layout;
+            let to = Tokens::folding(layout, &Tokens::leaves(layout).unwrap_or_default());
+            let mut down = Operation::Descend {
+                inputs: vec![0, 1],
+                output: 2,
+                to,
+            };
+            let shared = readers.get(&source).copied().unwrap_or(1);
+            seconds[v] += costs.settle(&mut down)? * count(source) as f64 / shared as f64;
+        }
+    }
+    Ok(seconds)
+}

@@ -1,0 +1,213 @@
+//! Transformers with their linear layers in coefficients, in the clear, against the f64 oracle.
+
+mod support;
+
+use ckks::ParametersSpec;
+use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
+use nn::lower::Numerator;
+use nn::{PolyGraph, Tensor};
+use polyveil_compiler::{Layers, Target, compile};
+use rand_core::SeedableRng;
+use runtime::{
+    ClearTwin, Client, Excess, LockStep, Operation, Purpose, Server, VerifiedPlan,
+};
+use std::sync::Arc;
+use support::transformer::{Size, transformer};
+use zoo::shape::{Polynomials, TransformerShape};
+
+const SMALL: Size = Size {
+    layers: 1,
+    width: 8,
+    heads: 2,
+    kv_heads: 2,
+    hidden: 12,
+    length: 8,
+    vocabulary: 10,
+    epsilon: 0.1,
+    bits: 10.0,
+    degree: 7,
+    numerator: Numerator::Apart,
+    public: false,
+};
+
+fn target(log_n: u32) -> Target {
+    Target {
+        parameters: Some(ParametersSpec::toy_coefficients(log_n, 9).expect("a preset")),
+        layers: Layers::Coefficients,
+        ..Target::default()
+    }
+}
+
+fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().fold(0.0, |m, x| f64::max(m, x.abs()))
+}
+
+fn check(log_n: u32, size: Size) -> VerifiedPlan {
+    let (graph, inputs) = transformer(3, size, 4);
+    let plan = compile(&graph, &target(log_n)).unwrap_or_else(|e| panic!("{size:?}: {e}"));
+    if std::env::var_os("SHOW").is_some() {
+        println!("{}", polyveil_compiler::describe(&plan));
+    }
+    for x in &inputs[..2] {
+        compare(&format!("{size:?}"), &graph, &plan, x);
+    }
+    plan
+}
+
+fn compare(name: &str, graph: &PolyGraph, plan: &VerifiedPlan, x: &Tensor) {
+    let want = graph.evaluate(x).expect("runs").output;
+    let twin = ClearTwin::new(plan, &plan.client_spec(), x.values()).expect("fits");
+    let had = twin.finish().unwrap_or_else(|e| panic!("{name}: {e}"));
+    let most = largest(want.values().iter().copied());
+    let error = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
+    let bootstraps = plan.facts().bootstraps;
+    println!("{name}: {error:.1e} of {most:.1e}, {bootstraps} bootstraps");
+    assert!(
+        had.len() == want.values().len() && error < 5e-3 * most,
+        "{name}: {error} of {most}"
+    );
+}
+
+#[test]
+fn transformer_layers() {
+    let with = |change: &dyn Fn(&mut Size)| {
+        let mut size = SMALL;
+        change(&mut size);
+        size
+    };
+    for (log_n, size) in [
+        // as many distances in a part as a head has channels
+        (9, SMALL),
+        // more, so that they take two ciphertexts; several ciphertexts of heads
+        (8, with(&|s| s.length = 16)),
+        // fewer, so that they repeat; a head of no power of two
+        (9, with(&|s| (s.width, s.heads, s.kv_heads) = (12, 2, 2))),
+        // heads that share keys and values
+        (9, with(&|s| (s.width, s.heads, s.kv_heads) = (16, 4, 2))),
+    ] {
+        let plan = check(log_n, size);
+        let weighs = |o: &Operation| matches!(o, Operation::Weigh { .. });
+        let count = plan.plan().steps.iter().filter(|s| weighs(&s.operation)).count();
+        assert!(count >= 7, "{count}");
+    }
+}
+
+/// Through files, on ciphertexts: client, server, client, every step beside the clear twin.
+#[test]
+fn a_layer_on_ciphertexts() {
+    let (graph, inputs) = transformer(3, SMALL, 4);
+    let compiled = compile(&graph, &target(9)).expect("compiles");
+    let file = compiled.plan().write(Vec::new(), "plan").expect("written");
+    let plan = Arc::new(VerifiedPlan::read(&file[..], "plan").expect("read"));
+    assert_eq!(plan.plan(), compiled.plan());
+    let rng = |seed| rand_chacha::ChaCha20Rng::seed_from_u64(seed);
+    let client = Client::new(plan.client_file([].into()).expect("no task"), &mut rng(1));
+    let keys = client
+        .write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| {})
+        .expect("keys");
+    let server = Server::read(plan.clone(), &keys[..], "keys", &mut |_, _| {}).expect("server");
+    let input = client
+        .write_input(inputs[0].values(), Vec::new(), "input", &mut rng(3))
+        .expect("input");
+    let state = server.read_input(&input[..], "input").expect("belongs");
+    let mut check =
+        LockStep::new(&plan, server.engine(), &client, &state, Excess::Stop).expect("starts");
+    let answer = server
+        .run(state, &mut check)
+        .expect("every step within its bound");
+    let (_, clear) = check.finish().expect("runs");
+    let bytes = server
+        .write_answer(&answer, Vec::new(), "answer")
+        .expect("answer");
+    let had = client.read_answer(&bytes[..], "answer").expect("an answer");
+    let error = largest(had.iter().zip(&clear).map(|(a, b)| a - b));
+    let stated = plan.answer_bounds().error;
+    println!("error {error:.2e}, stated {stated:.2e}");
+    assert!(error <= stated, "{error}, {stated}");
+    let want = graph.evaluate(&inputs[0]).expect("runs").output;
+    let off = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
+    assert!(off < 5e-3 * largest(want.values().iter().copied()), "{off}");
+}
+
+/// GPT-NeoX's structure.
+fn neox(layers: usize, width: usize, heads: usize) -> TransformerShape {
+    let text = format!(
+        r#"{{"model_type": "gpt_neox", "hidden_act": "gelu", "hidden_size": {width}, "intermediate_size": {}, "num_hidden_layers": {layers},
+        "num_attention_heads": {heads}, "vocab_size": 512, "max_position_embeddings": 2048}}"#,
+        4 * width
+    );
+    TransformerShape::from_json(&text).expect("a configuration")
+}
+
+/// Published structures with few channels, attention over the mean of the powers.
+#[test]
+fn published_structures() {
+    let power = PowerSoftmax::new(4, 0.25).expect("valid").over(Denominator::Mean);
+    for name in ["gpt_neox"] {
+        let shape = neox(2, 512, 8);
+        let small = shape.stand_in(AttentionScheme::Power(power)).expect("narrowed");
+        let polynomials = Polynomials {
+            bits: 10.0,
+            degree: 7,
+            widened: 1.25,
+        };
+        let graph = small.polynomials(polynomials).expect("within reach").graph;
+        let plan = compile(&graph, &target(9)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        if std::env::var_os("SHOW").is_some() {
+            println!("{}", polyveil_compiler::describe(&plan));
+        }
+        let x = zoo::shape::sequence(graph.input_shape(), 3);
+        compare(name, &graph, &plan, &x);
+        // one square of each part for both norms of a layer, and for the last
+        let square = |s: &&runtime::Step| {
+            s.layer.ends_with("squares") && s.purpose == Purpose::Norm
+        };
+        assert_eq!(plan.plan().steps.iter().filter(square).count(), 2 * 3);
+    }
+}
+
+/// What full sizes cost, by count. Run by hand.
+#[test]
+#[ignore = "minutes"]
+fn full_sizes() {
+    let power = PowerSoftmax::new(4, 0.25).expect("valid").over(Denominator::Mean);
+    let number = |name: &str, or: usize| std::env::var(name).map_or(or, |v| v.parse().expect("a number"));
+    let shape = neox(number("LAYERS", 1), number("WIDTH", 512), number("HEADS", 8));
+    let made = shape.random(AttentionScheme::Power(power), 128).expect("made");
+    let polynomials = Polynomials {
+        bits: 12.0,
+        degree: 15,
+        widened: 4.0,
+    };
+    let graph = made.polynomials(polynomials).expect("within reach").graph;
+    println!("lowered");
+    let target = Target {
+        layers: Layers::Coefficients,
+        ..Target::default()
+    };
+    let start = std::time::Instant::now();
+    let plan = compile(&graph, &target).unwrap_or_else(|e| panic!("{e}"));
+    println!("compiled in {:?}", start.elapsed());
+    let seconds = plan.predicted_steps(&target.cost);
+    let mut by: std::collections::BTreeMap<String, (usize, f64)> = Default::default();
+    for (s, seconds) in plan.plan().steps.iter().zip(&seconds) {
+        let doing = format!("{} {:?}", s.operation.doing(), s.purpose);
+        let entry = by.entry(doing).or_default();
+        *entry = (entry.0 + 1, entry.1 + seconds);
+    }
+    for (doing, (count, seconds)) in by {
+        println!("{doing:60} {count:6} {seconds:8.2}");
+    }
+    let facts = plan.facts();
+    println!(
+        "{:.1} CPU s, peak {:.2} GB, {} keys of {:.2} GB, {} bootstraps",
+        seconds.iter().sum::<f64>(),
+        facts.peak_bytes as f64 / 1e9,
+        facts.keys.0.len(),
+        facts.key_file_bytes as f64 / 1e9,
+        facts.bootstraps
+    );
+    if std::env::var_os("SHOW").is_some() {
+        println!("{}", polyveil_compiler::describe(&plan));
+    }
+}
