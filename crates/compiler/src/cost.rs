@@ -54,7 +54,9 @@ impl CostModel {
         }
         model.aligns.push(0.0);
         if parameters.products() > Level::new(0) {
-            model.rises = (0..=levels).map(|t| model.half(t)).collect::<Result<_, _>>()?;
+            model.rises = (0..=levels)
+                .map(|t| model.half(t))
+                .collect::<Result<_, _>>()?;
         }
         Ok(model)
     }

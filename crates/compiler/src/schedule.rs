@@ -180,7 +180,11 @@ pub(crate) fn schedule(
             let ways = stage.ways.iter().enumerate();
             for (index, way) in ways.filter(|(_, w)| w.price.is_finite()) {
                 let up = stage.landing == Landing::Up;
-                let lowest = if up { top } else { way.depth + stage.reserve.always };
+                let lowest = if up {
+                    top
+                } else {
+                    way.depth + stage.reserve.always
+                };
                 for level in lowest..=top {
                     let higher = stage.sources.iter().filter(|w| operand(w) > level && !up);
                     let aligned: usize = higher.map(|&w| stages[w].ciphertexts).sum();

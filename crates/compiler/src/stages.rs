@@ -65,7 +65,8 @@ fn landing(normal: &Normal, v: Id) -> Landing {
         }
         // what is masked first may be anything where it is
         Kind::Dot { .. } => {
-            let masks = |q: &Quantity| matches!(&q.kind, Kind::Moved { argument, .. } if *argument == v);
+            let masks =
+                |q: &Quantity| matches!(&q.kind, Kind::Moved { argument, .. } if *argument == v);
             match all[v..].iter().any(masks) {
                 true => Landing::Held,
                 false => Landing::Free,

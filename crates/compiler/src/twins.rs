@@ -24,9 +24,7 @@ fn one(normal: &Normal, q: &Quantity, survey: &Survey, all: &[Twins]) -> (Option
     match &q.kind {
         _ if q.domain == Domain::Coefficients => (None, Twins::by_key(0..count)),
         Kind::Input | Kind::Dot { .. } => (None, Twins::by_key(0..count)),
-        Kind::Moved { argument, moves } => {
-            (Some(moved(moves, *argument)), Twins::by_key(0..count))
-        }
+        Kind::Moved { argument, moves } => (Some(moved(moves, *argument)), Twins::by_key(0..count)),
         Kind::Polynomial { argument, .. } => (None, all[*argument].clone()),
         Kind::Product {
             left, right, add, ..

@@ -122,21 +122,21 @@ pub(crate) fn units(
         });
         let mut times = 1;
         // into a bootstrap goes at most 1/2
-        let (into, gain) = if let (Domain::Coefficients, Some(target)) =
-            (q.domain, decisions[v].bootstrap)
-        {
-            let target = parameters.floor().index() + target;
-            let ratio = HalfBootstrap { target }.ratio(parameters);
-            times = if request.amplitude > 0.5 * ratio { 2 } else { 1 };
-            (
-                1.0 / (f64::from(times) * ratio),
-                f64::from(times) * ratio,
-            )
-        } else if halved(v) {
-            (0.5 / request.amplitude, 2.0 * request.amplitude)
-        } else {
-            (1.0, 1.0)
-        };
+        let (into, gain) =
+            if let (Domain::Coefficients, Some(target)) = (q.domain, decisions[v].bootstrap) {
+                let target = parameters.floor().index() + target;
+                let ratio = HalfBootstrap { target }.ratio(parameters);
+                times = if request.amplitude > 0.5 * ratio {
+                    2
+                } else {
+                    1
+                };
+                (1.0 / (f64::from(times) * ratio), f64::from(times) * ratio)
+            } else if halved(v) {
+                (0.5 / request.amplitude, 2.0 * request.amplitude)
+            } else {
+                (1.0, 1.0)
+            };
         let asked = Units {
             scale: request.scale * into,
             shift: request.shift,

@@ -8,9 +8,7 @@ use nn::lower::Numerator;
 use nn::{PolyGraph, Tensor};
 use polyveil_compiler::{Layers, Target, compile};
 use rand_core::SeedableRng;
-use runtime::{
-    ClearTwin, Client, Excess, LockStep, Operation, Purpose, Server, VerifiedPlan,
-};
+use runtime::{ClearTwin, Client, Excess, LockStep, Operation, Purpose, Server, VerifiedPlan};
 use std::sync::Arc;
 use support::transformer::{Size, transformer};
 use zoo::shape::{Polynomials, TransformerShape};
@@ -87,7 +85,12 @@ fn transformer_layers() {
     ] {
         let plan = check(log_n, size);
         let weighs = |o: &Operation| matches!(o, Operation::Weigh { .. });
-        let count = plan.plan().steps.iter().filter(|s| weighs(&s.operation)).count();
+        let count = plan
+            .plan()
+            .steps
+            .iter()
+            .filter(|s| weighs(&s.operation))
+            .count();
         assert!(count >= 7, "{count}");
     }
 }
@@ -142,10 +145,14 @@ fn neox(layers: usize, width: usize, heads: usize) -> TransformerShape {
 /// Published structures with few channels, attention over the mean of the powers.
 #[test]
 fn published_structures() {
-    let power = PowerSoftmax::new(4, 0.25).expect("valid").over(Denominator::Mean);
+    let power = PowerSoftmax::new(4, 0.25)
+        .expect("valid")
+        .over(Denominator::Mean);
     for name in ["gpt_neox"] {
         let shape = neox(2, 512, 8);
-        let small = shape.stand_in(AttentionScheme::Power(power)).expect("narrowed");
+        let small = shape
+            .stand_in(AttentionScheme::Power(power))
+            .expect("narrowed");
         let polynomials = Polynomials {
             bits: 10.0,
             degree: 7,
@@ -159,9 +166,8 @@ fn published_structures() {
         let x = zoo::shape::sequence(graph.input_shape(), 3);
         compare(name, &graph, &plan, &x);
         // one square of each part for both norms of a layer, and for the last
-        let square = |s: &&runtime::Step| {
-            s.layer.ends_with("squares") && s.purpose == Purpose::Norm
-        };
+        let square =
+            |s: &&runtime::Step| s.layer.ends_with("squares") && s.purpose == Purpose::Norm;
         assert_eq!(plan.plan().steps.iter().filter(square).count(), 2 * 3);
     }
 }
@@ -170,10 +176,19 @@ fn published_structures() {
 #[test]
 #[ignore = "minutes"]
 fn full_sizes() {
-    let power = PowerSoftmax::new(4, 0.25).expect("valid").over(Denominator::Mean);
-    let number = |name: &str, or: usize| std::env::var(name).map_or(or, |v| v.parse().expect("a number"));
-    let shape = neox(number("LAYERS", 1), number("WIDTH", 512), number("HEADS", 8));
-    let made = shape.random(AttentionScheme::Power(power), 128).expect("made");
+    let power = PowerSoftmax::new(4, 0.25)
+        .expect("valid")
+        .over(Denominator::Mean);
+    let number =
+        |name: &str, or: usize| std::env::var(name).map_or(or, |v| v.parse().expect("a number"));
+    let shape = neox(
+        number("LAYERS", 1),
+        number("WIDTH", 512),
+        number("HEADS", 8),
+    );
+    let made = shape
+        .random(AttentionScheme::Power(power), 128)
+        .expect("made");
     let polynomials = Polynomials {
         bits: 12.0,
         degree: 15,

@@ -44,14 +44,21 @@ impl Builder<'_> {
         let (shape, channels) = (value.shape, value.shape.len() / length.max(1));
         let none = |t: &(Id, Chain)| {
             let scalar = t.1.iter().all(|l| l.op.scalar().is_some());
-            t.1.last().is_some_and(|l| matches!(l.op, LinearOp::Centre { .. }))
+            t.1.last()
+                .is_some_and(|l| matches!(l.op, LinearOp::Centre { .. }))
                 || (scalar && self.without_mean.contains(&t.0))
         };
         let mut all = value;
         let (done, rest): (Vec<_>, Vec<_>) = all.terms.drain(..).partition(none);
         let name = all.name;
         let rest = Expression { terms: rest, ..all };
-        let mut value = rest.then(LinearOp::Centre { channels, length }, None, shape, name, node.id());
+        let mut value = rest.then(
+            LinearOp::Centre { channels, length },
+            None,
+            shape,
+            name,
+            node.id(),
+        );
         value.terms.extend(done);
         value
     }
@@ -59,10 +66,14 @@ impl Builder<'_> {
     /// Where a map's result lies that nothing asks to lie elsewhere; none where it is no sequence of tokens.
     pub(crate) fn tokens_layout(&self, value: &Expression) -> Option<Layout> {
         let tokens = self.tokens?;
-        let sums = value.terms.iter().flat_map(|t| &t.1).find_map(|l| match &l.op {
-            LinearOp::Keys { layout, .. } => Some(layout.clone()),
-            _ => None,
-        });
+        let sums = value
+            .terms
+            .iter()
+            .flat_map(|t| &t.1)
+            .find_map(|l| match &l.op {
+                LinearOp::Keys { layout, .. } => Some(layout.clone()),
+                _ => None,
+            });
         if sums.is_some() {
             return sums;
         }
@@ -101,7 +112,10 @@ impl Builder<'_> {
                 Symbol::Unfolded(inputs[0], u.boundary)
             }
             (Op::Unfold(_), _, _) => {
-                return Err(refused(node, "a public first token, whose key has a row of its own"));
+                return Err(refused(
+                    node,
+                    "a public first token, whose key has a row of its own",
+                ));
             }
             (Op::Mul, Some(Symbol::Repeated(queries)), Some(Symbol::Unfolded(keys, boundary)))
             | (Op::Mul, Some(Symbol::Unfolded(keys, boundary)), Some(Symbol::Repeated(queries))) => {
@@ -120,7 +134,15 @@ impl Builder<'_> {
                 values,
             },
             (Op::Mul, None, None) => return self.masked(node, tokens),
-            (Op::Conv2d(c), Some(Symbol::Products { queries, keys, boundary }), _) => {
+            (
+                Op::Conv2d(c),
+                Some(Symbol::Products {
+                    queries,
+                    keys,
+                    boundary,
+                }),
+                _,
+            ) => {
                 let of = (queries, keys, boundary);
                 return self.scores(node, c, of, tokens).map(Some);
             }
@@ -172,12 +194,7 @@ impl Builder<'_> {
     }
 
     /// Queries, keys or values, as they lie for attention: a quantity, and what it is to be multiplied by.
-    fn of_heads(
-        &mut self,
-        id: NodeId,
-        heads: Heads,
-        tokens: Tokens,
-    ) -> Result<(Id, f64), Error> {
+    fn of_heads(&mut self, id: NodeId, heads: Heads, tokens: Tokens) -> Result<(Id, f64), Error> {
         let node = self.graph.node(id);
         let (bound, layout) = (self.bound(node)?, tokens.by_heads(heads));
         if let Some(Symbol::Turned { value, rotary }) = self.symbols.get(&id).cloned() {
@@ -371,7 +388,10 @@ impl Builder<'_> {
             (true, false) => (b, a),
             _ => return Ok(None),
         };
-        let Some(scores) = self.scores_of(&value).filter(|_| value.shape != node.shape()) else {
+        let Some(scores) = self
+            .scores_of(&value)
+            .filter(|_| value.shape != node.shape())
+        else {
             return Ok(None);
         };
         let length = tokens.length();
@@ -379,7 +399,9 @@ impl Builder<'_> {
         // the same for all channels
         let mask = &mask.bias;
         #[expect(clippy::cast_possible_truncation, reason = "a mask of ones and zeros")]
-        let moves = tokens.mask(&scores, |t, u| mask.get(row(t, u)).map_or(0.0, |v| *v as f32));
+        let moves = tokens.mask(&scores, |t, u| {
+            mask.get(row(t, u)).map_or(0.0, |v| *v as f32)
+        });
         let operand = single(&value).filter(|o| o.constant == 0.0 && o.factor == 1.0);
         let operand = operand.ok_or_else(|| refused(node, "a mask of what is no score"))?;
         let Some(moves) = moves else {

@@ -372,8 +372,8 @@ impl Tokens {
         for head in 0..h.count {
             for t in 0..self.length {
                 let blocks = s.blocks.iter().enumerate();
-                let own = blocks
-                    .filter(|(_, b)| b.group == head / h.beside && b.queries == t / columns);
+                let own =
+                    blocks.filter(|(_, b)| b.group == head / h.beside && b.queries == t / columns);
                 let places = own.flat_map(|(k, _)| {
                     (0..h.padded).map(move |c| {
                         let plane = c * h.beside + head % h.beside;
@@ -421,7 +421,8 @@ impl Tokens {
         let length = layout.shape().columns();
         let each = 2 * layout.period / length;
         let leaves = Self::leaves(layout).unwrap_or_default();
-        let of = |leaf: usize| (0..length).map(move |t| narrow(leaf / each, leaf % each + each * t));
+        let of =
+            |leaf: usize| (0..length).map(move |t| narrow(leaf / each, leaf % each + each * t));
         leaves.into_iter().flat_map(of).collect()
     }
 }
