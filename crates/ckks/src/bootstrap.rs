@@ -1,10 +1,9 @@
-//! Bootstrapping: ModRaise, CoeffToSlot, EvalMod, SlotToCoeff, with sparse-secret encapsulation [CHKKS18, BMTH21, BTH22].
+//! Bootstrapping: SlotToCoeff, ModRaise, CoeffToSlot, EvalMod, with sparse-secret encapsulation [CHKKS18, BMTH21, BTH22].
 //!
-//! The operand has phase S₀·x with S₀·|x| ≤ 2^39; raised, it is S₀·x + q₀·I, |I| ≤ K; read at scale q₀ the value is
-//! v = x·S₀/q₀ + I, and the scale climbs to EvalMod's 2^62 inside CoeffToSlot. EvalMod evaluates sin(2πv) as cos(2π(v − 1/4)): a Chebyshev
-//! polynomial of cos(2π(v − 1/4)/4) in the even powers and two double angles; no arcsine: a coefficient c comes
-//! back as c − κ·c³, κ = (2πS₀/q₀)²/6 = 2^−17.3, which in every slot is at most κ·rms³ ≤ 2^−20.2 (docs/noise.md, as is the law of I). The factor
-//! q₀/(2πS₀) and the gain are folded into the scale.
+//! SlotToCoeff comes first: while EvalMod runs, values lie in coefficients, and its errors are not multiplied by √N afterwards. A coefficient of phase S₀·x
+//! becomes S₀·x + q₀·I in ModRaise, |I| ≤ K; read at scale q₀ the value is v = x·S₀/q₀ + I. EvalMod evaluates sin(2πv) as
+//! cos(2π(v − 1/4)): a Chebyshev polynomial of cos(2π(v − 1/4)/4) in the even powers and two double angles; no arcsine: x comes back as
+//! sin(κx)/κ, κ = 2πS₀/q₀, short by κ²x³/6 (docs/noise.md, as is the law of I). The factor q₀/(2πS₀) and the gain are folded into the scale.
 
 use crate::coefficients::{Coefficients, Parts, slot_to_coeff};
 use crate::dft::{KeptTransforms, Transforms, radius};
@@ -90,10 +89,7 @@ pub(crate) fn sines<A: Arithmetic + ?Sized>(
 
 impl Bootstrap {
     /// The transforms that it takes for one vector or two: complex slots and form.
-    fn form(&self, p: &Parameters, vectors: usize) -> (usize, Form) {
-        if p.floor() == Level::new(0) {
-            return (self.slots, Form::Real);
-        }
+    fn form(&self, vectors: usize) -> (usize, Form) {
         match vectors {
             // 2n real values, n the least that transforms are made for
             1 => ((self.slots / 2).max(LEAST_SLOTS), Form::Real),
@@ -101,8 +97,8 @@ impl Bootstrap {
         }
     }
     /// What it keeps encoded, for one vector or two.
-    pub fn kept(&self, p: &Parameters, vectors: usize) -> KeptTransforms {
-        let (slots, form) = self.form(p, vectors);
+    pub fn kept(&self, vectors: usize) -> KeptTransforms {
+        let (slots, form) = self.form(vectors);
         KeptTransforms {
             slots,
             form,
@@ -120,10 +116,7 @@ impl Bootstrap {
     ) -> Result<Parts<A::Value>, Error> {
         let p = a.parameters();
         let to = self.typed(p, x.infos(a))?;
-        let y = match p.floor().index() {
-            0 => self.ending(a, x, to.level)?,
-            _ => self.beginning(a, x, to.level)?,
-        };
+        let y = self.refreshed(a, x, to.level)?;
         y.each(|y| a.assume_bound(&a.with_slots(y, self.slots)?, 0.5 * self.gain))
     }
     /// Where the results stand.
@@ -164,13 +157,12 @@ impl Bootstrap {
         let whole = self.gain.floor().clamp(1.0, MOST_GAIN);
         (whole, p.base_scale(target) * self.gain / whole)
     }
-    /// x comes back as gain·sin(κx)/κ with this κ, where SlotToCoeff comes first.
+    /// x comes back as gain·sin(κx)/κ with this κ.
     pub fn angle(&self, p: &Parameters) -> f64 {
         let (_, scale) = self.scales(p, Level::new(self.target));
         std::f64::consts::TAU * scale / p.modulus(Level::new(0))
     }
-    /// With SlotToCoeff first.
-    fn beginning<A: Arithmetic + ?Sized>(
+    fn refreshed<A: Arithmetic + ?Sized>(
         &self,
         a: &A,
         x: &Parts<A::Value>,
@@ -178,7 +170,7 @@ impl Bootstrap {
     ) -> Result<Parts<A::Value>, Error> {
         let p = a.parameters();
         let (whole, scale) = self.scales(p, target);
-        let (slots, form) = self.form(p, x.count());
+        let (slots, form) = self.form(x.count());
         let transforms = a.context().transforms(slots, form)?;
         let y = match form {
             Form::Complex => x.joined(a)?,
@@ -202,43 +194,6 @@ impl Bootstrap {
             a.with_exact_scale(&a.with_scale(&y, unit)?, p.scale(target))
         })
     }
-    /// With SlotToCoeff last.
-    fn ending<A: Arithmetic + ?Sized>(
-        &self,
-        a: &A,
-        x: &Parts<A::Value>,
-        target: Level,
-    ) -> Result<Parts<A::Value>, Error> {
-        let p = a.parameters();
-        let base_scale = p.scale(Level::new(0));
-        let transforms = a.context().transforms(self.slots, Form::Real)?;
-        let mut y = sines(a, &x.joined(a)?, transforms, self.slots, target)?.joined(a)?;
-        // parts are taken twice
-        let gain = self.gain / x.count() as f64;
-        // sin(2πv) ≈ 2π·x·S₀/q₀, read as gain·x. Only the first map's plaintexts, of short period, see the gain and the target's
-        // scale: the others are the same for all bootstraps of these slots and are kept encoded once.
-        let here = a.info(&y);
-        let unit = here.scale * 2.0 * std::f64::consts::PI * base_scale / p.modulus(Level::new(0));
-        // coefficients of a message with slots up to 1/2
-        y = a.assume_bound(&a.with_scale(&y, unit / gain)?, 0.5 * gain)?;
-        let to = p.scale(target);
-        let maps = &transforms.slot_to_coeff;
-        let ratio = (p.scale(p.residual()) / unit).powf(1.0 / maps.len() as f64);
-        for (map, after) in maps.iter().zip((0..maps.len()).rev()) {
-            let scale = (0..after).fold(to, |scale, _| scale / ratio);
-            y = a.linear(&[y], map, scale)?.swap_remove(0);
-        }
-        let y = a.with_slots(&y, self.slots)?;
-        if x.count() == 1 {
-            return Ok(Parts::one(y));
-        }
-        let c = a.conjugate(&y)?;
-        let imaginary = a.mul_integer(&a.mul_i(&a.sub(&y, &c)?)?, -1)?;
-        Ok(Parts {
-            first: a.add(&y, &c)?,
-            second: Some(imaginary),
-        })
-    }
 }
 
 /// The way up: ModRaise, CoeffToSlot and EvalMod. Values at level 0 and the scale [`Parameters::base_scale`] of the target, |x| ≤ 1/2, come back in
@@ -257,7 +212,7 @@ impl HalfBootstrap {
     /// # Errors
     /// If the operand is not at level 0 and the scale that the target needs.
     pub(crate) fn typed(&self, p: &Parameters, x: &Info) -> Result<Info, Error> {
-        typing::order_first(p)?;
+        typing::bootstrapping(p)?;
         let level = typing::landing(p, self.target)?;
         typing::levels("half bootstrap (from level 0)", x.level, Level::new(0))?;
         typing::scales("half bootstrap", x.scale, p.base_scale(level))?;

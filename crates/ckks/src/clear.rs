@@ -1,4 +1,4 @@
-//! The clear interpreter: what a circuit means, in f64. Where SlotToCoeff comes last it runs the whole bootstrap circuit, ModRaise included.
+//! The clear interpreter: what a circuit means, in f64. A bootstrap is what it means; its circuit can be run, too, ModRaise included.
 
 use crate::coefficients::{Parts, slot_of};
 use crate::ring_switch::{RingSwitch, Small};
@@ -338,9 +338,6 @@ impl Arithmetic for Clear {
     }
     fn bootstrap(&self, x: &Parts<ClearValue>, b: &Bootstrap) -> Result<Parts<ClearValue>, Error> {
         let p = self.parameters();
-        if p.floor() == Level::new(0) {
-            return b.apply(self, x);
-        }
         // what the circuit means, without the circuit
         let to = b.typed(p, x.infos(self))?;
         let (angle, gain) = (b.angle(p), b.gain);

@@ -1,4 +1,4 @@
-//! Values in coefficients: what lies below SlotToCoeff ([`crate::parameters::Order::First`]), where a product with a polynomial is a matrix or a
+//! Values in coefficients: what lies below SlotToCoeff ([`crate::parameters`]), where a product with a polynomial is a matrix or a
 //! convolution.
 //!
 //! A ciphertext's phase is scale·Σ xᵢ·X^(gap·i) with 2n real values xᵢ, gap = N/2n. Slots and coefficients are the same ciphertexts read in two
@@ -136,7 +136,7 @@ impl Descent {
         parts: &Parts<A::Value>,
     ) -> Result<Coefficients<A::Value>, Error> {
         let p = a.parameters();
-        typing::order_first(p)?;
+        typing::bootstrapping(p)?;
         let (floor, most) = (p.floor(), p.max_slots());
         let operands: Vec<&A::Value> = [Some(&parts.first), parts.second.as_ref()]
             .into_iter()

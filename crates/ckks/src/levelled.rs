@@ -57,8 +57,7 @@ impl ParametersSpec {
     /// The set of a name: `standard-16`, `coefficients-16-K`, or that of a levelled set, `levelled-LOG N-LEVELSxBITS-DIGIT` ([`ParametersSpec::levelled`]).
     pub fn named(name: &str) -> Option<Self> {
         let coefficients = (2..=9).filter_map(|k| Self::coefficients(k).ok());
-        let preset = [Self::standard(), Self::slots()]
-            .into_iter()
+        let preset = std::iter::once(Self::standard())
             .chain(coefficients)
             .find(|set| set.name == name);
         if preset.is_some() {

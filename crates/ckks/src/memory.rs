@@ -64,10 +64,6 @@ pub fn transforms(
         |(terms, period): (usize, usize), level| (16 * terms * period * limbs(level)) as u64;
     let mut total = 0;
     let top = parameters.top(parameters.residual());
-    let ends = match parameters.floor().index() {
-        0 => parameters.residual(),
-        _ => parameters.products(),
-    };
     for (slots, form) in kinds {
         let mut level = top;
         for size in dft::sizes(parameters, slots, form, spec.coeff_to_slot.levels)
@@ -85,7 +81,7 @@ pub fn transforms(
         };
         let alike = |t: &&KeptTransforms| (t.slots, t.form) == (slots, form);
         let different = different.iter().filter(alike).count();
-        level = ends;
+        level = parameters.products();
         let count = spec.slot_to_coeff.levels;
         let sizes = dft::sizes(parameters, slots, form, count);
         for (i, (terms, period)) in sizes.into_iter().enumerate().rev() {

@@ -106,20 +106,7 @@ pub fn bootstrapping(p: &Parameters) -> Result<&BootstrapSpec, Error> {
     })
 }
 
-/// Refuses parameters whose bootstraps do not begin with SlotToCoeff.
-pub fn order_first(p: &Parameters) -> Result<(), Error> {
-    bootstrapping(p)?;
-    if p.floor() > Level::new(0) {
-        return Ok(());
-    }
-    Err(Error::Parameters {
-        name: p.spec().name.clone(),
-        reason: "SlotToCoeff comes last: values in coefficients need a set where it comes first"
-            .into(),
-    })
-}
-
-/// Refuses a level above the end of SlotToCoeff, where that comes first.
+/// Refuses a level above the end of SlotToCoeff, where there is one.
 pub fn in_coefficients(p: &Parameters, operation: &'static str, level: Level) -> Result<(), Error> {
     if p.floor() == Level::new(0) || level <= p.products() {
         return Ok(());

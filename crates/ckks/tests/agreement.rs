@@ -58,15 +58,16 @@ impl Circuit {
             let v = pool[rng.next_u32() as usize % pool.len()].clone();
             let level = a.info(&u).level.min(a.info(&v).level);
             let p = a.parameters();
-            // a bootstrap where little is left
-            if level.index() < 4 {
-                let low = a.align(&u, Level::new(0))?;
+            // a bootstrap of the real part where little is left
+            if level.index() < p.floor().index() + 4 {
+                let low = a.align(&u, p.floor())?;
                 let b = Bootstrap {
                     slots: SLOTS,
-                    target: 10 - rng.next_u32() as usize % 4,
-                    gain: 1.0,
+                    target: p.residual().index() - rng.next_u32() as usize % 4,
+                    gain: 0.5,
                 };
-                let z = a.bootstrap(&Parts::one(low), &b)?.first;
+                let twice = a.add(&low, &a.conjugate(&low)?)?;
+                let z = a.bootstrap(&Parts::one(twice), &b)?.first;
                 trace.push(z.clone());
                 pool = vec![z.clone(), z];
                 continue;
@@ -146,7 +147,7 @@ fn three_interpreters_agree_on_random_circuits() {
     let mut slack = Vec::new();
     for seed in 0..24 {
         let circuit = Circuit { seed, steps: 14 };
-        let level = Level::new(10);
+        let level = parameters.residual();
         let data = |rng: &mut ChaCha20Rng| {
             (0..SLOTS)
                 .map(|_| Complex64::new(unit(rng), unit(rng)) * 0.5)
@@ -474,10 +475,8 @@ fn what_a_half_bootstrap_means_is_what_its_circuit_computes() {
 }
 
 #[test]
-fn a_bootstrap_that_begins_with_slot_to_coeff_agrees_in_three_interpreters() {
-    let mut spec = ParametersSpec::slots();
-    (spec.name, spec.log_n) = ("toy-slots-10".into(), 10);
-    let parameters = Parameters::new(spec).expect("toy");
+fn bootstraps_of_one_vector_and_of_two_agree_in_three_interpreters() {
+    let parameters = Parameters::new(ParametersSpec::toy(10)).expect("toy");
     let context = Context::new(&parameters);
     let (floor, top) = (parameters.floor(), parameters.residual().index());
     assert_eq!((floor.index(), top), (3, 13));

@@ -33,7 +33,7 @@ fn circuit<A: Arithmetic>(a: &A, high: &A::Value, low: &A::Value) -> Result<Vec<
 /// The words of all ciphertexts from the same seed, and what the last of them decrypts to.
 fn run(parameters: &Parameters) -> Result<(Vec<u64>, Vec<Complex64>), Error> {
     let meter = Meter::new(&Context::new(parameters));
-    let (high, low) = (Level::new(4), Level::new(0));
+    let (high, low) = (Level::new(6), parameters.floor());
     let inputs = [
         meter.input(high, SLOTS, 1.0)?,
         meter.input(low, SLOTS, 0.5)?,
@@ -53,7 +53,7 @@ fn run(parameters: &Parameters) -> Result<(Vec<u64>, Vec<Complex64>), Error> {
 }
 
 fn message() -> Vec<Complex64> {
-    let at = |j: usize| Complex64::from_polar(0.5, j as f64);
+    let at = |j: usize| Complex64::new(0.5 * (j as f64).sin(), 0.0);
     (0..SLOTS).map(at).collect()
 }
 

@@ -62,7 +62,7 @@ fn setup(rotations: &[i64], seed: u64) -> Setup {
 #[test]
 fn operations_mean_what_they_say() {
     let mut s = setup(&[1, 5, -3], 1);
-    let level = Level::new(4);
+    let level = Level::new(7);
     let (x, y) = (random(512, &mut s.rng), random(512, &mut s.rng));
     let cx = s
         .secret
@@ -116,7 +116,7 @@ fn operations_mean_what_they_say() {
     check("rotate_many", &many[2], &|j| x[(j + 5) % 512]);
     check(
         "align",
-        &e.align(&cx, Level::new(1)).expect("align"),
+        &e.align(&cx, Level::new(4)).expect("align"),
         &|j| x[j],
     );
     let scale = s.parameters.scale(level) * s.parameters.modulus(level);
@@ -137,13 +137,13 @@ fn operations_mean_what_they_say() {
             &x.iter()
                 .map(|v| Complex64::new(v.re, 0.0))
                 .collect::<Vec<_>>(),
-            Level::new(10),
+            s.parameters.residual(),
             &mut s.rng,
         )
         .expect("fits")
         .expand(&s.parameters);
     let y = e.polynomial(&top, &p).expect("polynomial");
-    assert_eq!(e.info(&y).level, Level::new(5));
+    assert_eq!(e.info(&y).level, Level::new(8));
     check("polynomial", &y, &|j| {
         Complex64::new(p.evaluate(x[j].re), 0.0)
     });
@@ -153,28 +153,35 @@ fn operations_mean_what_they_say() {
 fn bootstraps_refresh() {
     let rotations: Vec<i64> = (-64..64).chain((-512..512).step_by(8)).collect();
     let mut s = setup(&rotations, 2);
-    for (slots, target, gain) in [(512usize, 10usize, 2.0), (256, 10, 2.0), (64, 7, 1.0)] {
-        let x = random(slots, &mut s.rng)
-            .iter()
-            .map(|v| v * 0.5)
-            .collect::<Vec<_>>();
-        let c = s
-            .secret
-            .encrypt(&x, Level::new(0), &mut s.rng)
-            .expect("fits")
-            .expand(&s.parameters);
+    let floor = s.parameters.floor();
+    for (slots, target, gain) in [(512usize, 13usize, 2.0), (256, 13, 2.0), (64, 10, 1.0)] {
+        let mut vector = || {
+            let v = random(slots, &mut s.rng);
+            let real = v.iter().map(|v| Complex64::new(0.5 * v.re, 0.0));
+            real.collect::<Vec<_>>()
+        };
+        let (x, y) = (vector(), vector());
+        let mut encrypt = |v: &[Complex64]| {
+            let c = s.secret.encrypt(v, floor, &mut s.rng).expect("fits");
+            c.expand(&s.parameters)
+        };
         let b = Bootstrap {
             slots,
             target,
             gain,
         };
-        let y = s.evaluator.bootstrap(&Parts::one(c), &b);
-        let y = y.expect("bootstrap").first;
-        assert_eq!(s.evaluator.info(&y).level, Level::new(target));
-        let want: Vec<Complex64> = x.iter().map(|v| v * gain).collect();
-        let error = worst(&s.secret.decrypt(&y).expect("degree"), &want);
-        println!("slots {slots} target {target}: 2^{:.1}", error.log2());
-        assert!(error < 2f64.powi(-17), "{slots} slots: {error:e}");
+        let both = Parts {
+            first: encrypt(&x),
+            second: Some(encrypt(&y)),
+        };
+        let results = s.evaluator.bootstrap(&both, &b).expect("bootstrap");
+        for (v, y) in [x, y].iter().zip(results.into_vec()) {
+            assert_eq!(s.evaluator.info(&y).level, Level::new(target));
+            let want: Vec<Complex64> = v.iter().map(|v| v * gain).collect();
+            let error = worst(&s.secret.decrypt(&y).expect("degree"), &want);
+            println!("slots {slots} target {target}: 2^{:.1}", error.log2());
+            assert!(error < 2f64.powi(-17), "{slots} slots: {error:e}");
+        }
     }
 }
 

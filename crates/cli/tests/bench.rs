@@ -120,7 +120,6 @@ fn every_row_has_every_field_and_becomes_a_table() {
         }
     }
 
-    assert_eq!(of("bootstrap_first 2^11").len(), 12);
     // two slot counts for each of three sets on each number of threads
     let half = of("half_bootstrap 2^11");
     assert_eq!(threads(&half), [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]);

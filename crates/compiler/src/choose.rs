@@ -76,35 +76,26 @@ pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
     for log_n in LEVELLED_RINGS {
         choice.ring(log_n)?;
     }
-    let mut refused = None;
-    for set in [ParametersSpec::standard(), ParametersSpec::slots()] {
-        if choice.best.is_none() || choice.levels > set.residual.levels {
-            let name = set.name.clone();
-            match compile_under(graph, target, set) {
-                Ok(plan) => choice.offer(plan),
-                Err(Error::Memory {
+    let standard = ParametersSpec::standard();
+    if choice.best.is_none() || choice.levels > standard.residual.levels {
+        match compile_under(graph, target, standard) {
+            Ok(plan) => choice.offer(plan),
+            Err(e) if choice.best.is_some() => choice.refused.push(format!("standard-16: {e}")),
+            Err(Error::Memory {
+                network,
+                needed,
+                had,
+            }) => {
+                return Err(Error::Memory {
                     network,
-                    needed,
+                    needed: needed.min(choice.least_memory),
                     had,
-                }) => {
-                    choice.least_memory = choice.least_memory.min(needed);
-                    refused = Some(Error::Memory {
-                        network,
-                        needed: choice.least_memory,
-                        had,
-                    });
-                }
-                Err(e) => {
-                    choice.refused.push(format!("{name}: {e}"));
-                    refused = Some(e);
-                }
+                });
             }
+            Err(e) => return Err(e),
         }
     }
-    match refused {
-        Some(e) if choice.best.is_none() => Err(e),
-        _ => choice.take(),
-    }
+    choice.take()
 }
 
 impl Choice<'_> {

@@ -11,7 +11,6 @@ use crate::draft::{self, Needs};
 use crate::error::Error;
 use crate::schedule::Refresh;
 use crate::target::{Layers, Target};
-use ckks::parameters::Order;
 use ckks::{MapSize, Parameters, ParametersSpec};
 use nn::{Op, PolyGraph};
 use runtime::{VerifiedPlan, size};
@@ -54,8 +53,8 @@ pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
 
 /// Whether a set has levels for products in coefficients.
 fn has_products(set: &ParametersSpec) -> bool {
-    let order = set.bootstrap.as_ref().map(|b| &b.order);
-    matches!(order, Some(Order::First { product, .. }) if product.levels > 0)
+    let bootstrap = set.bootstrap.as_ref();
+    bootstrap.is_some_and(|b| b.product.levels > 0)
 }
 
 /// Values of diagonals that are packed in no time.

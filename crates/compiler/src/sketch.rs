@@ -351,7 +351,7 @@ impl Draft<'_> {
         let key_bytes = keys.memory(parameters);
         let weight_bytes = counts.iter().map(|c| 4 * c.numbers as u64).sum::<u64>();
         let peak = self.peak(stages, counts, decisions, &level_of);
-        let kept = (bootstraps.iter()).map(|(b, vectors)| b.kept(parameters, *vectors));
+        let kept = (bootstraps.iter()).map(|(b, vectors)| b.kept(*vectors));
         Ok(Sketch {
             parts,
             levels: schedule::longest(stages),

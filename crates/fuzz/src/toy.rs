@@ -1,7 +1,7 @@
 //! Seeds of the project's own files: toy plans with every operation, their two sides and all that these exchange.
 
 use ckks::map::{Term, Values};
-use ckks::parameters::{BootstrapSpec, Order, Zone};
+use ckks::parameters::{BootstrapSpec, Zone};
 use ckks::{BlockMap, Bootstrap, Complex64, ParametersSpec, Polynomial};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -34,18 +34,23 @@ fn levelled(levels: usize) -> ParametersSpec {
 
 fn bootstrapped() -> ParametersSpec {
     ParametersSpec {
+        base_bits: 50,
+        residual: Zone::new(2, &[42]),
+        log_scale: 42,
         bootstrap: Some(BootstrapSpec {
-            order: Order::Last,
-            slot_to_coeff: Zone::new(1, &[30]),
-            eval_mod: vec![Zone::new(3, &[25, 25])],
-            coeff_to_slot: Zone::new(1, &[40]),
+            product: Zone::new(0, &[30]),
+            log_ratio: 10.65,
+            small_ring: None,
+            slot_to_coeff: Zone::new(1, &[37]),
+            eval_mod: vec![Zone::new(3, &[50])],
+            coeff_to_slot: Zone::new(1, &[50]),
             hamming_weight: 4,
             range: 2,
             degree: 3,
             double_angles: 1,
             log_raise: 0,
         }),
-        special_bits: vec![50; 4],
+        special_bits: vec![50; 5],
         ..levelled(2)
     }
 }
@@ -57,11 +62,9 @@ fn with_small_ring() -> ParametersSpec {
         base_bits: 50,
         residual: Zone::new(1, &[42]),
         bootstrap: Some(BootstrapSpec {
-            order: Order::First {
-                product: Zone::new(1, &[30]),
-                log_ratio: 10.65,
-                small_ring: Some(4),
-            },
+            product: Zone::new(1, &[30]),
+            log_ratio: 10.65,
+            small_ring: Some(4),
             slot_to_coeff: Zone::new(1, &[38]),
             eval_mod: vec![Zone::new(3, &[50])],
             coeff_to_slot: Zone::new(1, &[50]),

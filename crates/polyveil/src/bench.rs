@@ -270,7 +270,6 @@ pub fn bench(a: &Benching, tell: Listener<'_>) -> Result<Vec<Row>> {
     // one after the other: neither's keys are in memory with the other's
     circuit_rows(&mut bench, &set(twenty_seven_limbs(), "toy-levelled-11")?)?;
     bootstrap_rows(&mut bench, &set(ParametersSpec::standard(), "toy-11")?)?;
-    bootstrap_rows(&mut bench, &set(ParametersSpec::slots(), "toy-slots-11")?)?;
     let free_levels = match &a.free_levels[..] {
         [] => &[2, 4, 9],
         given => given,
@@ -449,12 +448,9 @@ fn evaluator(
 
 /// Bootstraps for every slot count, target and number of threads.
 fn bootstrap_rows(bench: &mut Bench<'_, '_>, p: &Parameters) -> Result<()> {
-    // where SlotToCoeff comes first, levels are counted from where it begins
+    // levels are counted from where SlotToCoeff begins
     let floor = p.floor();
-    let name = match floor.index() {
-        0 => format!("bootstrap 2^{}", p.spec().log_n),
-        _ => format!("bootstrap_first 2^{}", p.spec().log_n),
-    };
+    let name = format!("bootstrap 2^{}", p.spec().log_n);
     if !bench.wants(&name) {
         return Ok(());
     }

@@ -67,7 +67,8 @@ fn complex(plan: &Plan) -> BTreeSet<Register> {
     let mut complex = BTreeSet::new();
     for step in &plan.steps {
         let turns = match &step.operation {
-            Operation::Bootstrap { inputs, .. } if inputs.len() > 1 => false,
+            // real parts come back, and nothing else
+            Operation::Bootstrap { .. } => false,
             other => other.reads().iter().any(|r| complex.contains(r)) || has_complex(other),
         };
         if turns {

@@ -10,7 +10,6 @@ use crate::Register;
 use crate::alarm::Alarm;
 use crate::operation::{Operation, Purpose, Work};
 use ckks::ParametersSpec;
-use ckks::parameters::Order;
 use serde::{Deserialize, Serialize};
 
 /// One step: an operation and the layer that it belongs to.
@@ -64,11 +63,8 @@ impl Port {
     /// Whether its values lie in coefficients: the level says so. A place's slot then is the number of a value in the order of coefficients, up to
     /// twice the slots.
     pub fn in_coefficients(&self, parameters: &ParametersSpec) -> bool {
-        let order = parameters.bootstrap.as_ref().map(|b| &b.order);
-        match order {
-            Some(Order::First { product, .. }) => self.level <= product.levels,
-            _ => false,
-        }
+        let bootstrap = parameters.bootstrap.as_ref();
+        bootstrap.is_some_and(|b| self.level <= b.product.levels)
     }
     /// Elements of one tensor; the largest number where no tensor could have so many.
     pub fn elements(&self) -> usize {

@@ -218,11 +218,11 @@ impl VerifiedPlan {
 
 impl Plan {
     /// What the bootstraps, whole and half ones, keep encoded, in the order of the steps.
-    pub(crate) fn bootstraps(&self, p: &Parameters) -> Vec<KeptTransforms> {
+    pub(crate) fn bootstraps(&self) -> Vec<KeptTransforms> {
         let of = self.steps.iter().filter_map(|s| match &s.operation {
             Operation::Bootstrap {
                 inputs, bootstrap, ..
-            } => Some(bootstrap.kept(p, inputs.len())),
+            } => Some(bootstrap.kept(inputs.len())),
             &Operation::HalfBootstrap { slots, target, .. } => {
                 Some(HalfBootstrap { target }.kept(slots))
             }

@@ -63,7 +63,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
     let meter = reading.meter;
     let keys = meter.keys();
     let masked = folding::masked_bytes(&parameters, &layouts_down(plan));
-    let kept = plan.bootstraps(&parameters);
+    let kept = plan.bootstraps();
     let process = memory::process(&parameters, kept.iter().copied(), peak);
     let peak_without_keys = weight_bytes(plan) + masked + process;
     let key_sizes: BTreeMap<KeyName, KeySize> = (keys.0.iter())

@@ -4,7 +4,7 @@ use crate::wire::container::Digest;
 use crate::wire::packing::packed_len;
 use crate::{Error, Help, Result};
 use ckks::keys::{KeyName, KeyRequest, SwitchingKey};
-use ckks::parameters::{BootstrapSpec, Order, Zone};
+use ckks::parameters::{BootstrapSpec, Zone};
 use ckks::{Level, Parameters, ParametersSpec};
 
 /// A list of keys as it is written: names and limits.
@@ -24,11 +24,12 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Vec<u8> {
 pub fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
     let small = |z: &Zone| z.levels <= 64 && (1..=4).contains(&z.bits.len());
     let zones = |b: &BootstrapSpec| -> Vec<Zone> {
-        let mut all = vec![b.slot_to_coeff.clone(), b.coeff_to_slot.clone()];
+        let mut all = vec![
+            b.product.clone(),
+            b.slot_to_coeff.clone(),
+            b.coeff_to_slot.clone(),
+        ];
         all.extend(b.eval_mod.iter().take(PRIMES_LIMIT).cloned());
-        if let Order::First { product, .. } = &b.order {
-            all.push(product.clone());
-        }
         all
     };
     let bootstrap = spec.bootstrap.as_ref().is_none_or(|b| {

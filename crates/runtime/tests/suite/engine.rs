@@ -269,7 +269,7 @@ fn two_clients_on_one_server_share_every_encoded_plaintext() {
     let bootstraps = plan.plan().steps.iter().filter_map(|s| match &s.operation {
         Operation::Bootstrap {
             inputs, bootstrap, ..
-        } => Some(bootstrap.kept(plan.parameters(), inputs.len())),
+        } => Some(bootstrap.kept(inputs.len())),
         _ => None,
     });
     let predicted = ckks::memory::transforms(plan.parameters(), bootstraps);

@@ -105,11 +105,11 @@ fn bootstraps(count: usize, slots: impl Fn(usize) -> usize) -> Plan {
         outputs: vec![k + 1],
         bootstrap: Bootstrap {
             slots: slots(k),
-            target: 1 + k % 10,
+            target: 4 + k % 10,
             gain: 1.0 + k as f64 / 1e6,
         },
     });
-    let mut plan = hostile(steps.collect(), 1, (1, 1));
+    let mut plan = hostile(steps.collect(), 1, (1, 4));
     plan.parameters = ParametersSpec::standard();
     (plan.input.slots, plan.output.slots) = (4, slots(0));
     plan.input.places.truncate(4);
@@ -362,8 +362,8 @@ fn plans() -> Vec<(&'static str, Plan)> {
     ] {
         let mut p = polynomials(degree, count);
         p.parameters = ParametersSpec::standard();
-        p.input.level = 10;
-        p.output.level = 10 - if degree == 127 { 7 } else { 10 };
+        p.input.level = 13;
+        p.output.level = 13 - if degree == 127 { 7 } else { 10 };
         plans.push((name, p));
     }
     plans

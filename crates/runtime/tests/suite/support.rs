@@ -209,7 +209,7 @@ pub(crate) fn bootstrapped() -> Plan {
         outputs: vec![output],
         bootstrap: Bootstrap {
             slots: SLOTS,
-            target: 4,
+            target: 7,
             gain: 1.0,
         },
     };
@@ -221,8 +221,8 @@ pub(crate) fn bootstrapped() -> Plan {
             input_bound: 1.0,
             ..Description::default()
         },
-        input: port("x", 0, 2, 2.0),
-        output: port("y", 5, 3, 1.0),
+        input: port("x", 0, 5, 2.0),
+        output: port("y", 5, 6, 1.0),
         steps: vec![
             linear("conv1", 0, 1, FIRST),
             Step {
