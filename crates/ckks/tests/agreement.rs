@@ -118,7 +118,7 @@ impl Circuit {
                 7 => {
                     // real part: polynomials are for real values
                     let real = half(&a.add(&u, &a.conjugate(&u)?)?)?;
-                    if a.info(&real).level.index() < 4 {
+                    if a.info(&real).level.index() < p.floor().index() + 4 {
                         real
                     } else {
                         let coefficients: Vec<f64> = (0..=7 + rng.next_u32() as usize % 8)
