@@ -59,9 +59,10 @@ pub fn transforms(
     let different: BTreeSet<KeptTransforms> = bootstraps.into_iter().collect();
     let kinds: BTreeSet<(usize, Form)> = different.iter().map(|t| (t.slots, t.form)).collect();
     let limbs = |level: Level| parameters.limbs(level).len() + parameters.special_at(level).len();
-    // a period of p complex slots is kept as 2p words per limb
-    let bytes =
-        |(terms, period): (usize, usize), level| (16 * terms * period * limbs(level)) as u64;
+    // a period of p complex slots is kept as 2p words per limb, eight at least
+    let bytes = |(terms, period): (usize, usize), level| {
+        (8 * terms * (2 * period).max(8) * limbs(level)) as u64
+    };
     let mut total = 0;
     let top = parameters.top(parameters.residual());
     for (slots, form) in kinds {
