@@ -1,6 +1,7 @@
 //! What the evaluator takes of memory: one formula for each thing that it holds, used by whoever plans, verifies or predicts a run.
 
 pub use crate::dft::KeptTransforms;
+use crate::work::{At, Hoisting};
 use crate::{Form, Level, MapSize, Parameters, dft};
 use std::collections::BTreeSet;
 
@@ -18,12 +19,19 @@ fn extended(parameters: &Parameters, level: Level) -> u64 {
         as u64
 }
 
-/// Bytes that a map at this level needs beside its operands: a pair of sums modulo QP for every giant step, a pair in all, and digits
-/// (rotated copies exist for a few limbs at a time); and two coefficients of eight bytes for each of `values` slots of diagonals.
+/// Bytes that a map at this level needs beside its operands: a pair of sums for every giant step, a pair modulo QP in all, and digits; rotated
+/// inputs where they are whole ([`Hoisting::Single`]; else copies exist for a few limbs at a time); and two coefficients of eight bytes for each of
+/// `values` slots of diagonals.
 pub fn map(parameters: &Parameters, level: Level, size: &MapSize, values: usize) -> u64 {
-    let sums = size.giants + size.unmoved + size.outputs;
-    let polynomials = 2 * sums + size.inputs + 2;
-    extended(parameters, level) * polynomials as u64 + 16 * values as u64
+    let (extended, sums) = (extended(parameters, level), size.giants + size.unmoved);
+    let needed = match At::new(parameters, level).hoisting(size) {
+        Hoisting::Double => extended * (2 * (sums + size.outputs) + size.inputs + 2) as u64,
+        Hoisting::Single => {
+            let whole = ciphertext(parameters, level) * (size.babies + sums) as u64;
+            whole + extended * (2 * size.outputs + size.inputs + 4) as u64
+        }
+    };
+    needed + 16 * values as u64
 }
 
 /// Bytes that a bootstrap to this level needs beside its operand.

@@ -11,7 +11,7 @@ use crate::gains::{Known, MIXING_TERMS};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
-use crate::work::{At, Cost, division, passes};
+use crate::work::{At, Cost, Hoisting, division, passes};
 use crate::{
     Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Error,
     HalfBootstrap, Level, Polynomial, WeightRows, packing,
@@ -368,7 +368,13 @@ impl Meter {
                 gain.mean.sqrt() * rms * f64::from(f32::EPSILON) / 2.0 / 3f64.sqrt()
             }
         };
-        let before = (self.switching(level) / xs[0].info.scale * gain.mean.sqrt())
+        // of the rotated inputs
+        let inputs = match self.at(level).hoisting(&gain.size) {
+            Hoisting::Double => self.switching(level),
+            Hoisting::Single if gain.size.babies > 0 => self.switched(level),
+            Hoisting::Single => 0.0,
+        };
+        let before = (inputs / xs[0].info.scale * gain.mean.sqrt())
             .hypot(plain)
             .hypot(folds);
         let after = self.rounding() / scale;

@@ -293,9 +293,18 @@ impl MapSize {
         len as f64 * (len as f64).log2().max(1.0)
     }
     /// Whether anything is rotated.
-    fn moves(&self) -> bool {
+    pub(crate) fn moves(&self) -> bool {
         self.babies + self.giants + self.folds > 0
     }
+}
+
+/// Where a map's rotated inputs meet its diagonals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hoisting {
+    /// Modulo Q \[HS18\]: every rotated input is divided by P, products take the level's limbs alone.
+    Single,
+    /// Modulo QP \[BMTH21\]: nothing is divided before the giant steps, products take the special limbs, too.
+    Double,
 }
 
 /// A level of a parameter set, in numbers of limbs.
@@ -458,19 +467,43 @@ impl<'a> At<'a> {
         }
     }
 
+    /// How a map is cheaper, by the shipped costs: many diagonals repay the division of few rotated inputs.
+    pub fn hoisting(&self, size: &MapSize) -> Hoisting {
+        let table = CostTable::default();
+        let seconds = |hoisting| self.map_by(size, hoisting).seconds(&table);
+        match size.moves() && seconds(Hoisting::Double) <= seconds(Hoisting::Single) {
+            true => Hoisting::Double,
+            false => Hoisting::Single,
+        }
+    }
+
     /// A block map, at level 1 at least; and of all its work, the rotations of its folds.
     pub fn map(&self, size: &MapSize) -> Cost {
-        let special = if size.moves() { self.special } else { 0.0 };
-        let all = self.kept + special;
+        self.map_by(size, self.hoisting(size))
+    }
+
+    fn map_by(&self, size: &MapSize, hoisting: Hoisting) -> Cost {
         let count = |n: usize| n as f64;
+        // limbs of sums, and the special ones among those that the end divides
+        let (sums, special, baby, giant) = match hoisting {
+            Hoisting::Double => (self.all(), self.special, self.baby(), self.giant()),
+            Hoisting::Single => {
+                let divided = (self.times_key().plus(self.down())).plus(passes(3.0 * self.kept));
+                let giant = self.decomposition().plus(self.digit_limbs());
+                let giant = giant.plus(self.times_key());
+                let giant = giant.plus(passes(3.0 * self.all() + self.kept));
+                let special = if size.giants > 0 { self.special } else { 0.0 };
+                (self.kept, special, divided, giant)
+            }
+        };
         let mut cost = self
-            .encodings(size.values, size.butterflies, all)
+            .encodings(size.values, size.butterflies, sums)
             .plus(passes(2.0 * self.kept).times(count(size.inputs)))
             .plus((self.decomposition().plus(self.digit_limbs())).times(count(size.decomposed)))
-            .plus(self.baby().times(count(size.babies)))
-            .plus(self.giant().times(count(size.giants)))
-            .plus(passes(2.0 * all).times(count(size.unmoved)));
-        cost.multiply_adds += 2.0 * all * count(size.diagonals);
+            .plus(baby.times(count(size.babies)))
+            .plus(giant.times(count(size.giants)))
+            .plus(passes(2.0 * sums).times(count(size.unmoved)));
+        cost.multiply_adds += 2.0 * sums * count(size.diagonals);
         // every output is divided, and folded, by itself
         let end = match size.folds {
             0 => self.down_and_rescale(special),
@@ -479,8 +512,9 @@ impl<'a> At<'a> {
                     .rotation()
                     .plus(self.decomposition())
                     .plus(passes(2.0 * self.kept));
-                self.down()
-                    .plus(self.rescale().times(2.0))
+                let down = division(self.kept, special).times(2.0);
+                let down = if special > 0.0 { down } else { Cost::default() };
+                down.plus(self.rescale().times(2.0))
                     .plus(fold.times(count(folds)))
             }
         };

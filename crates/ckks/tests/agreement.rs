@@ -3,9 +3,10 @@
 
 use ckks::coefficients::Parts;
 use ckks::map::{Giants, Term, Values};
+use ckks::work::{At, Hoisting};
 use ckks::{
     Arithmetic, BlockMap, Bootstrap, Clear, Coefficients, Complex64, Context, Descent, Error,
-    Evaluator, HalfBootstrap, Info, Level, Meter, Parameters, ParametersSpec, Polynomial,
+    Evaluator, HalfBootstrap, Info, Level, MapSize, Meter, Parameters, ParametersSpec, Polynomial,
     SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
@@ -260,9 +261,25 @@ fn linear_is_its_definition() {
     assert!(chained.rotations().is_subset(&map.rotations()));
     assert!(chained.rotations().len() < map.rotations().len());
     override_is_definition(&parameters, &secret, &chained, &mut rng);
+    // many diagonals: rotated inputs are divided by P before they meet them
+    let at = At::new(&parameters, Level::new(6));
+    let hoisting = |map: &BlockMap| at.hoisting(&MapSize::of(map));
+    assert_eq!(hoisting(&map), Hoisting::Double);
+    for (babies, folds) in [(8, vec![]), (8, vec![32])] {
+        let all = (0..256).map(|i| {
+            let weights = (0..64).map(|_| 0.1 * unit(&mut rng) as f32).collect();
+            (i / 128, i / 64 % 2, i % 64, Values::Real(weights))
+        });
+        let many = split(64, [2, 2], all.collect(), babies, folds).expect("map");
+        for giants in [Giants::Apart, Giants::Chained] {
+            let many = many.clone().with_giants(giants);
+            assert_eq!(hoisting(&many), Hoisting::Single);
+            override_is_definition(&parameters, &secret, &many, &mut rng);
+        }
+    }
     // multiples and masks of runs, nothing rotated: computed without the special primes, and without a key
     let mut values = |n: usize| (0..n).map(|_| 0.3 * unit(&mut rng) as f32).collect();
-    let still = [0, 1]
+    let still: Vec<_> = [0, 1]
         .into_iter()
         .flat_map(|input| [(input, 0), (input, 1)])
         .map(|(input, output)| {
@@ -274,6 +291,9 @@ fn linear_is_its_definition() {
             (input, output, 0, weights)
         })
         .collect();
+    let folded = split(64, [2, 2], still.clone(), 1, vec![32]).expect("map");
+    assert_eq!(hoisting(&folded), Hoisting::Single);
+    override_is_definition(&parameters, &secret, &folded, &mut rng);
     let map = split(64, [2, 2], still, 1, vec![]).expect("map");
     assert!(!map.moves() && map.rotations().is_empty() && map.run() == 8);
     override_is_definition(&parameters, &secret, &map, &mut rng);

@@ -219,7 +219,12 @@ impl CostModel {
 
     /// A block map at `level`, which must be at least 1.
     pub(crate) fn linear(&self, size: &MapSize, level: usize) -> f64 {
-        self.at(level).map(size).seconds(&self.table)
+        self.maps_at(level)(size)
+    }
+    /// [`CostModel::linear`] for many maps at one level.
+    pub(crate) fn maps_at(&self, level: usize) -> impl Fn(&MapSize) -> f64 {
+        let at = self.at(level);
+        move |size| at.map(size).seconds(&self.table)
     }
 }
 

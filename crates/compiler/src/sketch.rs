@@ -224,11 +224,9 @@ impl Draft<'_> {
             let counts = self.counts(&known, key_seconds)?;
             let rotations: BTreeSet<i64> =
                 counts.iter().flat_map(|c| c.rotations.clone()).collect();
-            let level = cost.levels().div_ceil(2);
-            let work = |c: &Counted| {
-                c.size.babies as f64 * cost.baby(level) + c.size.giants as f64 * cost.giant(level)
-            };
-            let price = counts.iter().map(work).sum::<f64>() + rotations.len() as f64 * key_seconds;
+            let seconds = cost.maps_at(cost.levels().div_ceil(2).max(1));
+            let work = counts.iter().map(|c| seconds(&c.size)).sum::<f64>();
+            let price = work + rotations.len() as f64 * key_seconds;
             if best.as_ref().is_none_or(|b| price < b.0) {
                 best = Some((price, counts));
             }

@@ -45,11 +45,9 @@ pub(crate) fn split_all(packed: &[Option<Packed>], cost: &CostModel, key_seconds
     let diagonals = |m: &&Packed| m.diagonals.len();
     groups.sort_by_key(|g| Reverse(maps_of(g).iter().map(diagonals).sum::<usize>()));
     let base = |splits: &[Option<Split>]| -> f64 {
-        let level = cost.levels().div_ceil(2);
-        let steps = |s: &Split| {
-            s.size.babies as f64 * cost.baby(level) + s.size.giants as f64 * cost.giant(level)
-        };
-        splits.iter().flatten().map(steps).sum::<f64>()
+        let level = cost.levels().div_ceil(2).max(1);
+        let each = splits.iter().flatten();
+        each.map(|s| cost.linear(&s.size, level)).sum::<f64>()
             + rotations(splits).len() as f64 * key_seconds
     };
     let tries = EAGERNESS.map(|eagerness| {
@@ -86,28 +84,32 @@ fn split(
 ) -> Vec<Split> {
     let inputs = || maps.iter().flat_map(|m| &m.inputs);
     let span = [0, 1, 2].map(|a| inputs().map(|i| i.span[a]).max().unwrap_or(1));
-    let level = cost.levels().div_ceil(2);
-    let (baby_cost, giant_cost) = (cost.baby(level), cost.giant(level));
+    let seconds = cost.maps_at(cost.levels().div_ceil(2).max(1));
+    let sizes: Vec<MapSize> = maps.iter().map(|m| unsplit(m, cost)).collect();
     let slots = maps.iter().map(|m| m.slots).max().unwrap_or(1);
     let mut seen = vec![0u32; slots];
     let mut stamp = 0;
     let mut tallies: Vec<Tally> = maps.iter().map(|m| Tally::new(m, known)).collect();
     let mut best: Option<(f64, Walk, Anchor)> = None;
-    for c in counts(span[0]) {
-        for r in counts(span[1]) {
-            for k in counts(span[2])
-                .into_iter()
-                .filter(|k| k.count_ones() == 1 || *k == span[2])
-            {
+    let [columns, rows, planes] = span.map(|s| cuts(usize::try_from(s).unwrap_or(1)));
+    let walk = |cut: &usize| i64::try_from(*cut).unwrap_or(1);
+    for c in columns.iter().map(walk) {
+        for r in rows.iter().map(walk) {
+            let planes = planes.iter().map(walk);
+            for k in planes.filter(|k| k.count_ones() == 1 || *k == span[2]) {
                 for anchor in [Anchor::Baby, Anchor::Giant] {
                     stamp += 1;
                     let mut price = 0.0;
-                    for (map, tally) in maps.iter().zip(&mut tallies) {
+                    for ((map, tally), size) in maps.iter().zip(&mut tallies).zip(&sizes) {
                         let [babies, giants, new] =
                             tally.count(map, [c, r, k], anchor, stamp, &mut seen);
-                        price += babies as f64 * baby_cost
-                            + giants as f64 * giant_cost
-                            + new as f64 * key_seconds;
+                        let size = MapSize {
+                            babies,
+                            giants,
+                            decomposed: size.inputs.min(babies),
+                            ..*size
+                        };
+                        price += seconds(&size) + new as f64 * key_seconds;
                     }
                     if best.as_ref().is_none_or(|b| price < b.0 * (1.0 - 1e-12)) {
                         best = Some((price, [c, r, k], anchor));
@@ -133,6 +135,20 @@ fn alike(a: &Packed, b: &Packed) -> bool {
     pattern(a) == pattern(b)
 }
 
+/// A map's size but for what a split decides.
+fn unsplit(packed: &Packed, cost: &CostModel) -> MapSize {
+    let lengths = || packed.diagonals.iter().map(Diagonal::len);
+    MapSize {
+        diagonals: packed.diagonals.len(),
+        folds: packed.folds.len(),
+        inputs: packed.inputs.len(),
+        outputs: packed.outputs,
+        values: lengths().map(|len| cost.stored(len)).sum(),
+        butterflies: lengths().map(|len| cost.butterflies(len)).sum(),
+        ..MapSize::default()
+    }
+}
+
 fn finish(packed: &Packed, cut: &Walk, anchor: Anchor, cost: &CostModel) -> Split {
     let steps: Vec<(usize, usize)> = packed
         .diagonals
@@ -145,19 +161,13 @@ fn finish(packed: &Packed, cut: &Walk, anchor: Anchor, cost: &CostModel) -> Spli
         .map(|(d, s)| (d.input, s.1))
         .collect();
     let giants: BTreeSet<(usize, usize)> = pairs().map(|(d, s)| (d.output, s.0)).collect();
-    let lengths = || packed.diagonals.iter().map(Diagonal::len);
     let moved = giants.iter().filter(|g| g.1 != 0).count();
     let size = MapSize {
-        diagonals: packed.diagonals.len(),
         babies: babies.len(),
         giants: moved,
         unmoved: giants.len() - moved,
-        folds: packed.folds.len(),
-        inputs: packed.inputs.len(),
         decomposed: babies.iter().map(|b| b.0).collect::<BTreeSet<_>>().len(),
-        outputs: packed.outputs,
-        values: lengths().map(|len| cost.stored(len)).sum(),
-        butterflies: lengths().map(|len| cost.butterflies(len)).sum(),
+        ..unsplit(packed, cost)
     };
     let slots = packed.slots;
     let babies = steps
@@ -203,12 +213,12 @@ enum Anchor {
 }
 
 /// Cuts worth trying on an axis.
-fn counts(span: i64) -> Vec<i64> {
-    let mut counts: BTreeSet<i64> = (1..=span.min(6))
-        .chain((0..40).map(|e| 1 << e).take_while(|&c| c < span))
-        .collect();
-    counts.extend((1..=4).map(|d| (span + d - 1) / d));
-    counts.into_iter().collect()
+pub(crate) fn cuts(span: usize) -> BTreeSet<usize> {
+    let powers = (0..usize::BITS).map(|e| 1 << e);
+    (1..=span.min(6))
+        .chain(powers.take_while(|&c| c < span))
+        .chain((1..=4).map(|d| span.div_ceil(d)))
+        .collect()
 }
 
 fn cut_one(

@@ -7,7 +7,7 @@ use ckks::ParametersSpec;
 use nn::{Graph, Network, NodeId, Nonlinearity, Op, PolyGraph, Shape};
 use polyveil_compiler::{CostTable, Error, Target, Watch, compile, summarise};
 use runtime::{Operation, Work};
-use support::{Builder, Random, act, agree, conv_bn, describe, resnet, twin};
+use support::{Builder, Random, act, agree, conv_bn, describe, free_level, resnet, twin};
 
 fn target(log_n: u32) -> Target {
     Target {
@@ -88,7 +88,7 @@ fn squares_and_quartics_take_one_and_two_levels() {
         });
         let (graph, inputs) = twin(&graph, &mut random, 3, 0);
         let plan = agree(&graph, &target(12), &inputs, 1e-6);
-        assert_eq!(plan.input.level, levels, "{}", describe(&plan));
+        assert_eq!(free_level(&plan), levels, "{}", describe(&plan));
         // the interval goes with them: the vertex is not in its middle
         let polynomial = |s: &&runtime::Step| {
             s.work() != Work::Alarm && !matches!(s.operation, Operation::Linear { .. })
@@ -151,7 +151,7 @@ fn the_answer_may_be_a_polynomial_or_the_input() {
     let (graph, inputs) = twin(&graph, &mut random, 3, 0);
     let plan = agree(&graph, &target(8), &inputs, 1e-6);
     let own = plan.steps.iter().filter(|s| s.work() != Work::Alarm);
-    assert_eq!((own.count(), plan.input.level), (2, 2));
+    assert_eq!((own.count(), free_level(&plan)), (2, 2));
     let (graph, mut random) = build(9, Shape::Vector(5), |b, _, x| {
         b.add("same", Op::Identity, &[x]).expect("valid")
     });

@@ -6,7 +6,7 @@ use ckks::ParametersSpec;
 use nn::{AvgPool, AxisSlice, Conv2d, Graph, Network, Op, Pad, Padding, Shape, Slice};
 use polyveil_compiler::Target;
 use runtime::Operation;
-use support::{Builder, Random, agree, conv_bn, shortcut_a, twin};
+use support::{Builder, Random, agree, conv_bn, free_level, shortcut_a, twin};
 
 fn target(log_n: u32) -> Target {
     Target {
@@ -58,7 +58,7 @@ fn convolutions_of_all_kinds() {
                             b.add("conv", Op::Conv2d(conv), &[x]).expect("valid")
                         },
                     );
-                    assert_eq!((maps(&plan), plan.steps.len(), plan.input.level), (1, 1, 1));
+                    assert_eq!((maps(&plan), plan.steps.len(), free_level(&plan)), (1, 1, 1));
                 }
             }
         }

@@ -52,8 +52,8 @@ fn agree(name: &str, shape: &TransformerShape, tokens: usize, target: &Target) {
             "bootstraps",
             sketch.bootstraps as f64,
             summary.bootstraps as f64,
-            // ways of nearly the same price may differ in how many they take
-            0.15,
+            // ways of nearly the same price may differ by one or two
+            0.12,
         ),
         ("CPU seconds", sketch.cpu_seconds(), seconds, 0.1),
         (
@@ -198,7 +198,7 @@ fn dearer_keys_are_fewer_and_a_limit_tries_them() {
     // what the keys leave is enough only with fewer of them, if at all
     let limit = cheap.peak_bytes - cheap.key_bytes / 8;
     let limited = with(1e-3, Some(limit));
-    assert_eq!(limited.peak_bytes, cheap.peak_bytes.min(dear.peak_bytes));
+    assert!(limited.key_bytes < cheap.key_bytes && limited.peak_bytes < cheap.peak_bytes);
     // no keys are few enough
     assert_eq!(with(1e-3, Some(1)), cheap);
 }

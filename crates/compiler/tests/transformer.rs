@@ -12,7 +12,7 @@ use polyveil_compiler::{Target, compile, summarise};
 use runtime::Plan;
 use runtime::{Operation, Work};
 use support::transformer::{Size, transformer};
-use support::{Builder, Random, agree, describe, twin};
+use support::{Builder, Random, agree, describe, free_level, twin};
 
 fn target(log_n: u32) -> Target {
     Target {
@@ -147,7 +147,7 @@ fn copies_cost_nothing_where_they_lie_already() {
         b.add("scaled", Op::Mul, &[x, all]).expect("valid")
     });
     assert_eq!(
-        (maps(&plan), plan.input.level),
+        (maps(&plan), free_level(&plan)),
         (1, 2),
         "{}",
         describe(&plan)
@@ -168,7 +168,7 @@ fn sums_and_multiples_of_products_take_no_level() {
         b.add("out", Op::Mul, &[less, sum]).expect("valid")
     });
     assert_eq!(
-        (maps(&plan), plan.input.level),
+        (maps(&plan), free_level(&plan)),
         (0, 3),
         "{}",
         describe(&plan)

@@ -1,7 +1,8 @@
-//! Block maps by double-hoisted baby-step giant-step [BMTH21, Alg. 6], limb by limb.
+//! Block maps by hoisted baby-step giant-step, limb by limb.
 //!
-//! Babies share one decomposition and stay in QP; products with the diagonals accumulate in QP; each giant step, or difference of two, costs one
-//! ModDown of one polynomial and one inner product; one division by P and the level's primes ends the map.
+//! Babies share one decomposition. Double-hoisted [BMTH21, Alg. 6] they stay in QP, as do products with the diagonals; each giant step, or difference of
+//! two, costs one ModDown of one polynomial and one inner product. Single-hoisted [HS18] babies are divided by P, products stay in Q, and a giant step
+//! costs no ModDown: cheaper where diagonals are many ([`crate::work::At::hoisting`]). One division by P and the level's primes ends the map.
 
 use super::Evaluator;
 use super::switch::{Decomposed, DigitLimbs, KeyLimb, chunks};
@@ -9,7 +10,8 @@ use crate::keys::{KeyName, galois_element};
 use crate::map::{Climb, Typed};
 use crate::tables::{Permutation, Plains, TILE};
 use crate::typing::Info;
-use crate::{Arithmetic, BlockMap, Ciphertext, Error, SwitchingKey};
+use crate::work::{At, Hoisting};
+use crate::{Arithmetic, BlockMap, Ciphertext, Error, MapSize, SwitchingKey};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
@@ -27,10 +29,13 @@ type Terms = Vec<(usize, usize, usize)>;
 /// One limb of both polynomials of a ciphertext.
 type Limbs = (AlignedVec, AlignedVec);
 
-/// A rotated input's limb and a diagonal's.
-type Factor<'a> = (&'a Limbs, Cow<'a, AlignedVec>);
+/// A limb of a rotated input by input and place of the baby step: nothing where it vanishes modulo this prime (P·x modulo a special prime).
+type RotatedLimb<'a> = dyn Fn(usize, usize) -> Option<[&'a [u64]; 2]> + 'a;
 
-/// A pair of accumulators in QP.
+/// A rotated input's limb and a diagonal's.
+type Factor<'a> = ([&'a [u64]; 2], Cow<'a, AlignedVec>);
+
+/// A pair of accumulators in Q or QP.
 type Pair = (RnsPoly<Ntt>, RnsPoly<Ntt>);
 
 /// A baby step's key and automorphism.
@@ -48,8 +53,11 @@ struct Hoisted<'a> {
     groups: Vec<(usize, usize)>,
     /// The rotations of each output's inner sums.
     climbs: Vec<Vec<Climb>>,
-    /// Ring indices of the sums' limbs: the level's, then P's, unless nothing is rotated.
+    hoisting: Hoisting,
+    /// Ring indices of the sums' limbs: the level's, then, of double hoisting, P's.
     limbs: Arc<[usize]>,
+    /// Those of QP.
+    extended: Arc<[usize]>,
     /// How many of them are the level's.
     kept: usize,
     /// The limbs in ranges, one for each task.
@@ -70,7 +78,7 @@ impl Evaluator {
         let mut sums: BTreeMap<(usize, usize), Pair> = BTreeMap::new();
         for (&(output, giant), sum) in map.groups.iter().zip(map.inner_sums()?) {
             match map.element(giant) {
-                None => map.add_rotated(&mut totals[output], giant, sum)?,
+                None => map.add(&mut totals[output], sum),
                 Some(_) => drop(sums.insert((output, giant), sum)),
             }
         }
@@ -103,11 +111,10 @@ impl<'a> Hoisted<'a> {
         typed: Typed,
     ) -> Self {
         let shape = evaluator.context.digits(typed.level);
-        // without a rotation nothing is ever modulo P
-        let limbs = if map.moves() {
-            shape.extended.clone()
-        } else {
-            evaluator.parameters().limbs(typed.level).clone()
+        let hoisting = At::new(evaluator.parameters(), typed.level).hoisting(&MapSize::of(map));
+        let limbs = match hoisting {
+            Hoisting::Double => shape.extended.clone(),
+            Hoisting::Single => evaluator.parameters().limbs(typed.level).clone(),
         };
         Self {
             evaluator,
@@ -121,7 +128,9 @@ impl<'a> Hoisted<'a> {
             climbs: map.climbs(),
             kept: shape.kept,
             ranges: chunks(limbs.len()),
+            hoisting,
             limbs,
+            extended: shape.extended.clone(),
         }
     }
     /// The Galois element of a step; nothing where the rotation leaves every slot in its place.
@@ -145,14 +154,10 @@ impl<'a> Hoisted<'a> {
         }
         Ok(())
     }
-    /// P modulo a limb's prime where sums are modulo QP, else 1.
+    /// P modulo a limb's prime.
     fn special(&self, index: usize) -> u64 {
-        if self.map.moves() {
-            let p = self.evaluator.parameters();
-            p.product_mod(p.special_at(self.typed.level), index)
-        } else {
-            1
-        }
+        let p = self.evaluator.parameters();
+        p.product_mod(p.special_at(self.typed.level), index)
     }
     /// The terms of each inner sum: (input, place of the baby step, term).
     fn terms(&self) -> Vec<Terms> {
@@ -174,6 +179,58 @@ impl<'a> Hoisted<'a> {
     /// Σ diagonal ⊙ rotated input, before each giant step.
     fn inner_sums(&self) -> Result<Vec<Pair>, Error> {
         let context = &self.evaluator.context;
+        let plains = context.plains(self.map, self.typed.level, self.typed.plain_scale)?;
+        let terms = self.terms();
+        let together = together(&terms);
+        let rows = match self.hoisting {
+            Hoisting::Double => self.rows_in_qp(&plains, &terms, &together)?,
+            Hoisting::Single => {
+                let rotate = |(x, babies): (&Ciphertext, &Vec<usize>)| {
+                    let elements: Vec<Option<u64>> =
+                        babies.iter().map(|&by| self.element(by)).collect();
+                    let moved: Vec<u64> = elements.iter().copied().flatten().collect();
+                    let mut moved = self.evaluator.rotate_by(x, &moved)?.into_iter();
+                    let each = elements.iter().map(|e| e.and_then(|_| moved.next()));
+                    Ok(each.map(|y| y.unwrap_or_else(|| x.clone())).collect())
+                };
+                let rotated: Vec<Vec<Ciphertext>> = (self.xs.iter().zip(&self.babies))
+                    .map(rotate)
+                    .collect::<Result<_, Error>>()?;
+                let row = |k: usize| {
+                    let limb = |i: usize, b: usize| {
+                        let polys: &[RnsPoly<Ntt>] = &rotated[i][b].polys;
+                        Some([polys[0].limb(k), polys[1].limb(k)])
+                    };
+                    self.sums(k, &limb, &plains, &terms, &together)
+                };
+                (self.ranges.par_iter())
+                    .flat_map_iter(|range| range.clone().map(row).collect::<Vec<_>>())
+                    .collect()
+            }
+        };
+        let mut columns: Vec<(Vec<AlignedVec>, Vec<AlignedVec>)> =
+            self.groups.iter().map(|_| Default::default()).collect();
+        for row in rows {
+            for (column, (s0, s1)) in columns.iter_mut().zip(row) {
+                column.0.push(s0);
+                column.1.push(s1);
+            }
+        }
+        let ring = context.parameters().ring();
+        let poly = |limbs| RnsPoly::from_parts(ring, self.limbs.clone(), limbs);
+        Ok(columns
+            .into_iter()
+            .map(|(s0, s1)| (poly(s0), poly(s1)))
+            .collect())
+    }
+    /// Every limb of all inner sums of double hoisting.
+    fn rows_in_qp(
+        &self,
+        plains: &Plains,
+        terms: &[Terms],
+        together: &[Range<usize>],
+    ) -> Result<Vec<Vec<Limbs>>, Error> {
+        let context = &self.evaluator.context;
         // Every limb needs all baby steps, so their keys are held together; a giant step's is taken when it comes.
         let moving = self.babies.iter().flatten();
         let held: BTreeMap<u64, BabyKey> = moving
@@ -190,9 +247,6 @@ impl<'a> Hoisted<'a> {
                 bs.iter().map(key).collect()
             })
             .collect();
-        let plains = context.plains(self.map, self.typed.level, self.typed.plain_scale)?;
-        let terms = self.terms();
-        let together = together(&terms);
         let decomposed: Vec<Option<Decomposed>> = self
             .xs
             .iter()
@@ -202,37 +256,24 @@ impl<'a> Hoisted<'a> {
                 moved.then(|| context.decompose(x.polys[1].clone(), self.typed.level))
             })
             .collect();
-        let rows: Vec<Vec<Limbs>> = self
-            .ranges
-            .par_iter()
-            .flat_map_iter(|range| {
-                let digits: Vec<Option<DigitLimbs<'_>>> = decomposed
-                    .iter()
-                    .map(|d| d.as_ref().map(|d| d.limbs(range)))
-                    .collect();
-                range
-                    .clone()
-                    .map(|k| {
-                        let rotated = self.rotated(k, &digits, &keys);
-                        self.sums(k, &rotated, &plains, &terms, &together)
-                    })
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        let mut columns: Vec<(Vec<AlignedVec>, Vec<AlignedVec>)> =
-            self.groups.iter().map(|_| Default::default()).collect();
-        for row in rows {
-            for (column, (s0, s1)) in columns.iter_mut().zip(row) {
-                column.0.push(s0);
-                column.1.push(s1);
-            }
-        }
-        let ring = context.parameters().ring();
-        let poly = |limbs| RnsPoly::from_parts(ring, self.limbs.clone(), limbs);
-        Ok(columns
-            .into_iter()
-            .map(|(s0, s1)| (poly(s0), poly(s1)))
-            .collect())
+        let rows = self.ranges.par_iter().flat_map_iter(|range| {
+            let digits: Vec<Option<DigitLimbs<'_>>> = decomposed
+                .iter()
+                .map(|d| d.as_ref().map(|d| d.limbs(range)))
+                .collect();
+            range
+                .clone()
+                .map(|k| {
+                    let rotated = self.rotated(k, &digits, &keys);
+                    let limb = |i: usize, b: usize| {
+                        let (c0, c1) = rotated[i][b].as_ref()?;
+                        Some([&c0[..], &c1[..]])
+                    };
+                    self.sums(k, &limb, plains, terms, together)
+                })
+                .collect::<Vec<_>>()
+        });
+        Ok(rows.collect())
     }
     /// Limb k of every rotated input, [input][baby]: nothing where it vanishes modulo this prime (P·x modulo a special prime).
     fn rotated(
@@ -286,19 +327,19 @@ impl<'a> Hoisted<'a> {
             .collect()
     }
     /// Limb k of every inner sum, tile by tile, so that a tile of all babies stays in the near caches for all giants.
-    fn sums(
-        &self,
+    fn sums<'b>(
+        &'b self,
         k: usize,
-        rotated: &[Vec<Option<Limbs>>],
-        plains: &Plains,
-        terms: &[Vec<(usize, usize, usize)>],
+        rotated: &RotatedLimb<'b>,
+        plains: &'b Plains,
+        terms: &[Terms],
         together: &[Range<usize>],
     ) -> Vec<Limbs> {
         let ring = self.evaluator.parameters().ring();
         let (n, index) = (ring.n(), self.limbs[k]);
         let q = ring.modulus(index);
-        let factor = |&(i, b, t): &(usize, usize, usize)| -> Option<Factor<'_>> {
-            let x = rotated[i][b].as_ref()?;
+        let factor = |&(i, b, t): &(usize, usize, usize)| -> Option<Factor<'b>> {
+            let x = rotated(i, b)?;
             let y = match plains {
                 Plains::Encoded(limbs) => Cow::Borrowed(
                     limbs[t][index]
@@ -325,8 +366,9 @@ impl<'a> Hoisted<'a> {
             for at in (0..n).step_by(tile) {
                 let span = at..at + tile;
                 for (factors, (out0, out1)) in factors.iter().zip(&mut sums[range.clone()]) {
-                    let x0: Vec<&[u64]> = factors.iter().map(|(x, _)| &x.0[span.clone()]).collect();
-                    let x1: Vec<&[u64]> = factors.iter().map(|(x, _)| &x.1[span.clone()]).collect();
+                    let [x0, x1] = [0, 1].map(|m| -> Vec<&[u64]> {
+                        factors.iter().map(|(x, _)| &x[m][span.clone()]).collect()
+                    });
                     let y: Vec<&[u64]> = factors
                         .iter()
                         .map(|(_, y)| {
@@ -341,45 +383,86 @@ impl<'a> Hoisted<'a> {
         }
         sums
     }
-    /// Adds an inner sum, rotated, to an output's total or to another sum.
+    /// A sum modulo Q times P, modulo QP.
+    fn widened(&self, sum: Pair) -> Pair {
+        let ring = self.evaluator.parameters().ring();
+        let widen = |x: RnsPoly<Ntt>| {
+            if x.indices().len() == self.extended.len() {
+                return x;
+            }
+            RnsPoly::from_limbs(ring, self.extended.clone(), |k, out| {
+                let index = self.extended[k];
+                match k < self.kept {
+                    true => {
+                        limb::mul_scalar_to(ring.modulus(index), out, x.limb(k), self.special(index));
+                    }
+                    false => out.fill(0),
+                }
+            })
+        };
+        (widen(sum.0), widen(sum.1))
+    }
+    /// Adds an inner sum to an output's total.
+    fn add(&self, total: &mut Option<Pair>, sum: Pair) {
+        *total = Some(match total.take() {
+            None => sum,
+            Some(t) => {
+                let alike = t.0.indices().len() == sum.0.indices().len();
+                let wide = |pair| if alike { pair } else { self.widened(pair) };
+                let (mut t, sum) = (wide(t), wide(sum));
+                t.0.add_assign(&sum.0);
+                t.1.add_assign(&sum.1);
+                t
+            }
+        });
+    }
+    /// Adds an inner sum, rotated, to an output's total or to another sum, modulo QP.
     fn add_rotated(&self, total: &mut Option<Pair>, giant: usize, sum: Pair) -> Result<(), Error> {
         let Some(g) = self.element(giant) else {
-            match total {
-                None => *total = Some(sum),
-                Some(t) => {
-                    t.0.add_assign(&sum.0);
-                    t.1.add_assign(&sum.1);
-                }
-            }
+            self.add(total, sum);
             return Ok(());
         };
         let ring = self.evaluator.parameters().ring();
         let (s0, s1) = sum;
         let context = &self.evaluator.context;
-        let d = context.divide_and_decompose(&s1, self.typed.level);
-        drop(s1);
+        let in_q = s1.indices().len() == self.kept;
+        let d = match in_q {
+            true => context.decompose(s1, self.typed.level),
+            false => context.divide_and_decompose(&s1, self.typed.level),
+        };
         let (key, permutation) = self.key(g)?;
         let expander = key.expander();
-        let zero = || RnsPoly::zero(ring, self.limbs.clone());
-        let t = total.get_or_insert_with(|| (zero(), zero()));
+        let zero = || RnsPoly::zero(ring, self.extended.clone());
+        let before = total.take().map(|t| self.widened(t));
+        let t = total.insert(before.unwrap_or_else(|| (zero(), zero())));
         let mut rows: Vec<(&mut [u64], &mut [u64])> =
             t.0.limbs_mut().zip(t.1.limbs_mut()).collect();
-        let mut parts = Vec::with_capacity(self.ranges.len());
+        let ranges = chunks(self.extended.len());
+        let mut parts = Vec::with_capacity(ranges.len());
         let mut rest = &mut rows[..];
-        for range in &self.ranges {
+        for range in ranges {
             let (part, more) = rest.split_at_mut(range.len());
-            parts.push((range.clone(), part));
+            parts.push((range, part));
             rest = more;
         }
         parts.into_par_iter().for_each(|(range, part)| {
             let digits = d.limbs(&range);
             for (k, (t0, t1)) in range.zip(part) {
-                let (q, digits) = (ring.modulus(self.limbs[k]), digits.at(k));
-                let mut key = KeyLimb::new(&key, &expander, digits.len(), self.limbs[k], ring);
+                let (index, digits) = (self.extended[k], digits.at(k));
+                let q = ring.modulus(index);
+                let mut key = KeyLimb::new(&key, &expander, digits.len(), index, ring);
+                let special = in_q.then(|| self.special(index));
                 let (mut u0, mut u1) = (AlignedVec::dirty(key.tile), AlignedVec::dirty(key.tile));
                 for start in (0..ring.n()).step_by(key.tile) {
                     key.times(&digits, start, &mut u0, &mut u1);
-                    limb::add(q, &mut u0, &s0.limb(k)[start..start + key.tile]);
+                    let span = start..start + key.tile;
+                    match special {
+                        None => limb::add(q, &mut u0, &s0.limb(k)[span]),
+                        Some(p) if k < self.kept => {
+                            limb::mul_scalar_add(q, &mut u0, &s0.limb(k)[span], p);
+                        }
+                        Some(_) => {}
+                    }
                     permutation.add(q, start, &u0, t0);
                     permutation.add(q, start, &u1, t1);
                 }
@@ -391,10 +474,11 @@ impl<'a> Hoisted<'a> {
     fn finish(&self, (t0, t1): Pair) -> Result<Ciphertext, Error> {
         let (e, level, result) = (self.evaluator, self.typed.level, self.typed.result);
         let p = e.parameters();
+        let in_q = t0.indices().len() == self.kept;
         if self.map.folds().is_empty() {
-            let special: &[usize] = match self.map.moves() {
-                true => p.special_at(level),
-                false => &[],
+            let special: &[usize] = match in_q {
+                true => &[],
+                false => p.special_at(level),
             };
             let drop = [p.group(level), special].concat();
             let keep = p.limbs(result.level);
@@ -409,7 +493,10 @@ impl<'a> Hoisted<'a> {
             scale: self.xs[0].info.scale * self.typed.plain_scale,
             ..result
         };
-        let polys = e.context.divide_special([&t0, &t1], level).into();
+        let polys = match in_q {
+            true => vec![t0, t1],
+            false => e.context.divide_special([&t0, &t1], level).into(),
+        };
         let mut y = Ciphertext { polys, info };
         for &f in self.map.folds() {
             y = e.add(&y, &e.rotate(&y, f as i64)?)?;

@@ -8,7 +8,7 @@ use crate::emit::{MOST_DIAGONALS, MOST_RESULTS, MOST_SUMS};
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::linear_op::{Chain, LinearOp};
-use crate::split::signed;
+use crate::split::{cuts, signed};
 use ckks::MapSize;
 use nn::Boundary;
 use std::collections::BTreeSet;
@@ -359,10 +359,45 @@ fn term(
         Rows::Same | Rows::Repeat => (1, 1, 1),
     };
     let diagonals = outputs * each * span * delays * turns;
+    let length = f.period.max(t.period);
+    let whole = match (p.mixing, p.by_channel) {
+        (Mixing::None, false) if t.rows_each > 1 && of_input > 1 => length,
+        (Mixing::None, false) => t.width,
+        // a sum over groups is alike from group to group, one over all that a ciphertext holds everywhere
+        (Mixing::Groups(groups), false) if span < held => {
+            (t.channels / groups.max(1)).next_power_of_two() * t.width
+        }
+        (Mixing::Groups(_) | Mixing::All, false) if span == held => t.width,
+        _ => length,
+    };
+    // one number for all tokens of a channel, or each its own
+    let by_token = p.by_token || of_input > 1;
+    let numbers = if by_token {
+        whole
+    } else {
+        (whole / t.width).max(1)
+    };
+    let length = if whole == t.width && !by_token {
+        1
+    } else {
+        whole
+    };
+    let folds = match p.rows {
+        Rows::Sum => (f.rows_each.min(f.rows.next_power_of_two())).ilog2() as usize,
+        _ => (f.period / t.period).max(1).ilog2() as usize,
+    };
+    let unsplit = MapSize {
+        diagonals,
+        unmoved: outputs,
+        folds,
+        inputs,
+        outputs,
+        values: diagonals * cost.stored(length),
+        butterflies: diagonals as f64 * cost.butterflies(length),
+        ..MapSize::default()
+    };
+    let seconds = cost.maps_at(cost.levels().div_ceil(2).max(1));
     // how channels and tokens are cut
-    let powers = |n: usize| (0..).map(|e| 1usize << e).take_while(move |&c| c < 2 * n);
-    let level = cost.levels().div_ceil(2);
-    let (baby_cost, giant_cost) = (cost.baby(level), cost.giant(level));
     let moving = |c: usize, d: usize| {
         let babies = c.min(span) * d.min(of_input) - 1;
         let held_delays = if of_input > 1 {
@@ -402,63 +437,30 @@ fn term(
             .map(|s| signed(usize::try_from(s).unwrap_or(0), f.period.max(t.period)))
             .collect()
     };
-    let mut best: Option<(f64, usize, usize, BTreeSet<i64>)> = None;
-    for c in powers(span) {
-        for d in powers(of_input) {
+    let mut best: Option<(f64, MapSize, BTreeSet<i64>)> = None;
+    for c in cuts(span) {
+        for d in cuts(of_input) {
             let (babies, giants) = moving(c, d);
-            let work = babies as f64 * baby_cost + giants as f64 * giant_cost;
+            let size = MapSize {
+                babies,
+                giants,
+                decomposed: if babies > 0 { inputs } else { 0 },
+                ..unsplit
+            };
+            let work = seconds(&size);
             if best.as_ref().is_some_and(|b| b.0 <= work) {
                 continue;
             }
             let set = steps(c, d);
             let price = work + set.difference(known).count() as f64 * key_seconds;
             if best.as_ref().is_none_or(|b| price < b.0) {
-                best = Some((price, c, d, set));
+                best = Some((price, size, set));
             }
         }
     }
-    let (_, c, d, rotations) = best.unwrap_or((0.0, 1, 1, BTreeSet::new()));
-    let (babies, giants) = moving(c, d);
-    let length = f.period.max(t.period);
-    let whole = match (p.mixing, p.by_channel) {
-        (Mixing::None, false) if t.rows_each > 1 && of_input > 1 => length,
-        (Mixing::None, false) => t.width,
-        // a sum over groups is alike from group to group, one over all that a ciphertext holds everywhere
-        (Mixing::Groups(groups), false) if span < held => {
-            (t.channels / groups.max(1)).next_power_of_two() * t.width
-        }
-        (Mixing::Groups(_) | Mixing::All, false) if span == held => t.width,
-        _ => length,
-    };
-    // one number for all tokens of a channel, or each its own
-    let by_token = p.by_token || of_input > 1;
-    let numbers = if by_token {
-        whole
-    } else {
-        (whole / t.width).max(1)
-    };
-    let length = if whole == t.width && !by_token {
-        1
-    } else {
-        whole
-    };
-    let folds = match p.rows {
-        Rows::Sum => (f.rows_each.min(f.rows.next_power_of_two())).ilog2() as usize,
-        _ => (f.period / t.period).max(1).ilog2() as usize,
-    };
+    let (_, size, rotations) = best.unwrap_or((0.0, unsplit, BTreeSet::new()));
     Counted {
-        size: MapSize {
-            diagonals,
-            babies,
-            giants,
-            unmoved: outputs,
-            folds,
-            inputs,
-            decomposed: if babies > 0 { inputs } else { 0 },
-            outputs,
-            values: diagonals * cost.stored(length),
-            butterflies: diagonals as f64 * cost.butterflies(length),
-        },
+        size,
         rotations: (0..folds)
             .filter_map(|i| i64::try_from(t.period << i).ok())
             .chain(rotations)

@@ -74,15 +74,21 @@ impl Draft<'_> {
             let d = decisions[v];
             let size = &counts[v].size;
             let parts = pieces(&counts[v]);
-            let sums = MapSize {
+            let share = |n: usize| n.div_ceil(parts);
+            let piece = MapSize {
+                diagonals: share(size.diagonals),
+                babies: share(size.babies),
+                giants: share(size.giants + size.unmoved),
+                unmoved: 0,
                 inputs: size.inputs.div_ceil(counts[v].apart.max(1)),
-                giants: (size.giants + size.unmoved).div_ceil(parts),
-                outputs: size.outputs.div_ceil(parts),
-                ..MapSize::default()
+                decomposed: share(size.decomposed),
+                outputs: share(size.outputs),
+                values: size.values / parts,
+                butterflies: size.butterflies / parts as f64,
+                ..*size
             };
-            let values = size.values / parts;
             let refresh = |to| memory::bootstrap(parameters, self.cost.level(to).index());
-            let working = memory::map(parameters, self.cost.level(d.level), &sums, values)
+            let working = memory::map(parameters, self.cost.level(d.level), &piece, piece.values)
                 .max(d.bootstrap.map_or(0, refresh));
             // row by row, a result takes the place of what it is made of
             let row_by_row = deep && Rowed::of(&self.layouts[v]).rows > 1 && !made(v);

@@ -425,6 +425,12 @@ fn beside(plan: &Plan, outputs: &[Complex]) {
     }
 }
 
+/// The level of a plan's input, from the lowest at which values lie in slots.
+pub(crate) fn free_level(plan: &Plan) -> usize {
+    let parameters = ckks::Parameters::new(plan.parameters.clone()).expect("checked");
+    plan.input.level - parameters.floor().index()
+}
+
 /// A plan as text.
 pub(crate) fn describe(plan: &Plan) -> String {
     polyveil_compiler::describe(&VerifiedPlan::new(plan.clone()).expect("was verified"))
