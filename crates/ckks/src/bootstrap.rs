@@ -56,15 +56,8 @@ pub(crate) fn sines<A: Arithmetic + ?Sized>(
     target: Level,
 ) -> Result<Parts<A::Value>, Error> {
     let p = a.parameters();
-    let spec = typing::bootstrapping(p)?;
     let (top, most) = (p.top(target), p.max_slots());
-    let y = a.mod_raise(x, top)?;
-    let y = if spec.log_raise == 0 {
-        y
-    } else {
-        a.mul_integer(&y, 1 << spec.log_raise)?
-    };
-    let mut y = a.with_scale(&y, p.scale(top))?;
+    let mut y = a.with_scale(&a.mod_raise(x, top)?, p.scale(top))?;
     let mut step = slots;
     while step < most {
         y = a.add(&y, &a.rotate(&y, step as i64)?)?;

@@ -54,9 +54,6 @@ pub struct BootstrapSpec {
     pub degree: usize,
     /// Number of double-angle steps.
     pub double_angles: usize,
-    /// log2 of the integer that multiplies the raised ciphertext, exactly and without a level. 0: the scale climbs to EvalMod's
-    /// inside CoeffToSlot instead, whose plaintexts are then more precise (measured: +2 bits).
-    pub log_raise: u32,
 }
 
 /// Everything that defines a parameter set; public and small.
@@ -107,7 +104,6 @@ impl ParametersSpec {
             range: 16,
             degree: 63,
             double_angles: 2,
-            log_raise: 0,
         }
     }
     /// The presets with values in coefficients below SlotToCoeff, for k = 2 to 9 free levels at N = 2^16: q0 50 │ product 30 │ 3 × 38 │ k × 42 │
@@ -383,8 +379,8 @@ impl ParametersSpec {
             scales[level] = goal;
         }
         self.scales_in_coefficients(&mut scales, moduli, b.log_ratio);
-        // CoeffToSlot's plaintexts gain precision where the scale climbs to EvalMod's over its levels
-        let raised = f64::from(b.log_raise).exp2() * moduli[0];
+        // CoeffToSlot's plaintexts gain precision where the scale climbs to EvalMod's over its levels (measured: 2 bits)
+        let raised = moduli[0];
         for (i, s) in scales[eval_top..=top].iter_mut().rev().enumerate() {
             *s = raised * (goal / raised).powf(i as f64 / b.coeff_to_slot.levels as f64);
         }

@@ -261,10 +261,15 @@ fn linear_is_its_definition() {
     assert!(chained.rotations().is_subset(&map.rotations()));
     assert!(chained.rotations().len() < map.rotations().len());
     override_is_definition(&parameters, &secret, &chained, &mut rng);
-    // many diagonals: rotated inputs are divided by P before they meet them
+    // rotated inputs are divided by P before they meet many diagonals, or where giant steps are many
     let at = At::new(&parameters, Level::new(6));
     let hoisting = |map: &BlockMap| at.hoisting(&MapSize::of(map));
-    assert_eq!(hoisting(&map), Hoisting::Double);
+    for count in [4, 64] {
+        let few = split(64, [2, 2], diagonals(&mut rng), count, vec![32]).expect("map");
+        let expected = [Hoisting::Single, Hoisting::Double][count / 64];
+        assert_eq!(hoisting(&few), expected);
+        override_is_definition(&parameters, &secret, &few, &mut rng);
+    }
     for (babies, folds) in [(8, vec![]), (8, vec![32])] {
         let all = (0..256).map(|i| {
             let weights = (0..64).map(|_| 0.1 * unit(&mut rng) as f32).collect();

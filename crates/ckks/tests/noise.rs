@@ -920,7 +920,6 @@ fn overflowing(log_n: u32, range: usize, degree: usize) -> ParametersSpec {
             range,
             degree,
             double_angles,
-            log_raise: 0,
         }),
         special_bits: vec![50; 6],
         dnum: 2,

@@ -48,7 +48,6 @@ fn bootstrapped() -> ParametersSpec {
             range: 2,
             degree: 3,
             double_angles: 1,
-            log_raise: 0,
         }),
         special_bits: vec![50; 5],
         ..levelled(2)
@@ -72,7 +71,6 @@ fn with_small_ring() -> ParametersSpec {
             range: 2,
             degree: 3,
             double_angles: 1,
-            log_raise: 0,
         }),
         special_bits: vec![49; 5],
         log_scale: 42,

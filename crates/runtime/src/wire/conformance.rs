@@ -38,7 +38,6 @@ pub fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
             && b.degree <= 1023
             && b.double_angles <= 16
             && b.range <= 1 << 16
-            && b.log_raise <= 60
     });
     let count = |z: &Zone| z.levels.saturating_mul(z.bits.len());
     let primes = spec
