@@ -58,7 +58,10 @@ fn convolutions_of_all_kinds() {
                             b.add("conv", Op::Conv2d(conv), &[x]).expect("valid")
                         },
                     );
-                    assert_eq!((maps(&plan), plan.steps.len(), free_level(&plan)), (1, 1, 1));
+                    assert_eq!(
+                        (maps(&plan), plan.steps.len(), free_level(&plan)),
+                        (1, 1, 1)
+                    );
                 }
             }
         }

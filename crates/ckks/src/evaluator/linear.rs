@@ -394,7 +394,12 @@ impl<'a> Hoisted<'a> {
                 let index = self.extended[k];
                 match k < self.kept {
                     true => {
-                        limb::mul_scalar_to(ring.modulus(index), out, x.limb(k), self.special(index));
+                        limb::mul_scalar_to(
+                            ring.modulus(index),
+                            out,
+                            x.limb(k),
+                            self.special(index),
+                        );
                     }
                     false => out.fill(0),
                 }
