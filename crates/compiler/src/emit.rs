@@ -57,6 +57,9 @@ pub(crate) const MOST_DIAGONALS: usize = 4096;
 /// Most results of a map that rotates nothing: all are summed at once, beside what is summed.
 pub(crate) const MOST_RESULTS: usize = 32;
 
+/// Most results of a map that moves slots: each has rotated inputs of its own, and all of a piece are alive together.
+pub(crate) const MOST_COPIES: usize = 8;
+
 /// All that is decided.
 pub(crate) struct Draft<'a> {
     pub(crate) normal: &'a Normal,
@@ -136,8 +139,8 @@ pub(crate) fn emit(
 }
 
 /// The diagonals of a map, by pieces that share nothing: of each, inputs that no other one reads. Where nothing is rotated, and so nothing
-/// but loads is shared, pieces are of [`MOST_RESULTS`] at most; else of [`MOST_SUMS`] giant steps and [`MOST_DIAGONALS`] diagonals.
-fn pieces(packed: &Packed, split: &Split) -> Vec<Vec<usize>> {
+/// but loads is shared, pieces are of [`MOST_RESULTS`] at most, and of [`MOST_COPIES`] where results have rotations of their own; else of [`MOST_SUMS`] giant steps and [`MOST_DIAGONALS`] diagonals.
+fn pieces(packed: &Packed, split: &Split, copies: bool) -> Vec<Vec<usize>> {
     // which input's group an input belongs to
     let mut group: Vec<usize> = (0..packed.inputs.len()).collect();
     fn find(group: &mut [usize], mut i: usize) -> usize {
@@ -168,10 +171,9 @@ fn pieces(packed: &Packed, split: &Split) -> Vec<Vec<usize>> {
         }
         (giants.iter().zip(&diagonals))
             .map(|(g, &d)| {
-                f64::max(
-                    g.len() as f64 / MOST_SUMS as f64,
-                    d as f64 / MOST_DIAGONALS as f64,
-                )
+                let least = if copies { 1.0 / MOST_COPIES as f64 } else { 0.0 };
+                let diagonals = d as f64 / MOST_DIAGONALS as f64;
+                least.max(g.len() as f64 / MOST_SUMS as f64).max(diagonals)
             })
             .collect()
     } else {
@@ -484,7 +486,8 @@ impl Writer<'_> {
             .collect();
         let outputs: Vec<Register> = (0..packed.outputs).map(|_| self.fresh()).collect();
         let before = self.draft.units[v].before();
-        for piece in pieces(&packed, split) {
+        let copies = matches!(q.kind, Kind::Moved { .. });
+        for piece in pieces(&packed, split, copies) {
             let mut used: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].input).collect();
             let mut made: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].output).collect();
             for list in [&mut used, &mut made] {

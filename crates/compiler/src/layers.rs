@@ -43,10 +43,13 @@ pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
         (Layers::Coefficients, _) => true,
         (Layers::Slots, _) => false,
         (Layers::Cheapest, Some(set)) => has_products(set),
+        (Layers::Cheapest, None) if coefficients::is_transformer(graph) => {
+            Count::of(graph, target)?.values >= FEW
+        }
         (Layers::Cheapest, None) => matches!(look(graph, target)?, View::Coefficients { .. }),
     };
     match in_coefficients {
-        true => Ok(coefficients::estimate(graph, target)?.compiling),
+        true => coefficients::needs(graph, target),
         false => draft::needs(graph, target),
     }
 }
@@ -107,7 +110,42 @@ fn memory(graph: &PolyGraph, needed: u64, had: u64) -> Error {
     }
 }
 
+/// A network of tokens: both ways are compiled where its matrices are small.
+fn cheapest_of_tokens(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
+    let low = match coefficients::compile(graph, target) {
+        Ok(plan) => plan,
+        Err(why) => {
+            let plan = choose::compile(graph, target)?;
+            return Ok(because(plan, &format!("layers not in coefficients: {why}\n")));
+        }
+    };
+    let values = Count::of(graph, target)?.values;
+    if values >= FEW {
+        let line = format!("layers in coefficients: diagonals would hold {values:.1e} numbers\n");
+        return Ok(because(low, &line));
+    }
+    let text = |plan: &VerifiedPlan| {
+        let seconds: f64 = plan.predicted_steps(&target.cost).iter().sum();
+        let keys = size(plan.facts().key_file_bytes);
+        format!("{seconds:.1} CPU seconds, keys {keys}")
+    };
+    match choose::compile(graph, target) {
+        Ok(plan) if choose::price(&plan, target) <= choose::price(&low, target) => {
+            let line = format!("layers not in coefficients: {}\n", text(&low));
+            Ok(because(plan, &line))
+        }
+        Ok(plan) => {
+            let line = format!("layers in coefficients, not in slots: {}\n", text(&plan));
+            Ok(because(low, &line))
+        }
+        Err(why) => Ok(because(low, &format!("layers in coefficients, not in slots: {why}\n"))),
+    }
+}
+
 fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
+    if coefficients::is_transformer(graph) {
+        return cheapest_of_tokens(graph, target);
+    }
     // of a network that may do without bootstraps the plan in slots says most; half bootstraps alone take so much at least
     let levelled = choose::fits_levels(graph) && Count::of(graph, target)?.values < FEW;
     let first = levelled.then(|| choose::compile(graph, target));

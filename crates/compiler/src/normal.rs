@@ -265,6 +265,7 @@ pub(crate) fn normalise(
         tokens,
         symbols: BTreeMap::new(),
         centred: Centred::default(),
+        skipped: BTreeSet::new(),
         without_mean: BTreeSet::new(),
         scores: BTreeMap::new(),
         cost,
@@ -370,6 +371,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) symbols: BTreeMap<NodeId, Symbol>,
     /// What is only used less its mean.
     pub(crate) centred: Centred,
+    /// Products with constants that attention's masks hold.
+    pub(crate) skipped: BTreeSet<NodeId>,
     /// Quantities that have no mean.
     pub(crate) without_mean: BTreeSet<Id>,
     /// How scores of attention lie, by quantity.

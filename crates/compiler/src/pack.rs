@@ -372,7 +372,7 @@ impl Group<'_> {
 pub(crate) fn moved(moves: &Moves, source: Id) -> Packed {
     let [columns, rows] = moves.size;
     let pitch = [1, signed(columns), signed(columns * rows)];
-    let all = || moves.outputs.iter().flat_map(|(_, shifts)| shifts.iter());
+    let all = || moves.outputs.iter().flatten().flat_map(|m| m.1.iter());
     let least = all().map(|s| s.by[0]).min().unwrap_or(0);
     let most = all().map(|s| s.by[0]).max().unwrap_or(0);
     let inputs = (0..moves.inputs).map(|ciphertext| Input {
@@ -385,7 +385,8 @@ pub(crate) fn moved(moves: &Moves, source: Id) -> Packed {
     // results of other inputs move alike
     let mut short: BTreeMap<*const Shift, (Vec<f32>, usize)> = BTreeMap::new();
     let mut diagonals = Vec::new();
-    for (output, (input, shifts)) in moves.outputs.iter().enumerate() {
+    let each = moves.outputs.iter().enumerate();
+    for (output, (input, shifts)) in each.flat_map(|(o, all)| all.iter().map(move |m| (o, m))) {
         for shift in shifts.iter() {
             let known = short.entry(std::ptr::from_ref(shift));
             let (values, run) = known.or_insert_with(|| shortest(shift.values.clone()));

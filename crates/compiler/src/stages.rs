@@ -63,15 +63,8 @@ fn landing(normal: &Normal, v: Id) -> Landing {
         {
             Landing::Held
         }
-        // what is masked first may be anything where it is
-        Kind::Dot { .. } => {
-            let masks =
-                |q: &Quantity| matches!(&q.kind, Kind::Moved { argument, .. } if *argument == v);
-            match all[v..].iter().any(masks) {
-                true => Landing::Held,
-                false => Landing::Free,
-            }
-        }
+        // parts of sums, which are not masked yet
+        Kind::Dot { .. } => Landing::Held,
         _ => Landing::Free,
     }
 }

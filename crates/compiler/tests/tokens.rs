@@ -198,6 +198,7 @@ fn full_sizes() {
     println!("lowered");
     let target = Target {
         layers: Layers::Coefficients,
+        key_seconds: 1e-3 * number("KEY", 20) as f64,
         ..Target::default()
     };
     let start = std::time::Instant::now();
@@ -213,7 +214,13 @@ fn full_sizes() {
     for (doing, (count, seconds)) in by {
         println!("{doing:60} {count:6} {seconds:8.2}");
     }
+    let mut dearest: Vec<_> = plan.plan().steps.iter().zip(&seconds).collect();
+    dearest.sort_by(|a, b| b.1.total_cmp(a.1));
+    for (s, seconds) in &dearest[..30] {
+        println!("{:50} {:30} {seconds:8.2}", s.layer, s.operation.doing());
+    }
     let facts = plan.facts();
+    println!("{:.2} GB without keys", facts.peak_without_keys as f64 / 1e9);
     println!(
         "{:.1} CPU s, peak {:.2} GB, {} keys of {:.2} GB, {} bootstraps",
         seconds.iter().sum::<f64>(),

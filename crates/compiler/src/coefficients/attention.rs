@@ -10,8 +10,8 @@ use crate::product::single;
 use nn::{Boundary, Conv2d, NodeId, Op, PolyNode, Rotary};
 use std::sync::Arc;
 
-/// How much larger than scores what is not yet masked may be.
-const UNMASKED: f64 = 4.0;
+/// How much larger than scores and weighed values parts of their sums may be, and what is not yet masked.
+const PARTS: f64 = 4.0;
 
 impl Builder<'_> {
     /// Where a map on tokens is carried out.
@@ -101,6 +101,10 @@ impl Builder<'_> {
         let symbol = |b: &Self, i: usize| inputs.get(i).and_then(|id| b.symbols.get(id)).cloned();
         if let Some(x) = self.centred.taken(node.id()) {
             return Ok(Some(self.values[x.index()].clone()));
+        }
+        if self.skipped.contains(&node.id()) {
+            let values = inputs.iter().map(|i| &self.values[i.index()]);
+            return Ok(values.filter(|v| !v.terms.is_empty()).last().cloned());
         }
         let made = match (node.op(), symbol(self, 0), symbol(self, 1)) {
             (Op::Rotary(r), None, _) => Symbol::Turned {
@@ -269,31 +273,97 @@ impl Builder<'_> {
         let (k, b) = self.of_heads(keys, heads, tokens)?;
         let bound = self.bound(node)?;
         let count = |b: &Self, id: Id| b.quantities[id].layout.ciphertexts;
-        let moves = tokens.turned(heads, count(self, q), heads.padded);
+        let moves = tokens.turned(heads, count(self, q), Tokens::turns_of_queries(heads));
         let left = self.copies(node, q, heads, moves);
         let right = self.skewed(node, k, heads, tokens);
         let moves = tokens.delayed(heads, count(self, right));
         let right = self.copies(node, right, heads, moves);
         let seen = |t: usize, u: usize| boundary == Boundary::Cyclic || u <= t;
         let scores = tokens.scores(heads, seen);
-        let mask = tokens.mask(&scores, |t, u| f32::from(u8::from(seen(t, u))));
-        let layout = tokens.by_distance(&scores);
-        let room = if mask.is_some() { UNMASKED } else { 1.0 };
+        let shares = self.shares(node, tokens);
+        let same = |s: &Vec<f32>| s.iter().all(|v| *v == s[0]);
+        let (shares, times) = match shares {
+            Some(s) if same(&s) => (None, f64::from(s[0])),
+            other => (other, 1.0),
+        };
+        let moves = tokens.scored(&scores, |t, u| match (seen(t, u), &shares) {
+            (true, Some(shares)) => shares[t],
+            (seen, _) => f32::from(u8::from(seen)),
+        });
         let kind = Kind::Dot {
             left,
             right,
-            factor: a * b,
+            factor: a * b * times,
             pairs: tokens.scoring(&scores),
         };
-        let shape = layout.shape();
-        let dot = Quantity::of(node, kind, shape, layout.clone(), room * bound);
-        let mut id = self.push(dot);
-        if let Some(mask) = mask {
-            id = self.moved(node, id, mask, layout);
-            self.quantities[id].bound = bound;
-        }
+        let id = self.parts(node, heads, (kind, bound), moves, tokens.by_distance(&scores));
         self.scores.insert(id, scores);
         Ok(self.value(id))
+    }
+
+    /// Parts of sums, and then these.
+    fn parts(
+        &mut self,
+        node: &PolyNode,
+        heads: Heads,
+        (kind, bound): (Kind, f64),
+        moves: Moves,
+        layout: Layout,
+    ) -> Id {
+        let Some(tokens) = self.tokens else { return 0 };
+        let parts = tokens.copies(heads, moves.inputs);
+        let id = self.push(Quantity::of(node, kind, parts.shape(), parts, PARTS * bound));
+        let id = self.moved(node, id, moves, layout);
+        self.quantities[id].bound = bound;
+        id
+    }
+
+    /// What sums over a query's keys are multiplied by in public, at most 1, and for all of them the same: scores take its p-th root, p the power that they
+    /// are raised to, and no sum is multiplied by anything.
+    fn shares(&mut self, scores: &PolyNode, tokens: Tokens) -> Option<Vec<f32>> {
+        let graph = self.graph;
+        let users = |id: NodeId| self.consumers[id.index()].as_slice();
+        let (mut x, mut power) = (scores.id(), 1.0);
+        let last = loop {
+            match *users(x) {
+                // both operands of a square
+                [a, b] | [a, b, ..] if a == b => (x, power) = (a, 2.0 * power),
+                [a] if *graph.node(a).inputs() == [x, x] => (x, power) = (a, 2.0 * power),
+                _ => break x,
+            }
+        };
+        let (mut found, mut skipped): (Option<&[f32]>, Vec<NodeId>) = (None, Vec::new());
+        for user in users(last) {
+            // a sum, or a product and then one
+            let sum = match (graph.node(*user).op(), users(*user)) {
+                (Op::Conv2d(_), _) => *user,
+                (Op::Mul, [sum]) => *sum,
+                _ => return None,
+            };
+            let [times] = *users(sum) else { return None };
+            let [a, b] = *graph.node(times).inputs() else {
+                return None;
+            };
+            let (Op::Mul, Op::Constant(_, c)) = (
+                graph.node(times).op(),
+                graph.node(if a == sum { b } else { a }).op(),
+            ) else {
+                return None;
+            };
+            let c = c.values();
+            let alike = c.chunks(tokens.length()).all(|row| *row == c[..tokens.length()]);
+            if !alike || found.is_some_and(|f| f != c) {
+                return None;
+            }
+            found = Some(c);
+            skipped.push(times);
+        }
+        let shares = &found?[..tokens.length()];
+        let small = shares.iter().all(|s| *s > 0.0 && *s <= 1.0);
+        self.skipped.extend(skipped.iter().filter(|_| small));
+        #[expect(clippy::cast_possible_truncation, reason = "weights are kept in single precision")]
+        let root = |s: &f32| f64::from(*s).powf(1.0 / power) as f32;
+        small.then(|| shares.iter().map(root).collect())
     }
 
     fn skewed(&mut self, node: &PolyNode, id: Id, heads: Heads, tokens: Tokens) -> Id {
@@ -356,8 +426,9 @@ impl Builder<'_> {
             pairs: tokens.weighing(&scores),
         };
         let layout = tokens.by_heads(heads);
+        let moves = tokens.summed(&scores, layout.ciphertexts);
         let bound = self.bound(node)?;
-        let id = self.push(Quantity::of(node, kind, layout.shape(), layout, bound));
+        let id = self.parts(node, heads, (kind, bound), moves, layout);
         Ok(self.value(id))
     }
 

@@ -44,6 +44,19 @@ pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error
     compile_found(graph, target, &search(graph, target)?)
 }
 
+/// Whether a network is one of tokens, which is compiled in its own way.
+pub(crate) fn is_transformer(graph: &PolyGraph) -> bool {
+    transformer::is(graph)
+}
+
+/// What compiling takes.
+pub(crate) fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
+    match transformer::is(graph) {
+        true => Ok(transformer::needs(graph)),
+        false => Ok(estimate(graph, target)?.compiling),
+    }
+}
+
 /// [`compile`], with what was found before.
 pub(crate) fn compile_found(
     graph: &PolyGraph,
@@ -63,6 +76,15 @@ pub(crate) fn compile_found(
     let mut costs = costs(&quantities, target)?;
     let how = (found.channels, Reading::Weights);
     let plan = made(graph, target, &quantities, &mut costs, how)?;
+    within_memory(graph, target, plan)
+}
+
+/// The plan, if it keeps the target's limit.
+fn within_memory(
+    graph: &PolyGraph,
+    target: &Target,
+    plan: VerifiedPlan,
+) -> Result<VerifiedPlan, Error> {
     let needed = least_bytes(&plan, target);
     match target.max_memory {
         Some(limit) if needed > limit => Err(Error::Memory {

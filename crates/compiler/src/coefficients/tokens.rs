@@ -8,9 +8,10 @@
 //! exactly, and those below T move tokens.
 //!
 //! **Scores.** Of queries in part p and keys in part b, S\[r, τ\] = Σ_c Q\[c, τ\]·K\[c, τ + r\] for all distances r modulo T: the channel's place of a head
-//! holds the distance. S = Σ_j Q_j ⊙ K_j with Q_j\[r, τ\] = Q\[r + j, τ\], a rotation, and K_j\[r, τ\] = K\[r + j, τ + r\]: a sum of as many products as a head has channels,
-//! relinearised once, whose scores are once a head and dense. K_j comes of K skewed, K'\[c, τ\] = K\[c, τ + c\], by at most four diagonals.
-//! **Values** are weighed in the same way: Y\[c, τ\] = Σ_j S_j ⊙ V_j, V_j\[c, τ\] = V\[c, τ + c + j\]. Where T is more than the channels of a head, distances
+//! holds the distance. S\[r\] = Σ_j Q\[r + j\]·K\[r + j, τ + r\]: a sum of as many products as a head has channels, whose scores are once a head and dense.
+//! With j = A·g + a it is Σ_g of Z_g turned by A·g, Z_g = Σ_a Q_a ⊙ K_ag: Q_a is Q turned by a, and Z_g is relinearised once. K_ag comes of K skewed,
+//! K'\[c, τ\] = K\[c, τ + c\], by at most four diagonals. The map that turns and sums the Z_g has the mask as its weights.
+//! **Values** are weighed in the same way: Y\[c, τ\] = Σ_j S\[c + j\]·V\[c, τ + c + j\]. Where T is more than the channels of a head, distances
 //! take several ciphertexts; where it is less, they repeat.
 
 use crate::layout::Layout;
@@ -69,8 +70,8 @@ pub(crate) struct Moves {
     pub(crate) size: [usize; 2],
     /// Ciphertexts that are read.
     pub(crate) inputs: usize,
-    /// For each result the ciphertext that it is made of, and how.
-    pub(crate) outputs: Vec<(usize, Arc<[Shift]>)>,
+    /// For each result the ciphertexts that it is made of, and how.
+    pub(crate) outputs: Vec<Vec<(usize, Arc<[Shift]>)>>,
 }
 
 /// Slots that move by the same.
@@ -259,15 +260,28 @@ impl Tokens {
             size: [columns, h.beside],
             inputs,
             outputs: (0..inputs)
-                .flat_map(|i| each.iter().map(move |e| (i, Arc::clone(e))))
+                .flat_map(|i| each.iter().map(move |e| vec![(i, Arc::clone(e))]))
                 .collect(),
         }
     }
-    /// X_j\[c, τ\] = X\[c + j, τ\] for j below `count`.
+    /// X_a\[c, τ\] = X\[c + a, τ\] for a below `count`.
     pub(crate) fn turned(self, h: Heads, inputs: usize, count: usize) -> Moves {
-        self.moves(h, (inputs, count), |j, c, column| {
-            ((c + j) % h.padded, column)
+        self.moves(h, (inputs, count), |a, c, column| {
+            ((c + a) % h.padded, column)
         })
+    }
+    /// How a sum over so many j is taken: A, and how many g.
+    fn steps(count: usize) -> (usize, usize) {
+        let small = 1 << count.ilog2().div_ceil(2);
+        (small, count / small)
+    }
+    /// So many turns of queries.
+    pub(crate) fn turns_of_queries(h: Heads) -> usize {
+        Self::steps(h.padded).0
+    }
+    /// So many turns of weights.
+    pub(crate) fn turns_of_weights(self, h: Heads) -> usize {
+        Self::steps(self.distances(h)).0
     }
     /// K'\[c, τ\] = K\[c, τ + c\].
     pub(crate) fn skewed(self, h: Heads, inputs: usize) -> Moves {
@@ -280,53 +294,89 @@ impl Tokens {
         let columns = self.columns();
         (column + r + (columns - c % columns)) % columns
     }
-    /// K_j\[r, τ\] = K\[r + j, τ + r\] of skewed keys, for all j, and so for each ciphertext of distances.
+    /// K_ag\[r, τ\] = K\[r + a, τ + (r − A·g)\] of skewed keys, for all g and a, and so for each ciphertext of distances.
     pub(crate) fn delayed(self, h: Heads, inputs: usize) -> Moves {
+        let (small, _) = Self::steps(h.padded);
         let count = self.times(h) * h.padded;
         self.moves(h, (inputs, count), |k, r, column| {
             let (times, j) = (k / h.padded, k % h.padded);
-            let c = (r + j) % h.padded;
-            (c, self.unskewed(column, r + times * h.padded, c))
+            let (a, turn) = (j % small, j - j % small);
+            let c = (r + a) % h.padded;
+            let distance = (r + h.padded - turn) % h.padded + times * h.padded;
+            (c, self.unskewed(column, distance, c))
         })
     }
-    /// V_j\[c, τ\] = V\[c, τ + (c + j)\] of skewed values, c + j within the distances that a ciphertext holds, and so for each ciphertext of distances.
+    /// V_ag\[c, τ\] = V\[c − A·g, τ + (c + a)\] of skewed values, over the distances that a ciphertext holds, and so for each ciphertext of distances.
     pub(crate) fn delivered(self, h: Heads, inputs: usize) -> Moves {
         let distances = self.distances(h);
+        let (small, _) = Self::steps(distances);
         let count = self.times(h) * distances;
-        self.moves(h, (inputs, count), |k, c, column| {
+        self.moves(h, (inputs, count), |k, place, column| {
             let (times, j) = (k / distances, k % distances);
-            let r = (c + j) % h.padded + times * h.padded;
-            (c, self.unskewed(column, r, c))
+            let (a, turn) = (j % small, j - j % small);
+            let c = (place + h.padded - turn) % h.padded;
+            let distance = (place + a) % h.padded + times * h.padded;
+            (c, self.unskewed(column, distance, c))
         })
-    }
-    /// Distances that weights are turned by.
-    pub(crate) fn turns_of_weights(self, h: Heads) -> usize {
-        self.distances(h)
     }
     /// Which of turned queries and delayed keys are multiplied for each ciphertext of scores.
     pub(crate) fn scoring(self, s: &Scores) -> Arc<[Vec<(usize, usize)>]> {
         let (padded, times) = (s.heads.padded, self.times(s.heads));
+        let (small, large) = Self::steps(padded);
         let pairs = |b: &Block| {
-            let queries = (2 * b.group + b.queries) * padded;
+            let queries = (2 * b.group + b.queries) * small;
             let keys = ((2 * b.group + b.keys) * times + b.distances) * padded;
-            (0..padded).map(|j| (queries + j, keys + j)).collect()
+            let of = move |g: usize| {
+                let all = (0..small).map(|a| (queries + a, keys + g * small + a));
+                all.collect()
+            };
+            (0..large).map(of)
         };
-        s.blocks.iter().map(pairs).collect()
+        s.blocks.iter().flat_map(pairs).collect()
     }
     /// Which of turned weights and delivered values are multiplied for each ciphertext of the result.
     pub(crate) fn weighing(self, s: &Scores) -> Arc<[Vec<(usize, usize)>]> {
         let (distances, times) = (self.distances(s.heads), self.times(s.heads));
+        let (small, large) = Self::steps(distances);
         let groups = s.heads.count.div_ceil(s.heads.beside);
         let of = |out: usize| {
             let blocks = s.blocks.iter().enumerate();
-            let own = blocks.filter(|(_, b)| 2 * b.group + b.queries == out);
+            let own = blocks.filter(|(_, b)| 2 * b.group + b.queries == out / large);
             own.flat_map(|(k, b)| {
                 let values = ((2 * b.group + b.keys) * times + b.distances) * distances;
-                (0..distances).map(move |j| (k * distances + j, values + j))
+                let values = values + out % large * small;
+                (0..small).map(move |a| (k * small + a, values + a))
             })
             .collect()
         };
-        (0..2 * groups).map(of).collect()
+        (0..2 * groups * large).map(of).collect()
+    }
+    /// Sums of ciphertexts that follow each other, each turned by as much more: a full turn of `count` channels, times what this says of each slot.
+    fn gathered(self, h: Heads, count: usize, values: Vec<Vec<f32>>) -> Moves {
+        let (small, large) = Self::steps(count);
+        let inputs = values.len() * large;
+        let of = |(k, values): (usize, Vec<f32>)| {
+            let turn = |g: usize| {
+                let by = [0, i64::try_from(g * small).unwrap_or(0)];
+                let values = values.clone();
+                (k * large + g, [Shift { by, values }].into())
+            };
+            (0..large).map(turn).collect()
+        };
+        Moves {
+            slots: self.slots(),
+            size: [self.columns(), h.beside],
+            inputs,
+            outputs: values.into_iter().enumerate().map(of).collect(),
+        }
+    }
+    /// So many results of weighing.
+    pub(crate) fn summed(self, s: &Scores, results: usize) -> Moves {
+        self.gathered(s.heads, self.distances(s.heads), vec![vec![1.0]; results])
+    }
+    /// Scores, times what this says of the query's and the key's token.
+    pub(crate) fn scored(self, s: &Scores, value: impl Fn(usize, usize) -> f32) -> Moves {
+        self.gathered(s.heads, s.heads.padded, self.masks(s, value).0)
     }
     /// The tokens of a query and a key, by a slot's channel and column.
     fn pair(self, h: Heads, b: &Block, c: usize, column: usize) -> (usize, usize) {
@@ -338,12 +388,12 @@ impl Tokens {
             token(b.keys, (column + r) % columns),
         )
     }
-    /// Scores times what this says of the query's and the key's token; none where that is 1 everywhere.
-    pub(crate) fn mask(self, s: &Scores, value: impl Fn(usize, usize) -> f32) -> Option<Moves> {
+    /// What this says of the query's and the key's token in every slot, and whether that is 1 everywhere.
+    fn masks(self, s: &Scores, value: impl Fn(usize, usize) -> f32) -> (Vec<Vec<f32>>, bool) {
         let (h, columns) = (s.heads, self.columns());
         let planes = self.each() / h.beside;
         let mut plain = true;
-        let outputs = s.blocks.iter().enumerate().map(|(k, b)| {
+        let each = s.blocks.iter().map(|b| {
             let mut values = vec![0.0; self.slots()];
             for c in 0..planes {
                 for column in 0..columns {
@@ -354,16 +404,14 @@ impl Tokens {
                     (0..h.beside).for_each(|head| values[first + head * columns] = v);
                 }
             }
-            let by = [0, 0];
-            (k, [Shift { by, values }].into())
+            values
         });
-        let moves = Moves {
-            slots: self.slots(),
-            size: [columns, h.beside],
-            inputs: s.blocks.len(),
-            outputs: outputs.collect(),
-        };
-        (!plain).then_some(moves)
+        (each.collect(), plain)
+    }
+    /// Scores times what this says of the query's and the key's token; none where that is 1 everywhere.
+    pub(crate) fn mask(self, s: &Scores, value: impl Fn(usize, usize) -> f32) -> Option<Moves> {
+        let (masks, plain) = self.masks(s, value);
+        (!plain).then(|| self.gathered(s.heads, 1, masks))
     }
     /// For each head and token of a query, the places of its scores; and in how many of them each is.
     pub(crate) fn keys(self, s: &Scores) -> (Vec<Vec<u32>>, usize) {

@@ -5,7 +5,7 @@ use super::tokens::Tokens;
 use super::weigh::{self, Scaled};
 use crate::draft::Draft;
 use crate::normal::{Domain, Kind};
-use crate::{Error, Target};
+use crate::{Error, Needs, Target};
 use ckks::{Parameters, ParametersSpec};
 use nn::{Op, PolyGraph};
 use runtime::{Operation, VerifiedPlan};
@@ -15,13 +15,42 @@ use std::collections::BTreeMap;
 /// Free levels where the target names no parameters: roots take most of them.
 const LEVELS: usize = 9;
 
+/// Bytes of masks that move slots.
+const MOVES: u64 = 1 << 30;
+/// CPU seconds of compiling a weight, and of what every network takes.
+const SECONDS: (f64, f64) = (1e-7, 10.0);
+
 /// Whether a network is one of tokens.
 pub(super) fn is(graph: &PolyGraph) -> bool {
     let unfolds = |op: &Op<_>| matches!(op, Op::Unfold(_));
     graph.nodes().iter().any(|n| unfolds(n.op()))
 }
 
+/// What compiling takes: weights in double precision, as integers and in the plan; what moves slots; verification.
+pub(super) fn needs(graph: &PolyGraph) -> Needs {
+    let weights = |op: &Op<_>| match op {
+        Op::Conv2d(c) => c.weight.values().len() as u64,
+        Op::Linear(l) => l.weight.values().len() as u64,
+        _ => 0,
+    };
+    let weights: u64 = graph.nodes().iter().map(|n| weights(n.op())).sum();
+    let (each, any) = SECONDS;
+    Needs {
+        bytes: 12 * weights + MOVES + super::LEAST_ROOM,
+        seconds: any + each * weights as f64,
+    }
+}
+
 pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
+    let needs = needs(graph);
+    if let Some(room) = target.room.filter(|r| r.bytes < needs.bytes) {
+        return Err(Error::Room {
+            network: graph.metadata().name.clone(),
+            needed: room.resident + needs.bytes,
+            had: room.whole(),
+            limit: room.limit,
+        });
+    }
     let batch = target.batch;
     if batch != 1 {
         return Err(Error::Batch { batch, most: 1 });
@@ -49,7 +78,7 @@ pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
     let packed = packed.into_iter().map(|p| p.map(Cow::Owned)).collect();
     let mut plan = draft.written(packed, &splits, &decisions)?;
     plan.parameters = costs.narrow(&mut plan.steps)?;
-    Ok(VerifiedPlan::new(plan)?)
+    super::within_memory(graph, target, VerifiedPlan::new(plan)?)
 }
 
 /// Seconds of every linear map in coefficients, its sources' ways down shared among those that read them.
