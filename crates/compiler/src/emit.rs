@@ -171,7 +171,11 @@ fn pieces(packed: &Packed, split: &Split, copies: bool) -> Vec<Vec<usize>> {
         }
         (giants.iter().zip(&diagonals))
             .map(|(g, &d)| {
-                let least = if copies { 1.0 / MOST_COPIES as f64 } else { 0.0 };
+                let least = if copies {
+                    1.0 / MOST_COPIES as f64
+                } else {
+                    0.0
+                };
                 let diagonals = d as f64 / MOST_DIAGONALS as f64;
                 least.max(g.len() as f64 / MOST_SUMS as f64).max(diagonals)
             })

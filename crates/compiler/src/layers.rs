@@ -116,7 +116,10 @@ fn cheapest_of_tokens(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
         Ok(plan) => plan,
         Err(why) => {
             let plan = choose::compile(graph, target)?;
-            return Ok(because(plan, &format!("layers not in coefficients: {why}\n")));
+            return Ok(because(
+                plan,
+                &format!("layers not in coefficients: {why}\n"),
+            ));
         }
     };
     let values = Count::of(graph, target)?.values;
@@ -138,7 +141,10 @@ fn cheapest_of_tokens(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
             let line = format!("layers in coefficients, not in slots: {}\n", text(&plan));
             Ok(because(low, &line))
         }
-        Err(why) => Ok(because(low, &format!("layers in coefficients, not in slots: {why}\n"))),
+        Err(why) => Ok(because(
+            low,
+            &format!("layers in coefficients, not in slots: {why}\n"),
+        )),
     }
 }
 

@@ -220,7 +220,10 @@ fn full_sizes() {
         println!("{:50} {:30} {seconds:8.2}", s.layer, s.operation.doing());
     }
     let facts = plan.facts();
-    println!("{:.2} GB without keys", facts.peak_without_keys as f64 / 1e9);
+    println!(
+        "{:.2} GB without keys",
+        facts.peak_without_keys as f64 / 1e9
+    );
     println!(
         "{:.1} CPU s, peak {:.2} GB, {} keys of {:.2} GB, {} bootstraps",
         seconds.iter().sum::<f64>(),

@@ -296,7 +296,13 @@ impl Builder<'_> {
             factor: a * b * times,
             pairs: tokens.scoring(&scores),
         };
-        let id = self.parts(node, heads, (kind, bound), moves, tokens.by_distance(&scores));
+        let id = self.parts(
+            node,
+            heads,
+            (kind, bound),
+            moves,
+            tokens.by_distance(&scores),
+        );
         self.scores.insert(id, scores);
         Ok(self.value(id))
     }
@@ -312,7 +318,13 @@ impl Builder<'_> {
     ) -> Id {
         let Some(tokens) = self.tokens else { return 0 };
         let parts = tokens.copies(heads, moves.inputs);
-        let id = self.push(Quantity::of(node, kind, parts.shape(), parts, PARTS * bound));
+        let id = self.push(Quantity::of(
+            node,
+            kind,
+            parts.shape(),
+            parts,
+            PARTS * bound,
+        ));
         let id = self.moved(node, id, moves, layout);
         self.quantities[id].bound = bound;
         id
@@ -351,7 +363,9 @@ impl Builder<'_> {
                 return None;
             };
             let c = c.values();
-            let alike = c.chunks(tokens.length()).all(|row| *row == c[..tokens.length()]);
+            let alike = c
+                .chunks(tokens.length())
+                .all(|row| *row == c[..tokens.length()]);
             if !alike || found.is_some_and(|f| f != c) {
                 return None;
             }
@@ -361,7 +375,10 @@ impl Builder<'_> {
         let shares = &found?[..tokens.length()];
         let small = shares.iter().all(|s| *s > 0.0 && *s <= 1.0);
         self.skipped.extend(skipped.iter().filter(|_| small));
-        #[expect(clippy::cast_possible_truncation, reason = "weights are kept in single precision")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "weights are kept in single precision"
+        )]
         let root = |s: &f32| f64::from(*s).powf(1.0 / power) as f32;
         small.then(|| shares.iter().map(root).collect())
     }
