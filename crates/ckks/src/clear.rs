@@ -4,9 +4,10 @@ use crate::coefficients::{Parts, slot_of};
 use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
 use crate::{
-    Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Error,
+    Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Descent, Error,
     HalfBootstrap, Level, WeightRows, packing,
 };
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A vector of slots with the level and scale that its ciphertext has.
@@ -345,6 +346,39 @@ impl Arithmetic for Clear {
             let sine = |j| Complex64::new(gain * (angle * x.at(j).re).sin() / angle, 0.0);
             Ok(ClearValue::new((0..to.slots).map(sine).collect(), to))
         })
+    }
+    fn to_coefficients(
+        &self,
+        parts: &Parts<ClearValue>,
+        d: &Descent,
+    ) -> Result<Coefficients<ClearValue>, Error> {
+        // what the circuit means, without the circuit
+        let p = self.parameters();
+        d.check(p, parts.count())?;
+        let parts = parts.each(|x| self.align(x, p.floor()))?;
+        let info = Info {
+            level: p.products(),
+            scale: d.scale,
+            slots: d.slots,
+            ..parts.first.info
+        };
+        let n = d.slots;
+        let one = Arc::from([1.0]);
+        let mask = |part: usize| d.masks.get(part).unwrap_or(&one);
+        let value = |part: usize, x: &ClearValue, j: usize| {
+            let mask = mask(part);
+            x.at(j) * f64::from(mask[j % mask.len()])
+        };
+        let i = Complex64::new(0.0, 1.0);
+        let joined = |j: usize| match &parts.second {
+            Some(second) => value(0, &parts.first, j) + i * value(1, second, j),
+            None => value(0, &parts.first, j) + i * value(0, &parts.first, j + n),
+        };
+        let w: Vec<Complex64> = (0..n).map(|k| joined(slot_of(k, n))).collect();
+        let all: Vec<f64> = (w.iter().map(|c| c.re))
+            .chain(w.iter().map(|c| c.im))
+            .collect();
+        self.of_coefficients(&all, info)
     }
     fn half_bootstrap(
         &self,

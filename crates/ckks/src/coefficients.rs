@@ -7,7 +7,7 @@
 
 use crate::map::{Term, Values};
 use crate::typing::{self, Info};
-use crate::{Arithmetic, BlockMap, Ciphertext, Complex64, Error, Form, Level};
+use crate::{Arithmetic, BlockMap, Ciphertext, Complex64, Error, Form, Level, Parameters};
 use std::sync::Arc;
 
 /// Real values in the coefficients of what an interpreter computes with, at a level below SlotToCoeff, of degree 1.
@@ -126,6 +126,24 @@ pub struct Descent {
 }
 
 impl Descent {
+    /// Refuses so many operands, or masks, that do not fit each other.
+    pub(crate) fn check(&self, p: &Parameters, operands: usize) -> Result<(), Error> {
+        typing::bootstrapping(p)?;
+        let masked = !self.masks.is_empty();
+        let fits = |m: &Arc<[f32]>| m.len().is_power_of_two() && m.len() <= 2 * self.slots;
+        if (operands > 1 && self.slots < p.max_slots())
+            || (masked && (self.masks.len() != operands || !self.masks.iter().all(fits)))
+        {
+            let reason = format!(
+                "{operands} parts and {} masks for 2^{} values",
+                self.masks.len(),
+                self.slots.max(1).ilog2() + 1
+            );
+            return Err(Error::conformance("way down to coefficients", reason));
+        }
+        typing::slots(p, "way down to coefficients", self.slots)
+    }
+
     /// Carries it out.
     ///
     /// # Errors
@@ -135,32 +153,15 @@ impl Descent {
         a: &A,
         parts: &Parts<A::Value>,
     ) -> Result<Coefficients<A::Value>, Error> {
-        let p = a.parameters();
-        typing::bootstrapping(p)?;
-        let (floor, most) = (p.floor(), p.max_slots());
-        let operands: Vec<&A::Value> = [Some(&parts.first), parts.second.as_ref()]
-            .into_iter()
-            .flatten()
-            .collect();
+        self.check(a.parameters(), parts.count())?;
+        let floor = a.parameters().floor();
         let masked = !self.masks.is_empty();
-        let fits = |m: &Arc<[f32]>| m.len().is_power_of_two() && m.len() <= 2 * self.slots;
-        if (parts.second.is_some() && self.slots < most)
-            || (masked && (self.masks.len() != operands.len() || !self.masks.iter().all(fits)))
-        {
-            let reason = format!(
-                "{} parts and {} masks for 2^{} values",
-                operands.len(),
-                self.masks.len(),
-                self.slots.max(1).ilog2() + 1
-            );
-            return Err(Error::conformance("way down to coefficients", reason));
-        }
+        let operands = std::iter::once(&parts.first).chain(&parts.second);
         let maps = &a
             .context()
             .transforms(self.slots, Form::Real)?
             .slot_to_coeff;
         let low: Vec<A::Value> = operands
-            .into_iter()
             .map(|x| a.align(x, floor))
             .collect::<Result<_, _>>()?;
         let y = match &low[..] {

@@ -10,6 +10,7 @@
 //! are shared by both sides of a row and by the last and the first row, since the ring wraps around (the sign of what wraps does not matter).
 
 use crate::Error;
+use rayon::prelude::*;
 use std::ops::{Add, Mul, Neg, Range};
 use std::sync::Arc;
 
@@ -451,7 +452,7 @@ impl Convolution {
     }
     /// The ciphertexts that an output reads, ascending.
     pub(crate) fn reads(&self, output: usize) -> &[Read] {
-        &self.reads[output * self.groups / self.outputs()]
+        &self.reads[self.group(output)]
     }
     /// The weights of a row for one input ciphertext as coefficients, divided by `scale`.
     pub(crate) fn polynomial(&self, read: &Read, row: &[i32], scale: f64) -> Vec<f64> {
@@ -473,50 +474,180 @@ impl Convolution {
             }
         }
     }
+    /// The group of channels that an output reads.
+    fn group(&self, output: usize) -> usize {
+        output * self.groups / self.outputs()
+    }
     /// What every coefficient of the packed output is, garbage included, from the coefficients of the input's ciphertexts.
     ///
     /// Exactly what products and packing compute, by sums over the kernel: the meaning of a convolution on folded values.
     ///
     /// # Errors
-    /// [`Error::Conformance`] for other ciphertexts than the input's; what the reader of weights refuses.
+    /// [`Error::Conformance`] for other inputs than the layout's, or weights of another shape.
     pub fn evaluate<T>(
         &self,
         inputs: &[Vec<T>],
         weights: &dyn WeightRows,
     ) -> Result<Vec<Vec<T>>, Error>
     where
-        T: Copy + Default + From<i32> + Add<Output = T> + Mul<Output = T> + Neg<Output = T>,
+        T: Copy
+            + Default
+            + From<i32>
+            + Add<Output = T>
+            + Mul<Output = T>
+            + Neg<Output = T>
+            + Send
+            + Sync,
     {
         self.input.check(inputs)?;
-        let n = self.input.degree();
-        let mut row = vec![0; self.row()];
-        let mut out = vec![vec![T::default(); n]; self.output.ciphertexts()];
-        for (number, out) in out.iter_mut().enumerate() {
-            let mut at: Option<usize> = None;
-            for leaf in self.leaves(number) {
-                if at != Some(leaf.output) {
-                    weights.read(leaf.output..leaf.output + 1, &mut row)?;
-                    at = Some(leaf.output);
+        let planes = Planes::new(self, inputs);
+        (0..self.output.ciphertexts())
+            .into_par_iter()
+            .map(|number| {
+                let mut out = vec![T::default(); self.input.degree()];
+                let outputs: Vec<usize> = self.outputs_in(number).collect();
+                for alike in outputs.chunk_by(|a, b| self.group(*a) == self.group(*b)) {
+                    let (blocks, rest) = alike.as_chunks::<TOGETHER>();
+                    for block in blocks {
+                        planes.add(block, weights, &mut out)?;
+                    }
+                    for one in rest {
+                        planes.add(&[*one], weights, &mut out)?;
+                    }
                 }
-                for read in self.reads(leaf.output) {
-                    let x = &inputs[read.ciphertext];
-                    self.terms(read, &row, |e, w| {
-                        if w == 0 {
-                            return;
-                        }
-                        let w = T::from(w);
-                        for k in (0..n).step_by(self.spacing()) {
-                            let j = (leaf.from as i64 + k as i64 + e).rem_euclid(2 * n as i64);
-                            let j = j as usize;
-                            let value = if j < n { x[j] } else { -x[j - n] };
-                            let to = &mut out[leaf.to + k];
-                            *to = *to + w * value;
-                        }
-                    });
+                Ok(out)
+            })
+            .collect()
+    }
+}
+
+/// Outputs that are computed together: sums of so many, and of as many places, stay in registers.
+const TOGETHER: usize = 4;
+
+/// The values of each channel in runs that outputs read in order: places that what packing keeps is apart, the ring's continuation behind them.
+struct Planes<'a, T> {
+    layer: &'a Convolution,
+    values: Vec<T>,
+    /// Runs of a channel.
+    runs: usize,
+    /// Values of a run that are the ring's.
+    length: usize,
+}
+
+impl<'a, T> Planes<'a, T>
+where
+    T: Copy + Default + From<i32> + Add<Output = T> + Mul<Output = T> + Neg<Output = T>,
+{
+    fn new(layer: &'a Convolution, inputs: &[Vec<T>]) -> Self {
+        let (input, apart) = (&layer.input, layer.spacing());
+        let (runs, length) = (apart / input.spacing(), input.degree() / apart);
+        let channels = input.shape[0];
+        let mut values = Vec::with_capacity(3 * channels * runs * length);
+        for c in 0..channels {
+            let (ciphertext, first) = input.channel(c);
+            for run in 0..runs {
+                let from = first + run * input.spacing();
+                let own = || inputs[ciphertext].iter().skip(from).step_by(apart).copied();
+                // X^n = −1
+                values.extend(own().chain(own().map(|v| -v)).chain(own()));
+            }
+        }
+        Self {
+            layer,
+            values,
+            runs,
+            length,
+        }
+    }
+    /// Adds some outputs of one group to their ciphertext.
+    fn add<const B: usize>(
+        &self,
+        outputs: &[usize; B],
+        weights: &dyn WeightRows,
+        out: &mut [T],
+    ) -> Result<(), Error> {
+        let layer = self.layer;
+        let (row, taps) = (layer.row(), layer.taps.len());
+        let mut read = vec![0; row];
+        let mut rows = vec![[T::default(); B]; row];
+        for (b, &o) in outputs.iter().enumerate() {
+            weights.read(o..o + 1, &mut read)?;
+            (rows.iter_mut().zip(&read)).for_each(|(to, w)| to[b] = T::from(*w));
+        }
+        let per = layer.input.shape[0] / layer.groups;
+        let channel = layer.group(outputs[0]) * per;
+        let each = 3 * self.length;
+        let (columns, lines) = layer.apart();
+        let mut at = vec![0; taps];
+        for (y, x) in (0..lines).flat_map(|y| (0..columns).map(move |x| (y, x))) {
+            let place = (layer.stride * (x + layer.input.pitch * y)) as i64;
+            for (at, tap) in at.iter_mut().zip(&layer.taps) {
+                let place = place + tap / layer.input.spacing() as i64;
+                let (runs, around) = (self.runs as i64, 2 * self.length as i64);
+                let within = place.div_euclid(runs).rem_euclid(around);
+                *at = place.rem_euclid(runs) as usize * each + within as usize;
+            }
+            let first = channel * self.runs * each;
+            let sums = Sums {
+                rows: &rows,
+                at: &at,
+                values: &self.values[first..],
+                channel: self.runs * each,
+            };
+            let to = outputs.map(|o| {
+                let (_, first) = layer.output.channel(o);
+                first + layer.output.spacing() * (x + layer.output.pitch * y)
+            });
+            match self.length {
+                length if length.is_multiple_of(TOGETHER) => {
+                    for k in (0..length).step_by(TOGETHER) {
+                        sums.write::<TOGETHER>(k, to, layer.spacing(), out);
+                    }
+                }
+                length => (0..length).for_each(|k| sums.write::<1>(k, to, layer.spacing(), out)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows of some outputs, and where the values lie that one leaf of each reads.
+struct Sums<'a, T, const B: usize> {
+    /// In the order channel, tap.
+    rows: &'a [[T; B]],
+    /// Of each tap.
+    at: &'a [usize],
+    /// From the group's first channel on.
+    values: &'a [T],
+    /// Values from one channel to the next.
+    channel: usize,
+}
+
+impl<T, const B: usize> Sums<'_, T, B>
+where
+    T: Copy + Default + Add<Output = T> + Mul<Output = T>,
+{
+    /// Places k to k + C of each output.
+    fn write<const C: usize>(&self, k: usize, to: [usize; B], apart: usize, out: &mut [T]) {
+        let mut sums = [[T::default(); C]; B];
+        let channels = self.values.chunks(self.channel);
+        for (rows, values) in self.rows.chunks_exact(self.at.len()).zip(channels) {
+            for (row, at) in rows.iter().zip(self.at) {
+                let Some(x) = values[at + k..].first_chunk::<C>() else {
+                    continue;
+                };
+                for (sums, w) in sums.iter_mut().zip(row) {
+                    for (sum, x) in sums.iter_mut().zip(x) {
+                        *sum = *sum + *w * *x;
+                    }
                 }
             }
         }
-        Ok(out)
+        for (sums, to) in sums.iter().zip(to) {
+            for (l, sum) in sums.iter().enumerate() {
+                out[to + apart * (k + l)] = *sum;
+            }
+        }
     }
 }
 

@@ -36,7 +36,7 @@ static PICTURE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/picture"));
 const COMMIT: Option<&str> = option_env!("POLYVEIL_COMMIT");
 
 /// What stands in place of a promise about shared answers, where the bound multiplies worst cases through divisions.
-const NO_BOUND: &str = "the bound above multiplies worst cases through divisions and says nothing here; `polyveil evaluate --prompts` or `--sentences` states an error before it runs. Such answers can't be shared (`decrypt --share`)";
+const NO_BOUND: &str = "the bound for all inputs multiplies worst cases through divisions and says nothing here. Sharing rests on it: such answers can't be shared (`decrypt --share`)";
 
 /// Calls with a line of progress on stderr.
 fn with_line<T>(work: impl FnOnce(polyveil::Listener<'_>) -> Result<T>) -> Result<T> {

@@ -62,6 +62,10 @@ fn has_products(set: &ParametersSpec) -> bool {
 
 /// Values of diagonals that are packed in no time.
 const FEW: f64 = (1u64 << 25) as f64;
+/// How much cheaper slots must be by count, before finding out is worth a compilation.
+const WORTH: f64 = 1.05;
+/// Bytes that compiling in slots may take where layers may as well lie in coefficients.
+const MOST_PACKING: u64 = 4_000_000_000;
 
 /// What is known before anything is compiled.
 enum View {
@@ -95,9 +99,21 @@ fn look(graph: &PolyGraph, target: &Target) -> Result<View, Error> {
         return Ok(View::Coefficients { found, why });
     }
     let seconds = count.seconds(target)?;
-    if seconds > estimate.price() {
-        let why = format!("{seconds:.0} CPU seconds by count");
+    if WORTH * seconds > estimate.price() {
+        let why = format!("{seconds:.0} CPU seconds at least, by count");
         return Ok(View::Coefficients { found, why });
+    }
+    // from the pattern of the maps, where there are many
+    if count.values > FEW {
+        let most = target.max_memory.unwrap_or(MOST_PACKING).min(MOST_PACKING);
+        let needed = draft::needs(graph, target)?.bytes;
+        if needed > most {
+            let (needed, most) = (size(needed), size(most));
+            let why = format!(
+                "compiling takes {needed} of memory by count, more than {most} where layers may lie in coefficients"
+            );
+            return Ok(View::Coefficients { found, why });
+        }
     }
     Ok(View::Open(found))
 }

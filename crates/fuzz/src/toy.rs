@@ -291,6 +291,11 @@ pub(crate) fn plans() -> [Plan; 4] {
         reach: 1.5,
         watched: 1,
     });
+    polynomials.description.simulated = Some(runtime::noise::Simulated {
+        error: 1e-3,
+        network: Some(1e-4),
+        runs: 8,
+    });
     [
         plan(levelled(3), (5, 1), arithmetic),
         polynomials,

@@ -273,7 +273,7 @@ impl Client {
                 (_, answer) => {
                     let kind = task.outputs().map(Outputs::kind);
                     let bounds = self.keys.spec().answer;
-                    let mut json = json!({ "answers": kind, "shape": port.shape, "error_bound": bounds.of_network(), "encryption_error_bound": bounds.error, "may_be_shared": shared.is_some(), "sharing": shared });
+                    let mut json = json!({ "answers": kind, "shape": port.shape, "error_bound": bounds.of_network(), "stated_error": bounds.stated_error(), "encryption_error_bound": bounds.error, "may_be_shared": shared.is_some(), "sharing": shared });
                     match &answer {
                         Answer::Classes(scores) => {
                             json["class"] = scores.best().into();

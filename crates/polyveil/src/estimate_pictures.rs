@@ -7,12 +7,13 @@ use crate::machine::Probing;
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
+use crate::stated::{Inputs, picture, stating};
 use approx::{Activation, Polynomial, remez};
 use compiler::coefficients;
 use cost::workload::Reference;
 use nn::calibrate::{Degree, FitOptions, batch_norms};
 use nn::lower::{Options, Outliers, adapt};
-use nn::{PolyGraph, Shape, Tensor};
+use nn::{PolyGraph, Tensor};
 use runtime::machine::{available_memory, peak_bytes, thread_cpu_seconds};
 use runtime::{ClearTwin, Prediction, VerifiedPlan};
 use serde::Serialize;
@@ -75,7 +76,9 @@ pub struct Pictures {
     pub max_abs_error: Option<f64>,
     /// What the plan states of it.
     pub stated_error: Option<f64>,
-    /// What it states of integers in the place of weights, which the plan in the clear has, too.
+    /// Its bound for all inputs.
+    pub error_bound: Option<f64>,
+    /// What the plan states of its difference to the network in the clear: by integers in the place of weights, and sines of bootstraps.
     pub stated_weights: Option<f64>,
     /// Largest difference to the network in the clear: what integer weights and the bootstraps' sines change, too.
     pub network_error: Option<f64>,
@@ -121,32 +124,6 @@ fn shares(plan: &VerifiedPlan, predicted: &[f64]) -> Vec<Share> {
         }
     }
     all
-}
-
-/// A random picture: smooth in the large, noisy in the small.
-fn picture(shape: Shape, seed: u64) -> Result<Tensor> {
-    let count = shape.len();
-    let noise = zoo::random::uniform(seed, "picture", count, 1.0);
-    let waves = zoo::random::uniform(seed, "waves", 12, 1.0);
-    let [channels, height, width] = shape.dims()[..] else {
-        return Err("a picture has channels, rows and columns".into());
-    };
-    let mut values = Vec::with_capacity(count);
-    for c in 0..channels {
-        for y in 0..height {
-            for x in 0..width {
-                let at = [y as f64 / height as f64, x as f64 / width as f64];
-                let mut v = 0.5 * f64::from(noise[values.len()]);
-                for k in 0..3 {
-                    let wave = &waves[4 * k..4 * k + 4];
-                    let phase = f64::from(wave[0]) * at[0] + f64::from(wave[1]) * at[1];
-                    v += 0.6 * (9.0 * phase + 3.0 * f64::from(wave[2]) + c as f64).sin();
-                }
-                values.push(v);
-            }
-        }
-    }
-    Ok(Tensor::new(shape, values)?)
 }
 
 fn named(name: &str, size: usize) -> Result<ImageNet> {
@@ -234,6 +211,7 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
         key_bytes: estimate.key_bytes,
         max_abs_error: None,
         stated_error: None,
+        error_bound: None,
         stated_weights: None,
         network_error: None,
         largest_logit: None,
@@ -261,7 +239,11 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
         return Ok(out);
     }
     let start = Instant::now();
-    let plan = Arc::new(coefficients::compile(&graph, &target)?);
+    let plan = coefficients::compile(&graph, &target)?;
+    // pictures that calibration did not see, but such as it saw
+    let (shape, seen) = (graph.input_shape(), a.pictures);
+    let inputs = Inputs::Made(Box::new(move |number, _| picture(shape, seen + 1 + number)));
+    let plan = Arc::new(stating(plan, &graph, &inputs)?);
     let compile_seconds = start.elapsed().as_secs_f64();
     // the plan does not depend on what the machine does at the moment, but its run's time does
     let prediction = Prediction::new(&plan, a.machine.basis(Probing::Probe)?, threads);
@@ -280,9 +262,10 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
     out.predicted_peak_bytes = facts.peak_bytes;
     out.compile_seconds = Some(compile_seconds);
     out.compile_peak_bytes = Some(peak_bytes());
-    out.stated_weights = Some(plan.answer_bounds().weights);
+    out.stated_weights = Some(plan.answer_bounds().stated_weights());
     out.work = shares(&plan, &prediction.steps);
-    out.stated_error = Some(plan.answer_bounds().error);
+    out.stated_error = Some(plan.answer_bounds().stated_error());
+    out.error_bound = Some(plan.answer_bounds().error);
     require_memory(&plan, facts.peak_bytes, limit)?;
     run(&mut out, plan, &graph, prediction, a.pictures, tell)?;
     Ok(out)

@@ -54,6 +54,7 @@ mod questions;
 pub mod serve;
 mod server;
 pub mod session;
+mod stated;
 #[cfg(feature = "train")]
 pub mod training;
 
@@ -67,11 +68,20 @@ pub use progress::{Listener, Progress};
 pub use server::Server;
 pub use session::Session;
 
-/// Compiles a network and verifies its plan.
+/// Compiles a network, verifies its plan, and states its error: where the bound says little, by runs simulated on what is compiled (`docs/noise.md`).
 ///
 /// # Errors
 /// Those of [`compiler::compile`] and of verification; a task that can't be read; a lack of memory for compiling itself, unless the target says how much there is.
 pub fn compile(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<runtime::VerifiedPlan> {
+    let inputs = stated::Inputs::of(graph)?;
+    stated::stating(compiled(graph, target)?, graph, &inputs)
+}
+
+/// As [`compile`], without simulated runs.
+pub(crate) fn compiled(
+    graph: &nn::PolyGraph,
+    target: &compiler::Target,
+) -> Result<runtime::VerifiedPlan> {
     let target = compiler::Target {
         room: target.room.or_else(runtime::limits::here),
         ..target.clone()

@@ -132,7 +132,7 @@ pub fn forecast(plan: &VerifiedPlan, made: &Prediction, placement: Option<&Place
     let (facts, p, threads) = (plan.facts(), plan.parameters(), made.threads);
     let (fresh, fetching) = (made.fresh_bytes, made.fresh_cpu_seconds);
     let mut text = format!(
-        "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nbefore that, once, {} fetched from the system in about {:.1} CPU seconds; evaluation keys {}; the answer is within {:.1e} of the network's in the clear ({:.1e} by encryption, {:.1e} by weights in single precision)\n",
+        "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nbefore that, once, {} fetched from the system in about {:.1} CPU seconds; evaluation keys {}; the answer is within {}\n",
         plan.plan().description.name,
         plan.plan().steps.len(),
         facts.bootstraps,
@@ -142,9 +142,7 @@ pub fn forecast(plan: &VerifiedPlan, made: &Prediction, placement: Option<&Place
         size(fresh),
         fetching,
         size(facts.key_file_bytes),
-        facts.output_error + facts.output_weights,
-        facts.output_error,
-        facts.output_weights,
+        plan.answer_bounds().stated(),
     );
     let b = &made.basis;
     text += &format!("cost table: {}", b.source);

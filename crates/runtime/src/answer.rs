@@ -6,6 +6,7 @@
 //! these. What they do not show: an answer of ordinary size that is wrong nevertheless.
 
 use crate::alarm::Alarm;
+use crate::noise::Simulated;
 use crate::plan::Port;
 use ckks::{Complex64, ParametersSpec};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 /// What a plan promises of its answer, in network units.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnswerBounds {
-    /// Bound on the error that encryption adds to each value of the plan's exact answer (`PlanFacts::output_error`): what may tell of the key.
+    /// Bound on the error that encryption adds to each value of the plan's exact answer (`PlanFacts::output_error`): what may tell of the key, and
+    /// what sharing counts with.
     pub error: f64,
     /// Bound on the difference of that exact answer and the network's, whose weights a plan has in single precision.
     pub weights: f64,
@@ -23,17 +25,18 @@ pub struct AnswerBounds {
     pub unused: f64,
     /// The same for the exact answer's imaginary parts: mostly zero.
     pub imaginary: f64,
+    /// What simulated runs say of both, where the plan's compiler made some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<Simulated>,
 }
 
 impl std::fmt::Display for AnswerBounds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "magnitude up to {:.3}, each within {:.1e} of the network's in the clear ({:.1e} by encryption, {:.1e} by weights in single precision)",
+            "magnitude up to {:.3}, each within {}",
             self.magnitude,
-            self.of_network(),
-            self.error,
-            self.weights
+            self.stated()
         )?;
         match (self.unused, self.imaginary) {
             (0.0, 0.0) => Ok(()),
@@ -46,9 +49,30 @@ impl std::fmt::Display for AnswerBounds {
 }
 
 impl AnswerBounds {
-    /// Bound on the difference between a decrypted value and what the network gives in the clear.
+    /// What is stated of the error that encryption adds to each value: the bound, or what simulated runs say where that is less.
+    pub fn stated_error(&self) -> f64 {
+        self.simulated.map_or(self.error, |s| s.error.min(self.error))
+    }
+    /// What is stated of the difference between the plan's exact answer and the network's: by simulated runs, which see the sine of bootstraps, too, or
+    /// the bound on what rounded weights change.
+    pub fn stated_weights(&self) -> f64 {
+        let simulated = self.simulated.and_then(|s| s.network);
+        simulated.unwrap_or(self.weights)
+    }
+    /// What is stated of the difference between a decrypted value and what the network gives in the clear.
     pub fn of_network(&self) -> f64 {
-        (self.error + self.weights).min(f64::MAX)
+        (self.stated_error() + self.stated_weights()).min(f64::MAX)
+    }
+    /// The same in words.
+    pub fn stated(&self) -> String {
+        let (all, error, weights) = (self.of_network(), self.stated_error(), self.stated_weights());
+        let how = match &self.simulated {
+            Some(s) => format!("; {s}"),
+            None => String::new(),
+        };
+        format!(
+            "{all:.1e} of the network's in the clear ({error:.1e} by encryption, {weights:.1e} by rounded weights{how})"
+        )
     }
     /// Refuses what is no bound.
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
@@ -62,6 +86,7 @@ impl AnswerBounds {
         if !(self.weights.is_finite() && self.weights >= 0.0) {
             return Err(format!("weights change at most {}", self.weights));
         }
+        self.simulated.iter().try_for_each(Simulated::check)?;
         let (unused, imaginary) = (self.unused, self.imaginary);
         if [unused, imaginary]
             .iter()
@@ -229,7 +254,7 @@ impl<'a> Judge<'a> {
     }
     /// What was measured, in the order in which the tests are told.
     pub(crate) fn measures(&self) -> Vec<Measure> {
-        let b = &self.bounds;
+        let (b, error) = (&self.bounds, self.bounds.stated_error());
         let broken = if self.finite { 0.0 } else { f64::INFINITY };
         // (exact, how many errors it may have)
         let tests = [
@@ -242,9 +267,9 @@ impl<'a> Judge<'a> {
         let measures = tests.map(|(test, measured, (exact, errors))| Measure {
             test,
             measured,
-            allowed: exact + errors * b.error,
+            allowed: exact + errors * error,
             // a bound beyond the largest value says nothing, and an error as large as that leaves nothing of an answer
-            expected: exact + errors * b.error.min(b.magnitude),
+            expected: exact + errors * error.min(b.magnitude),
             input: None,
         });
         measures.into_iter().chain(self.alarm()).collect()

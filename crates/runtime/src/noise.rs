@@ -17,6 +17,7 @@ use crate::verified::VerifiedPlan;
 use crate::wire::ports::place;
 use ckks::Complex64;
 use ckks::clear::{SPLIT_MIX_STEP, split_mix};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 
@@ -44,6 +45,87 @@ impl Noise {
     }
 }
 
+/// How many deviations of simulated errors are stated. An error in slots is a product of two Gaussians, P(> t deviations) ≈ exp(−2t)
+/// (`docs/noise.md`): 2^−46 for each value of an answer.
+const DEVIATIONS: f64 = 16.0;
+/// How many times the largest simulated error is stated at least: what divides has tails of its own.
+const LARGEST: f64 = 4.0;
+/// An output's deviation is judged by its own errors and by as many of all outputs' mean square.
+const COMMON: f64 = 2.0;
+/// Multiplications of simulated runs, about: half a minute.
+const PRODUCTS: f64 = 3e10;
+/// Runs at least, and at most where answers have few values, if that many multiplications allow them; and the errors wanted in all.
+const RUNS: (usize, usize, usize) = (8, 32, 256);
+
+/// What simulated runs say of an answer's error, network units.
+///
+/// Of each kind of error the root mean square of every value over the runs is taken, and of the largest of them `DEVIATIONS` times are stated. It is the word
+/// of whoever compiled the plan; who has the plan can simulate it again (`docs/noise.md`, which says with what probability it holds).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Simulated {
+    /// What encryption adds to the plan's exact answer.
+    pub error: f64,
+    /// The difference of the plan's exact answer and the network's; none where the runs do not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<f64>,
+    /// Runs.
+    pub runs: u32,
+}
+
+impl Simulated {
+    /// From the errors of each run, and where they are known the differences between plan and network for each. None where one of them is no number, or
+    /// there is no error at all.
+    pub fn of(errors: &[Vec<f64>], network: Option<&[Vec<f64>]>) -> Option<Self> {
+        let error = stated(errors)?;
+        let network = match network {
+            Some(n) => Some(stated(n)?),
+            None => None,
+        };
+        let runs = u32::try_from(errors.len()).ok()?;
+        (error > 0.0).then_some(Self {
+            error,
+            network,
+            runs,
+        })
+    }
+    /// Refuses what no simulation gives.
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
+        let network = self.network.unwrap_or(0.0);
+        let fits = self.error.is_finite() && self.error > 0.0 && network.is_finite();
+        match fits && network >= 0.0 && self.runs > 0 {
+            true => Ok(()),
+            false => Err(format!(
+                "errors of {} and {network} in {} simulated runs",
+                self.error, self.runs
+            )),
+        }
+    }
+}
+
+impl std::fmt::Display for Simulated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{DEVIATIONS} deviations in {} simulated runs", self.runs)
+    }
+}
+
+/// What is stated of errors of several runs; none where one is no number.
+fn stated(runs: &[Vec<f64>]) -> Option<f64> {
+    let outputs = runs.first()?.len();
+    if outputs == 0 || runs.iter().any(|r| r.len() != outputs) {
+        return None;
+    }
+    let all = || runs.iter().flatten();
+    if all().any(|e| !e.is_finite()) {
+        return None;
+    }
+    let mean = all().map(|e| e * e).sum::<f64>() / (outputs * runs.len()) as f64;
+    let own = |o: usize| runs.iter().map(|r| r[o] * r[o]).sum::<f64>();
+    let most = (0..outputs).map(own).fold(0.0, f64::max);
+    let deviation = ((most + COMMON * mean) / (runs.len() as f64 + COMMON)).sqrt();
+    let largest = all().fold(0.0f64, |m, e| m.max(e.abs()));
+    Some((DEVIATIONS * deviation).max(LARGEST * largest))
+}
+
 /// A generator of normal numbers: a model, nothing secret.
 struct Normal(u64);
 
@@ -67,6 +149,57 @@ impl Normal {
 }
 
 impl VerifiedPlan {
+    /// How many runs are to be simulated, two answers each: fewer of large plans.
+    pub fn runs_to_simulate(&self) -> usize {
+        let n = self.parameters().n();
+        let steps = self.plan().steps.iter();
+        let products: f64 = steps.map(|s| s.operation.clear_products(n)).sum();
+        let (least, most, errors) = RUNS;
+        let wanted = errors.div_ceil(self.plan().output.elements().max(1));
+        let wanted = wanted.clamp(least, most) as f64;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most so many runs")]
+        let runs = (PRODUCTS / (2.0 * products).max(1.0)).clamp(1.0, wanted) as usize;
+        runs
+    }
+
+    /// The answers that the plan computes in f64 on a tensor in network units, exactly and with one draw of all steps' errors, side by side. Operands
+    /// of polynomials that leave their interval are brought back to its end in both: that is where inputs of calibration may be, too.
+    ///
+    /// # Errors
+    /// As [`VerifiedPlan::simulate`].
+    pub fn simulate_both(
+        &self,
+        tensor: &[f64],
+        (noise, seed): (&Noise, u64),
+    ) -> Result<[Vec<f64>; 2]> {
+        let plan = self.plan();
+        let mut normal = Normal(seed);
+        let port = (&plan.input, self.parameters());
+        let mut inputs = place(port, &plan.description, tensor)?;
+        let (exactly, mut exact) = self.start_in_the_clear(&inputs)?;
+        (inputs.iter_mut()).for_each(|v| normal.disturb(v, noise.input));
+        let (noisily, mut noisy) = self.start_in_the_clear(&inputs)?;
+        while exact.next < plan.steps.len() {
+            let index = exact.next;
+            let operation = &plan.steps[index].operation;
+            if operation.is_function() {
+                for r in operation.reads() {
+                    if let (Some(x), Some(y)) = (exact.live.get_mut(&r), noisy.live.get_mut(&r)) {
+                        bring_back(&mut x.values, &mut y.values);
+                    }
+                }
+            }
+            self.advance(&exactly, &mut exact, &mut ())?;
+            self.advance(&noisily, &mut noisy, &mut ())?;
+            for (r, &deviation) in &noise.steps[index] {
+                if let Some(v) = noisy.live.get_mut(r) {
+                    normal.disturb(&mut v.values, deviation);
+                }
+            }
+        }
+        Ok([self.clear_answer(&exact)?, self.clear_answer(&noisy)?])
+    }
+
     /// The answer that the plan computes in f64 on a tensor in network units: exactly, or with one draw of all steps' errors. Unlike
     /// [`ClearTwin`](crate::ClearTwin), it refuses no value that leaves its range.
     ///
@@ -105,5 +238,50 @@ impl VerifiedPlan {
             }
         }
         Ok((self.clear_answer(&state)?, self.clear_alarm(&state)))
+    }
+}
+
+/// Real parts of `exact` back to [−1, 1], and those of `noisy` by as much.
+fn bring_back(exact: &mut [Complex64], noisy: &mut [Complex64]) {
+    for (x, y) in exact.iter_mut().zip(noisy) {
+        let kept = x.re.clamp(-1.0, 1.0);
+        y.re += kept - x.re;
+        x.re = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stated_of_errors_covers_the_output_that_errs_most() {
+        let mut normal = Normal(1);
+        let mut draw = |deviation: f64| 2f64.sqrt() * deviation * normal.complex().re;
+        // one of a hundred values errs a hundred times as much as the others
+        let runs: Vec<Vec<f64>> = (0..8)
+            .map(|_| (0..100).map(|o| draw(if o == 7 { 1e-3 } else { 1e-5 })).collect())
+            .collect();
+        let s = Simulated::of(&runs, Some(&runs)).expect("numbers");
+        assert!((8e-3..4e-2).contains(&s.error), "{s:?}");
+        assert_eq!(s.network, Some(s.error));
+        // all alike: at least 16 deviations, and not much more
+        let alike: Vec<Vec<f64>> = (0..2).map(|_| (0..1000).map(|_| draw(1.0)).collect()).collect();
+        let s = Simulated::of(&alike, None).expect("numbers");
+        assert!((16.0..40.0).contains(&s.error) && s.network.is_none(), "{s:?}");
+        assert!(s.check().is_ok());
+    }
+
+    #[test]
+    fn what_is_no_number_states_nothing() {
+        assert!(Simulated::of(&[vec![1.0, f64::NAN]], None).is_none());
+        assert!(Simulated::of(&[vec![0.0]], None).is_none());
+        assert!(Simulated::of(&[], None).is_none());
+        let wrong = Simulated {
+            error: f64::INFINITY,
+            network: None,
+            runs: 1,
+        };
+        assert!(wrong.check().is_err());
     }
 }

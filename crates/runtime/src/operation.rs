@@ -497,12 +497,41 @@ impl Operation {
         })
     }
 
+    /// Whether it is a function of one operand on [−1, 1].
+    pub(crate) const fn is_function(&self) -> bool {
+        matches!(
+            self,
+            Self::Polynomial { .. } | Self::Square { .. } | Self::Quartic { .. }
+        )
+    }
+
     /// Largest magnitude (plan units) that its operands may have, where there is one.
     pub(crate) const fn operand_limit(&self) -> Option<f64> {
         match self {
             Self::Polynomial { .. } | Self::Square { .. } | Self::Quartic { .. } => Some(1.0),
             Self::Bootstrap { .. } => Some(0.5),
             _ => None,
+        }
+    }
+
+    /// How often a run in the clear multiplies for it where that is what takes long: linear layers alone.
+    pub(crate) fn clear_products(&self, n: usize) -> f64 {
+        match self {
+            Self::Linear { map, .. } => map.terms().len() as f64 * map.slots() as f64,
+            Self::Weigh { to, terms, .. } => {
+                let places = (n / to.spacing.max(1)) as f64;
+                let weights = terms.iter().map(|t| match t {
+                    TermOn::Kernel {
+                        weights,
+                        kernel,
+                        flat,
+                        ..
+                    } => weights.len() * if *flat { kernel[0] * kernel[1] } else { 1 },
+                    TermOn::Multiple { .. } => 0,
+                });
+                places * weights.sum::<usize>() as f64
+            }
+            _ => 0.0,
         }
     }
 

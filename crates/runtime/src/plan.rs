@@ -8,6 +8,7 @@
 
 use crate::Register;
 use crate::alarm::Alarm;
+use crate::noise::Simulated;
 use crate::operation::{Operation, Purpose, Work};
 use ckks::ParametersSpec;
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,9 @@ pub struct Description {
     /// By what a client sees that a value was not like that data; none: nobody sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm: Option<Alarm>,
+    /// What simulated runs say of the answer's error, by whoever compiled it; none: the bound is all that is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<Simulated>,
     /// Why it has these parameters, in lines for people; nothing where they were asked for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub parameters: String,

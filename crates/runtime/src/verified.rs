@@ -5,6 +5,7 @@ use crate::Result;
 use crate::answer::AnswerBounds;
 use crate::beside::{Beside, beside};
 use crate::facts::PlanFacts;
+use crate::noise::Simulated;
 use crate::operation::Operation;
 use crate::plan::Plan;
 use crate::plan_file::Limits;
@@ -76,6 +77,14 @@ impl VerifiedPlan {
     #[must_use]
     pub fn because(mut self, why: String) -> Self {
         self.plan.description.parameters = why;
+        self.digest = OnceLock::new();
+        self
+    }
+
+    /// The same plan, stating what simulated runs say of its error.
+    #[must_use]
+    pub fn stating(mut self, simulated: Simulated) -> Self {
+        self.plan.description.simulated = Some(simulated);
         self.digest = OnceLock::new();
         self
     }
@@ -154,6 +163,7 @@ impl VerifiedPlan {
             magnitude,
             unused,
             imaginary,
+            simulated: self.plan.description.simulated,
         }
     }
     /// What the client must know.

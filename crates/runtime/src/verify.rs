@@ -39,6 +39,12 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         port: "description".into(),
         reason,
     })?;
+    if let Some(simulated) = &plan.description.simulated {
+        simulated.check().map_err(|reason| Error::Port {
+            port: "description".into(),
+            reason,
+        })?;
+    }
     if let Some(alarm) = &plan.description.alarm {
         let refuse = |reason: String| Error::Port {
             port: "alarm".into(),

@@ -3,10 +3,7 @@
 mod each;
 mod prompts;
 mod questions;
-mod stated;
 mod subject;
-
-pub use stated::Stated;
 
 use crate::client::refusal;
 use crate::error::{Result, named};
@@ -16,6 +13,7 @@ use crate::network::require_plan_of;
 use crate::progress::{Listener, Say, duration};
 use crate::questions::Questions;
 use crate::session::{Precision, Session};
+use crate::stated::{self, Inputs};
 use each::Each;
 use nn::PolyGraph;
 use questions::Asked;
@@ -142,14 +140,21 @@ impl<'a> Evaluation<'a> {
         self.results.require_plan(&digest)?;
         let mut head = self.results.identity.clone();
         head.extend(row(json!({ "plan": digest, "prediction": prediction })));
-        let examples = self.task.examples()?;
         let mut error = None;
-        if !examples.is_empty() {
-            let stated = stated::stated(plan, self.graph, &examples)?;
+        // by the plan, or where it says nothing of it and the network brings examples along, now
+        let mut simulated = plan.answer_bounds().simulated;
+        if let (inputs @ Inputs::Examples(_), None) = (Inputs::of(self.graph)?, simulated) {
+            let diverge = "simulated runs diverge: noise is larger than what the smallest divisors leave room for; train their intervals narrower, or let Power-Softmax add a larger ε";
+            simulated = Some(stated::simulated(plan, self.graph, &inputs)?.ok_or(diverge)?);
+        }
+        if let Some(simulated) = simulated {
+            let stated = simulated.error + simulated.network.unwrap_or_default();
             let took = duration(start.elapsed().as_secs_f64());
-            tell.note(format_args!("{stated} ({took})"));
-            head.insert("stated".into(), json!(stated));
-            error = Some(stated.error);
+            tell.note(format_args!(
+                "stated error of a logit: {stated:.2e}, {simulated} ({took})"
+            ));
+            head.insert("stated".into(), json!(simulated));
+            error = Some(stated);
         }
         self.results.append(head)?;
         let session = Session::new(plan.clone(), self.graph, prediction, tell)?;

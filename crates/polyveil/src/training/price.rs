@@ -19,7 +19,7 @@ pub(super) fn cost(plan: &VerifiedPlan, basis: Basis, threads: usize) -> Cost {
 
 /// By the shipped cost table, on two threads: the same figures on every machine.
 pub(super) fn price(graph: &PolyGraph) -> Result<Cost> {
-    let plan = crate::compile(graph, &Target::default())?;
+    let plan = crate::compiled(graph, &Target::default())?;
     Ok(cost(&plan, Basis::shipped(), 2))
 }
 

@@ -197,9 +197,9 @@ impl Costs for Planner<'_> {
             max_memory: None,
             ..self.target.clone()
         };
-        let plan = match crate::compile(&graph, &self.target) {
+        let plan = match crate::compiled(&graph, &self.target) {
             Err(Error::Compiler(compiler::Error::Memory { .. })) => {
-                crate::compile(&graph, &unlimited)
+                crate::compiled(&graph, &unlimited)
             }
             other => other,
         }

@@ -61,6 +61,10 @@ impl ClientSpec {
             .map_err(|reason| refuse("description", reason))?;
         let answer = self.answer.check();
         answer.map_err(|reason| refuse("bounds of the answer", reason))?;
+        if self.answer.simulated != self.description.simulated {
+            let reason = "the plan's simulated error is another one".into();
+            return Err(refuse("bounds of the answer", reason));
+        }
         Ok(parameters)
     }
 }

@@ -1,0 +1,106 @@
+//! What is stated of an error where the bound says little: simulated, the same every time, and near what encrypted runs have.
+
+use approx::Activation;
+use ckks::ParametersSpec;
+use nn::calibrate::{Degree, FitOptions};
+use nn::lower::{Options, Outliers, adapt};
+use nn::{Conv2d, Linear, Network, Nonlinearity, Op, Padding, Parameter, PolyGraph, Shape, Tensor};
+use polyveil::machine::{Machine, Probing};
+use polyveil::progress::silent;
+use polyveil::session::{Precision, Session};
+use polyveil::{compile, compiler::Target};
+use runtime::VerifiedPlan;
+use std::sync::Arc;
+
+/// A residual network of so many blocks with random weights, and inputs that it was calibrated on.
+fn deep(blocks: usize) -> (PolyGraph, Vec<Tensor>) {
+    let random = |name: &str, shape: &[usize], size: f32| {
+        let values = zoo::random::uniform(3, name, shape.iter().product(), size);
+        Parameter::new(name, shape, values).expect("finite")
+    };
+    let act = Op::Elementwise(Nonlinearity::Activation(Activation::Silu));
+    let mut b = Network::builder();
+    let x = b.input("input", Shape::image(3, 8, 8)).expect("valid");
+    let conv = |name: &str, from: usize| {
+        let size = (3.0 / (from * 9) as f32).sqrt();
+        Op::Conv2d(Conv2d {
+            padding: Padding::same(1),
+            ..Conv2d::new(random(name, &[4, from, 3, 3], size))
+        })
+    };
+    let mut x = b.add("stem", conv("stem", 3), &[x]).expect("valid");
+    for block in 0..blocks {
+        let name = |what: &str| format!("{block}.{what}");
+        let y = b.add(name("act1"), act.clone(), &[x]).expect("valid");
+        let conv = conv(&name("conv"), 4);
+        let y = b.add(name("conv"), conv, &[y]).expect("valid");
+        x = b.add(name("add"), Op::Add, &[y, x]).expect("valid");
+    }
+    let x = b.add("last", act, &[x]).expect("valid");
+    let x = b.add("pool", Op::GlobalAvgPool, &[x]).expect("valid");
+    let x = b.add("flatten", Op::Flatten, &[x]).expect("valid");
+    let dense = Op::Linear(Linear {
+        weight: random("dense", &[5, 4], 0.8),
+        bias: None,
+    });
+    let x = b.add("dense", dense, &[x]).expect("valid");
+    let graph = b.finish(x).expect("valid");
+    let input = |i: u64| {
+        let values = zoo::random::uniform(i, "input", 192, 1.0);
+        Tensor::new(graph.input().shape(), values.into_iter().map(f64::from).collect()).expect("fits")
+    };
+    let inputs: Vec<Tensor> = (100..120).map(input).collect();
+    let options = Options {
+        activations: FitOptions {
+            degree: Degree::Fixed(4),
+            margin: 0.5,
+            ..FitOptions::default()
+        },
+        outliers: Outliers::Keep,
+        ..Options::default()
+    };
+    let graph = adapt(&graph, &inputs, &options).expect("finite").graph;
+    (graph, inputs)
+}
+
+/// The largest differences of an encrypted answer to the plan's in the clear, and of that to the network's.
+fn errors(plan: &Arc<VerifiedPlan>, graph: &PolyGraph, x: &Tensor) -> [f64; 2] {
+    let made = Machine::default().predict(plan, None, Probing::AsItIs);
+    let session = Session::new(plan.clone(), graph, made.expect("made"), &mut silent);
+    let session = session.expect("keys");
+    let found = session.run(x.values(), Precision::Unmeasured, &mut silent);
+    let found = found.expect("runs").values;
+    let clear = plan.simulate(x.values(), None).expect("fits");
+    let want = graph.evaluate(x).expect("fits").output;
+    let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+    [apart(&found, &clear), apart(&clear, want.values())]
+}
+
+#[test]
+fn a_deep_networks_stated_error_is_simulated_and_holds() {
+    let (graph, inputs) = deep(12);
+    let target = Target {
+        parameters: Some(ParametersSpec::toy_coefficients(10, 4).expect("a preset")),
+        ..Target::default()
+    };
+    let plan = compile(&graph, &target).expect("compiles");
+    let bounds = plan.answer_bounds();
+    let simulated = bounds.simulated.expect("the bound says little");
+    // the same every time, in one digest
+    assert_eq!(compile(&graph, &target).expect("compiles").digest(), plan.digest());
+    assert!(bounds.stated_error() < bounds.error, "{bounds:?}");
+    assert!(bounds.stated().contains("simulated runs"), "{bounds}");
+    let plan = Arc::new(plan);
+    let (mut most, stated) = ([0.0f64; 2], [simulated.error, simulated.network.expect("shown")]);
+    for x in inputs.iter().take(3) {
+        let errors = errors(&plan, &graph, x);
+        for ((most, error), stated) in most.iter_mut().zip(errors).zip(stated) {
+            assert!(error <= stated, "{error:.1e} {stated:.1e}");
+            *most = most.max(error);
+        }
+    }
+    println!("errors {most:.1e?}, stated {stated:.1e?}, bounds {:.1e} and {:.1e}", bounds.error, bounds.weights);
+    assert!(stated.iter().zip(most).all(|(s, m)| *s < 100.0 * m), "{stated:?} {most:?}");
+    // sharing counts with what holds for all inputs
+    assert_eq!(plan.client_spec().answer.error, plan.facts().output_error);
+}
