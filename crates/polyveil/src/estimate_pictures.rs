@@ -7,7 +7,7 @@ use crate::machine::Probing;
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
-use crate::stated::{Inputs, picture, stating};
+use crate::stated::{Samples, picture, stating};
 use approx::{Activation, Polynomial, remez};
 use compiler::coefficients;
 use cost::workload::Reference;
@@ -242,7 +242,7 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
     let plan = coefficients::compile(&graph, &target)?;
     // pictures that calibration did not see, but such as it saw
     let (shape, seen) = (graph.input_shape(), a.pictures);
-    let inputs = Inputs::Made(Box::new(move |number, _| picture(shape, seen + 1 + number)));
+    let inputs = Samples::Made(Box::new(move |number, _| picture(shape, seen + 1 + number)));
     let plan = Arc::new(stating(plan, &graph, &inputs)?);
     let compile_seconds = start.elapsed().as_secs_f64();
     // the plan does not depend on what the machine does at the moment, but its run's time does

@@ -73,7 +73,7 @@ pub use session::Session;
 /// # Errors
 /// Those of [`compiler::compile`] and of verification; a task that can't be read; a lack of memory for compiling itself, unless the target says how much there is.
 pub fn compile(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<runtime::VerifiedPlan> {
-    let inputs = stated::Inputs::of(graph)?;
+    let inputs = stated::Samples::of(graph)?;
     stated::stating(compiled(graph, target)?, graph, &inputs)
 }
 

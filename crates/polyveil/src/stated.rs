@@ -13,15 +13,15 @@ const SMALL: f64 = 1.0 / 16384.0;
 /// How often an input that leaves an interval is drawn nearer to the middle of its range, each time to half of the distance.
 const NEARER: i32 = 2;
 
-/// Inputs to simulate on.
-pub(crate) enum Inputs {
+/// Samples to simulate on.
+pub(crate) enum Samples {
     /// Of calibration, in turn.
     Examples(Vec<Tensor>),
     /// Made up by number, drawn nearer to the middle of their range so often.
     Made(Box<dyn Fn(u64, i32) -> Result<Tensor> + Sync>),
 }
 
-impl Inputs {
+impl Samples {
     /// What a network's task brings along, or random ones within the input's range.
     pub(crate) fn of(graph: &PolyGraph) -> Result<Self> {
         let examples = match Task::of(graph.metadata())? {
@@ -93,7 +93,7 @@ pub(crate) fn picture(shape: Shape, seed: u64) -> Result<Tensor> {
 }
 
 /// The plan, stating what simulated runs say where its bound says little.
-pub(crate) fn stating(plan: VerifiedPlan, graph: &PolyGraph, inputs: &Inputs) -> Result<VerifiedPlan> {
+pub(crate) fn stating(plan: VerifiedPlan, graph: &PolyGraph, inputs: &Samples) -> Result<VerifiedPlan> {
     let bounds = plan.answer_bounds();
     if bounds.of_network() <= SMALL * bounds.magnitude {
         return Ok(plan);
@@ -108,7 +108,7 @@ pub(crate) fn stating(plan: VerifiedPlan, graph: &PolyGraph, inputs: &Inputs) ->
 pub(crate) fn simulated(
     plan: &VerifiedPlan,
     graph: &PolyGraph,
-    inputs: &Inputs,
+    inputs: &Samples,
 ) -> Result<Option<Simulated>> {
     let noise = Noise::of(plan)?;
     let batch = plan.plan().input.batch as u64;

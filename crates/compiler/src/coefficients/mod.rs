@@ -293,7 +293,6 @@ fn made(
             Reading::Weights => nn::format::artefact::digest(graph)?,
             Reading::Shapes => [0; 32],
         },
-        alarm: None,
         parameters: match target.parameters {
             Some(_) => String::new(),
             None => format!(
@@ -301,6 +300,7 @@ fn made(
                 deepest(quantities)?
             ),
         },
+        ..Description::default()
     };
     let [input, output] = program.ports;
     let mut plan = Plan {

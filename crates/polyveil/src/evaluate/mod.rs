@@ -13,7 +13,7 @@ use crate::network::require_plan_of;
 use crate::progress::{Listener, Say, duration};
 use crate::questions::Questions;
 use crate::session::{Precision, Session};
-use crate::stated::{self, Inputs};
+use crate::stated::{self, Samples};
 use each::Each;
 use nn::PolyGraph;
 use questions::Asked;
@@ -46,7 +46,6 @@ pub enum Set {
 /// An evaluation and its file of results.
 pub struct Evaluation<'a> {
     graph: &'a PolyGraph,
-    task: &'a Task,
     subject: Box<dyn Subject + 'a>,
     results: Results,
     wanted: Range<usize>,
@@ -98,7 +97,6 @@ impl<'a> Evaluation<'a> {
         let last = first.saturating_add(count).min(all);
         Ok(Self {
             graph,
-            task,
             subject,
             results: Results::open(results, identity(graph, set, results)?)?,
             wanted: first * each..last * each,
@@ -143,7 +141,7 @@ impl<'a> Evaluation<'a> {
         let mut error = None;
         // by the plan, or where it says nothing of it and the network brings examples along, now
         let mut simulated = plan.answer_bounds().simulated;
-        if let (inputs @ Inputs::Examples(_), None) = (Inputs::of(self.graph)?, simulated) {
+        if let (inputs @ Samples::Examples(_), None) = (Samples::of(self.graph)?, simulated) {
             let diverge = "simulated runs diverge: noise is larger than what the smallest divisors leave room for; train their intervals narrower, or let Power-Softmax add a larger ε";
             simulated = Some(stated::simulated(plan, self.graph, &inputs)?.ok_or(diverge)?);
         }

@@ -281,6 +281,7 @@ mod tests {
         magnitude: 10.0,
         unused: 0.0,
         imaginary: 0.0,
+        simulated: None,
     };
 
     fn flooding(values: usize, security: u32, releases: u64) -> Flooding {
