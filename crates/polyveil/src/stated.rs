@@ -93,7 +93,11 @@ pub(crate) fn picture(shape: Shape, seed: u64) -> Result<Tensor> {
 }
 
 /// The plan, stating what simulated runs say where its bound says little.
-pub(crate) fn stating(plan: VerifiedPlan, graph: &PolyGraph, inputs: &Samples) -> Result<VerifiedPlan> {
+pub(crate) fn stating(
+    plan: VerifiedPlan,
+    graph: &PolyGraph,
+    inputs: &Samples,
+) -> Result<VerifiedPlan> {
     let bounds = plan.answer_bounds();
     if bounds.of_network() <= SMALL * bounds.magnitude {
         return Ok(plan);

@@ -4,7 +4,10 @@ use approx::Activation;
 use ckks::ParametersSpec;
 use nn::calibrate::{Degree, FitOptions, batch_norms};
 use nn::lower::{Options, Outliers, adapt};
-use nn::{BatchNorm, Conv2d, Linear, Network, Nonlinearity, Op, Padding, Parameter, PolyGraph, Shape, Tensor};
+use nn::{
+    BatchNorm, Conv2d, Linear, Network, Nonlinearity, Op, Padding, Parameter, PolyGraph, Shape,
+    Tensor,
+};
 use polyveil::machine::{Machine, Probing};
 use polyveil::progress::silent;
 use polyveil::session::{Precision, Session};
@@ -55,7 +58,11 @@ fn deep(blocks: usize) -> (PolyGraph, Vec<Tensor>) {
     let graph = b.finish(x).expect("valid");
     let input = |i: u64| {
         let values = zoo::random::uniform(i, "input", 192, 1.0);
-        Tensor::new(graph.input().shape(), values.into_iter().map(f64::from).collect()).expect("fits")
+        Tensor::new(
+            graph.input().shape(),
+            values.into_iter().map(f64::from).collect(),
+        )
+        .expect("fits")
     };
     let inputs: Vec<Tensor> = (100..120).map(input).collect();
     let graph = batch_norms(graph, &inputs).expect("finite");
@@ -81,7 +88,11 @@ fn errors(plan: &Arc<VerifiedPlan>, graph: &PolyGraph, x: &Tensor) -> [f64; 2] {
     let found = found.expect("runs").values;
     let clear = plan.simulate(x.values(), None).expect("fits");
     let want = graph.evaluate(x).expect("fits").output;
-    let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+    let apart = |a: &[f64], b: &[f64]| {
+        a.iter()
+            .zip(b)
+            .fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()))
+    };
     [apart(&found, &clear), apart(&clear, want.values())]
 }
 
@@ -96,12 +107,18 @@ fn a_deep_networks_stated_error_is_simulated_and_holds() {
     let bounds = plan.answer_bounds();
     let simulated = bounds.simulated.expect("the bound says little");
     // the same every time, in one digest
-    assert_eq!(compile(&graph, &target).expect("compiles").digest(), plan.digest());
+    assert_eq!(
+        compile(&graph, &target).expect("compiles").digest(),
+        plan.digest()
+    );
     println!("{bounds:?}");
 
     assert!(bounds.stated().contains("simulated runs"), "{bounds}");
     let plan = Arc::new(plan);
-    let (mut most, stated) = ([0.0f64; 2], [simulated.error, simulated.network.expect("shown")]);
+    let (mut most, stated) = (
+        [0.0f64; 2],
+        [simulated.error, simulated.network.expect("shown")],
+    );
     for x in inputs.iter().take(3) {
         let errors = errors(&plan, &graph, x);
         for ((most, error), stated) in most.iter_mut().zip(errors).zip(stated) {
@@ -110,8 +127,14 @@ fn a_deep_networks_stated_error_is_simulated_and_holds() {
             *most = most.max(error);
         }
     }
-    println!("errors {most:?}, stated {stated:?}, bounds {:.1e} and {:.1e}", bounds.error, bounds.weights);
-    assert!(stated.iter().zip(most).all(|(s, m)| *s < 100.0 * m), "{stated:?} {most:?}");
+    println!(
+        "errors {most:?}, stated {stated:?}, bounds {:.1e} and {:.1e}",
+        bounds.error, bounds.weights
+    );
+    assert!(
+        stated.iter().zip(most).all(|(s, m)| *s < 100.0 * m),
+        "{stated:?} {most:?}"
+    );
     // sharing counts with what holds for all inputs
     assert_eq!(plan.client_spec().answer.error, plan.facts().output_error);
 }

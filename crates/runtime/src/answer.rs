@@ -51,7 +51,8 @@ impl std::fmt::Display for AnswerBounds {
 impl AnswerBounds {
     /// What is stated of the error that encryption adds to each value: the bound, or what simulated runs say where that is less.
     pub fn stated_error(&self) -> f64 {
-        self.simulated.map_or(self.error, |s| s.error.min(self.error))
+        self.simulated
+            .map_or(self.error, |s| s.error.min(self.error))
     }
     /// What is stated of the difference between the plan's exact answer and the network's: by simulated runs, which see the sine of bootstraps, too, or
     /// the bound on what rounded weights change.
@@ -65,7 +66,11 @@ impl AnswerBounds {
     }
     /// The same in words.
     pub fn stated(&self) -> String {
-        let (all, error, weights) = (self.of_network(), self.stated_error(), self.stated_weights());
+        let (all, error, weights) = (
+            self.of_network(),
+            self.stated_error(),
+            self.stated_weights(),
+        );
         let how = match &self.simulated {
             Some(s) => format!("; {s}"),
             None => String::new(),

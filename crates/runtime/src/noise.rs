@@ -157,7 +157,11 @@ impl VerifiedPlan {
         let (least, most, errors) = RUNS;
         let wanted = errors.div_ceil(self.plan().output.elements().max(1));
         let wanted = wanted.clamp(least, most) as f64;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most so many runs")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most so many runs"
+        )]
         let runs = (PRODUCTS / (2.0 * products).max(1.0)).clamp(1.0, wanted) as usize;
         runs
     }
@@ -260,15 +264,24 @@ mod tests {
         let mut draw = |deviation: f64| 2f64.sqrt() * deviation * normal.complex().re;
         // one of a hundred values errs a hundred times as much as the others
         let runs: Vec<Vec<f64>> = (0..8)
-            .map(|_| (0..100).map(|o| draw(if o == 7 { 1e-3 } else { 1e-5 })).collect())
+            .map(|_| {
+                (0..100)
+                    .map(|o| draw(if o == 7 { 1e-3 } else { 1e-5 }))
+                    .collect()
+            })
             .collect();
         let s = Simulated::of(&runs, Some(&runs)).expect("numbers");
         assert!((8e-3..4e-2).contains(&s.error), "{s:?}");
         assert_eq!(s.network, Some(s.error));
         // all alike: at least 16 deviations, and not much more
-        let alike: Vec<Vec<f64>> = (0..2).map(|_| (0..1000).map(|_| draw(1.0)).collect()).collect();
+        let alike: Vec<Vec<f64>> = (0..2)
+            .map(|_| (0..1000).map(|_| draw(1.0)).collect())
+            .collect();
         let s = Simulated::of(&alike, None).expect("numbers");
-        assert!((16.0..40.0).contains(&s.error) && s.network.is_none(), "{s:?}");
+        assert!(
+            (16.0..40.0).contains(&s.error) && s.network.is_none(),
+            "{s:?}"
+        );
         assert!(s.check().is_ok());
     }
 
