@@ -162,6 +162,13 @@ pub(crate) enum AnswerKind {
     Tensor,
 }
 
+/// What stands for maxima over windows.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum PoolKind {
+    /// Means over the same windows.
+    Average,
+}
+
 /// Options of `calibrate`.
 #[derive(Args, Debug)]
 pub(crate) struct CalibrateArgs {
@@ -188,6 +195,12 @@ pub(crate) struct CalibrateArgs {
     /// Activation of a network whose file does not name it (state dicts).
     #[arg(long, value_name = "NAME")]
     pub(crate) activation: Option<String>,
+    /// Which output of an ONNX model is the network's, where it has several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network_output: Option<String>,
+    /// What stands for maxima over windows (MaxPool): `average`, the means, without training; what that does to the answers is said.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) pool: Option<PoolKind>,
     /// Degree of the polynomials.
     #[arg(long, default_value_t = 15, value_name = "D")]
     pub(crate) degree: usize,

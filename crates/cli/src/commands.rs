@@ -3,7 +3,7 @@
 use crate::arguments::*;
 use crate::place;
 use crate::terminal::{Line, goes_on, note, say, say_line};
-use polyveil::calibrate::{Calibrating, Material, Meaning};
+use polyveil::calibrate::{Calibrating, Material, Meaning, Pools};
 use polyveil::client::{Client, Input, Release, expect_own, refusal};
 use polyveil::data::Answers;
 use polyveil::estimate::Estimating;
@@ -281,6 +281,11 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
             (None, ..) => Some(Meaning::Classes(names)),
         },
         activation: a.activation.clone(),
+        network_output: a.network_output.clone(),
+        pools: match a.pool {
+            Some(PoolKind::Average) => Pools::Average,
+            None => Pools::AsTheyAre,
+        },
         normalization: a.pixels.stated(),
         degree: a.degree,
         margin: a.margin,

@@ -380,6 +380,14 @@ impl LinearOp {
             }
             Op::Pad(p) => Self::padding(p, image(node, input)?, image(node, node.shape())?),
             Op::Slice(s) => Self::slice(node, s, input)?,
+            Op::Rearrange(r) => {
+                let mut index = Vec::with_capacity(node.shape().len());
+                r.each(|from| index.push(from.map_or(u32::MAX, narrow)));
+                Self::Select {
+                    index,
+                    stride: (1, 1),
+                }
+            }
             Op::Rotary(r) => {
                 let (channels, _, length) = image(node, input)?;
                 Self::Rotary {

@@ -154,6 +154,14 @@ pub enum Error {
         "node {0} takes a maximum (MaxPool), which no polynomial computes; adapting the network replaces it by an average pool and trains the network back"
     )]
     Maximum(String),
+    /// A node takes a softmax that is no attention's; the first that does.
+    #[error(
+        "node {0} takes a softmax, which no polynomial computes; at the end of a network it is left to the client, inside of one attention is read as torch's scaled_dot_product_attention is exported: as many queries as keys, no bias, no mask but a causal one"
+    )]
+    Softmax(String),
+    /// An ONNX model has several outputs and none was named; their names.
+    #[error("the model has several outputs; name the one that is the network's: {0}")]
+    Outputs(String),
     /// A node divides or takes a root.
     #[error(
         "node {node} ({operator}) divides by what it computes, which needs calibrated intervals; calibrate the network first"

@@ -251,6 +251,12 @@ pub(crate) fn apply<N: ElementFunction>(
             let marks = inputs.get(3).map(|m| m.values());
             sequence::attention(a, [x.values(), k, v], marks, axes(from).2)
         }
+        Op::Rearrange(r) => {
+            let mut y = Vec::with_capacity(to.len());
+            r.each(|from| y.push(from.map_or(0.0, |i| v[i])));
+            y
+        }
+        Op::Softmax(s) => kernels::softmax(*s, v, axes(from).0),
         Op::Unfold(u) => sequence::unfold(*u, v, axes(from).2),
         Op::Repeat(r) => sequence::repeat(*r, v, axes(from).2),
         Op::Pad(p) => kernels::pad(*p, v, axes(from), axes(to)),

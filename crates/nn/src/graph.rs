@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::error::Error;
 use crate::infer::infer;
-use crate::op::{BatchNorm, ElementFunction, Nonlinearity, Op};
+use crate::op::{BatchNorm, ElementFunction, Nonlinearity, Op, PaddingCounts};
 use crate::purpose::Purpose;
 use crate::tensor::Shape;
 use approx::{Activation, Polynomial};
@@ -196,6 +196,52 @@ impl Graph {
         let mut maxima = self.nodes.iter().filter(|n| matches!(n.op, Op::MaxPool(_)));
         let refusal = maxima.next().and_then(|n| n.op.refusal(&n.name));
         refusal.map_or(Ok(()), Err)
+    }
+
+    /// The same network with every maximum over windows replaced by the mean over the same windows. Padding counts as zeros, as in IBM's toolbox
+    /// (torch's default, `count_include_pad`); what `ceil_mode` adds beyond it counts as nothing, as in torch. Where both meet, the zeros come
+    /// from a node of their own, `NAME.pad`.
+    ///
+    /// # Errors
+    /// None that a well-formed graph causes.
+    pub fn with_average_pools(&self) -> Result<Self> {
+        let mut b = Self::builder();
+        let mut now: Vec<NodeId> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let inputs: Vec<NodeId> = node.inputs.iter().map(|i| now[i.0]).collect();
+            b.set_purpose(Some(node.purpose));
+            now.push(match &node.op {
+                Op::MaxPool(pool) => {
+                    let mut x = inputs[0];
+                    let size = b.shape(x).as_image().map_or((1, 1), |(_, h, w)| (h, w));
+                    let (zeros, mean) = pool.average(size, PaddingCounts::AsZeros);
+                    if let Some(zeros) = zeros {
+                        x = b.add(format!("{}.pad", node.name), Op::Pad(zeros), &[x])?;
+                    }
+                    b.add(&node.name, Op::AvgPool(mean), &[x])?
+                }
+                op => b.add(&node.name, op.clone(), &inputs)?,
+            });
+        }
+        b.finish(now[self.output.0])
+    }
+
+    /// The network before a softmax that is its last operator, if it ends in one: whoever reads its answer can take it.
+    #[must_use]
+    pub fn without_last_softmax(&self) -> Option<Self> {
+        let mut last = self.output();
+        while let Op::Flatten | Op::Reshape(_) | Op::Identity = last.op {
+            last = self.node(*last.inputs.first()?);
+        }
+        let (Op::Softmax(_), Some(&before)) = (&last.op, last.inputs.first()) else {
+            return None;
+        };
+        // nothing but what comes before the softmax has a lower number
+        Some(Self {
+            nodes: self.nodes[..=before.0].to_vec(),
+            input: self.input,
+            output: before,
+        })
     }
 
     /// The same network with each activation replaced by the polynomial that `polynomial(node, activation)` gives.

@@ -3,7 +3,8 @@
 use crate::Result;
 use crate::error::Error;
 use crate::op::{
-    Attention, BatchNorm, Boundary, Conv2d, Linear, Norm, Op, Pad, Padding, Rotary, Slice, Unfold,
+    Attention, BatchNorm, Boundary, Conv2d, Linear, Norm, Op, Pad, Padding, Rearrange, Rotary,
+    Slice, Unfold,
 };
 use crate::tensor::{Parameter, Shape};
 
@@ -55,6 +56,8 @@ pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape
         },
         (Op::Pad(p), &[x]) => pad(*p, x),
         (Op::Slice(s), &[x]) => slice(s, x),
+        (Op::Rearrange(r), &[x]) => rearrange(r, x),
+        (Op::Softmax(_), &[x]) => Ok(x),
         (Op::Flatten, &[x]) => Ok(Shape::Vector(x.len())),
         (Op::Reshape(to), &[x]) if to.checked_len() == Some(x.len()) => Ok(*to),
         (Op::Reshape(to), &[x]) => Err(format!(
@@ -324,6 +327,26 @@ fn pad(p: Pad, x: Shape) -> Checked {
         (Some(c), Some(h), Some(w)) => Ok(Shape::image(c, h, w)),
         _ => Err("padding is too large".into()),
     }
+}
+
+/// Most axes of a [`Rearrange`].
+const MOST_AXES: usize = 16;
+
+fn rearrange(r: &Rearrange, x: Shape) -> Checked {
+    let lengths: Vec<usize> = r.offsets.iter().map(Vec::len).collect();
+    if r.offsets.len() > MOST_AXES || crate::tensor::product(&lengths) != Some(r.shape.len()) {
+        return Err(format!(
+            "offsets along axes of lengths {lengths:?} don't fit {}",
+            r.shape
+        ));
+    }
+    let placed = |o: &&u32| **o != Rearrange::ZERO;
+    let largest = r.offsets.iter().map(|o| o.iter().filter(placed).max());
+    let last: u64 = largest.map(|m| m.map_or(0, |&o| u64::from(o))).sum();
+    if last >= x.len() as u64 {
+        return Err(format!("takes value number {last}, {x} was given"));
+    }
+    Ok(r.shape)
 }
 
 fn slice(s: &Slice, x: Shape) -> Checked {

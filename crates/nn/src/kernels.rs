@@ -1,6 +1,8 @@
 //! The oracle's loops, on shapes that the graph's construction has checked. All values f64, all images `(C, H, W)` row-major.
 
-use crate::op::{AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Pad, Padding, Slice, window};
+use crate::op::{
+    AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Pad, Padding, Slice, Softmax, window,
+};
 use crate::tensor::Shape;
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 
@@ -157,6 +159,24 @@ pub(crate) fn pad(p: Pad, x: &[f64], (channels, h, w): Axes, (oc, oh, ow): Axes)
         for i in 0..h {
             let to = ((c + p.channels.0) * oh + i + p.spatial.top) * ow + p.spatial.left;
             y[to..to + w].copy_from_slice(&x[(c * h + i) * w..][..w]);
+        }
+    }
+    y
+}
+
+/// Over the channels of `(channels, area)`.
+pub(crate) fn softmax(s: Softmax, x: &[f64], channels: usize) -> Vec<f64> {
+    let area = x.len() / channels.max(1);
+    let mut y = x.to_vec();
+    for t in 0..area {
+        let column = || x[t..].iter().step_by(area);
+        let most = column().fold(f64::NEG_INFINITY, |m, &v| m.max(v));
+        let sum: f64 = column().map(|v| (v - most).exp()).sum();
+        for (v, &x) in y[t..].iter_mut().step_by(area).zip(column()) {
+            *v = match s {
+                Softmax::Shares => (x - most).exp() / sum,
+                Softmax::Logarithms => x - most - sum.ln(),
+            };
         }
     }
     y

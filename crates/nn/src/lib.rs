@@ -37,7 +37,7 @@ pub use evaluate::{Evaluation, Outside, Trace};
 pub use graph::{Graph, Network, NetworkBuilder, Node, NodeId};
 pub use op::{
     Attention, AvgPool, AxisSlice, BatchNorm, Boundary, Conv2d, Linear, MaxPool, Nonlinearity,
-    Norm, NormKind, Op, Pad, Padding, Pairing, Repeat, Rotary, Slice, Unfold,
+    Norm, NormKind, Op, Pad, Padding, Pairing, Rearrange, Repeat, Rotary, Slice, Softmax, Unfold,
 };
 pub use poly_graph::{Metadata, PolyGraph, PolyNode, Range};
 pub use purpose::Purpose;

@@ -53,6 +53,11 @@ pub enum Op<N> {
     Flatten,
     /// Another shape with as many values; values keep their order.
     Reshape(Shape),
+    /// Values in another order, some perhaps several times, some not at all, zeros among them.
+    Rearrange(Rearrange),
+    /// Softmax over the channels at each position (over the features of a vector), same shape. Exponentials and a division, so no
+    /// [`PolyGraph`](crate::PolyGraph) holds it.
+    Softmax(Softmax),
     /// The input itself.
     Identity,
 }
@@ -85,6 +90,9 @@ impl<N> Op<N> {
             Self::Slice(_) => "Slice",
             Self::Flatten => "Flatten",
             Self::Reshape(_) => "Reshape",
+            Self::Rearrange(_) => "Rearrange",
+            Self::Softmax(Softmax::Shares) => "Softmax",
+            Self::Softmax(Softmax::Logarithms) => "LogSoftmax",
             Self::Identity => "Identity",
         }
     }
@@ -123,6 +131,8 @@ impl<N> Op<N> {
             Self::Slice(x) => Op::Slice(x),
             Self::Flatten => Op::Flatten,
             Self::Reshape(s) => Op::Reshape(s),
+            Self::Rearrange(r) => Op::Rearrange(r),
+            Self::Softmax(s) => Op::Softmax(s),
             Self::Identity => Op::Identity,
         })
     }
@@ -131,6 +141,7 @@ impl<N> Op<N> {
     pub(crate) fn refusal(&self, node: &str) -> Option<Error> {
         match self {
             Self::MaxPool(_) => Some(Error::Maximum(node.into())),
+            Self::Softmax(_) => Some(Error::Softmax(node.into())),
             Self::Norm(_) | Self::Attention(_) => Some(Error::not_lowered(node, self.name())),
             _ => None,
         }
@@ -595,6 +606,50 @@ pub enum Boundary {
 pub struct Repeat {
     /// R, at least 1.
     pub rows: usize,
+}
+
+/// `y[i₁, …, iₙ] = x[o₁[i₁] + … + oₙ[iₙ]]` in row-major positions of x, and 0 where one of the offsets is [`Rearrange::ZERO`]: what transpositions,
+/// slices, repetitions, reversals and paddings of any number of axes come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rearrange {
+    /// Of y.
+    pub shape: Shape,
+    /// The offsets along each axis, outermost first; their lengths' product is the number of values of y.
+    pub offsets: Vec<Vec<u32>>,
+}
+
+impl Rearrange {
+    /// Not a position: the value is 0.
+    pub const ZERO: u32 = u32::MAX;
+
+    /// Calls `take(position)` for each value of y in turn, with where it comes from in x, None for a zero.
+    pub fn each(&self, mut take: impl FnMut(Option<usize>)) {
+        let count: usize = self.offsets.iter().map(Vec::len).product();
+        let mut at = vec![0usize; self.offsets.len()];
+        for _ in 0..count {
+            let mut chosen = self.offsets.iter().zip(&at).map(|(o, &i)| o[i]);
+            let sum = chosen.try_fold(0usize, |s, o| (o != Self::ZERO).then(|| s + o as usize));
+            take(sum);
+            for (i, o) in at.iter_mut().zip(&self.offsets).rev() {
+                *i += 1;
+                if *i < o.len() {
+                    break;
+                }
+                *i = 0;
+            }
+        }
+    }
+}
+
+/// What a softmax gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Softmax {
+    /// `e^x[c] / Σ e^x[k]`.
+    Shares,
+    /// Their logarithms, `x[c] − ln Σ e^x[k]`.
+    Logarithms,
 }
 
 /// Zeros added `(before, after)` on each axis of an image.

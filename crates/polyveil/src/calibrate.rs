@@ -19,6 +19,8 @@ use zoo::trained::{Run, TrainedEncoder, TrainedLanguageModel};
 
 /// Windows of text that are looked at unless it is said.
 const WINDOWS: usize = 200;
+/// Inputs on which answers are compared, at most.
+const ANSWERS: usize = 200;
 /// Other inputs that are looked at unless it is said.
 const INPUTS: usize = 2000;
 
@@ -48,6 +50,16 @@ pub enum Meaning {
     Tensor,
 }
 
+/// What becomes of maxima over windows, which no polynomial computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pools {
+    /// Networks that take some are refused.
+    #[default]
+    AsTheyAre,
+    /// Means over the same windows stand for them, without training.
+    Average,
+}
+
 /// How a network becomes polynomial.
 #[derive(Clone, Debug)]
 pub struct Calibrating {
@@ -57,6 +69,10 @@ pub struct Calibrating {
     pub outputs: Option<Meaning>,
     /// Activation of a network whose file does not name it.
     pub activation: Option<String>,
+    /// Which output of an ONNX model is the network's, where it has several.
+    pub network_output: Option<String>,
+    /// What becomes of maxima.
+    pub pools: Pools,
     /// How pixels or rows become inputs, of a network whose file does not say and that does not begin so itself; taken before what the file
     /// says.
     pub normalization: Stated,
@@ -88,6 +104,8 @@ impl Default for Calibrating {
             name: None,
             outputs: None,
             activation: None,
+            network_output: None,
+            pools: Pools::default(),
             normalization: Stated::default(),
             degree: 15,
             margin: 0.1,
@@ -144,7 +162,9 @@ fn inputs(
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
-    let network = network::load(model, a.activation.as_deref())?;
+    let network =
+        network::load_output(model, a.activation.as_deref(), a.network_output.as_deref())?;
+    let (network, original) = prepared(network, a.pools, tell)?;
     let foreign = match &network {
         Network::Trained(g, metadata) => {
             // Said before the data is read: calibration alone can't help such a network.
@@ -233,6 +253,7 @@ fn inputs(
                     fit.node, fit.seen.min, fit.seen.max, a.degree, fit.root_mean_square_error
                 ));
             }
+            answers(original.as_ref().unwrap_or(&g), &made.graph, &inputs, tell)?;
             made.graph.with_metadata(metadata)
         }
         Network::Polynomial(g) => {
@@ -254,6 +275,60 @@ fn inputs(
     metadata.task = Some(task.to_bytes());
     metadata.provenance.push(provenance);
     Ok(graph.with_metadata(metadata))
+}
+
+/// The network less what calibration can do without: a softmax at its end, and maxima where means may stand for them. The second is the network
+/// that its answers are held against, where that is another.
+fn prepared(
+    network: Network,
+    pools: Pools,
+    tell: Listener<'_>,
+) -> Result<(Network, Option<Graph>)> {
+    let Network::Trained(mut graph, metadata) = network else {
+        return Ok((network, None));
+    };
+    if let Some(before) = graph.without_last_softmax() {
+        tell.note("the softmax at the network's end is left to who reads its answers");
+        graph = before;
+    }
+    let maxima = |n: &nn::Node<Nonlinearity>| matches!(n.op(), Op::MaxPool(_));
+    let count = graph.nodes().iter().filter(|n| maxima(n)).count();
+    if count == 0 || pools == Pools::AsTheyAre {
+        return Ok((Network::Trained(graph, metadata), None));
+    }
+    tell.note(format_args!("{count} maxima over windows become means"));
+    let means = graph.with_average_pools()?;
+    Ok((Network::Trained(means, metadata), Some(graph)))
+}
+
+/// Says what becomes of the answers to at most [`ANSWERS`] of these inputs.
+fn answers(
+    original: &Graph,
+    made: &PolyGraph,
+    inputs: &[nn::Tensor],
+    tell: Listener<'_>,
+) -> Result<()> {
+    let chosen = data::spread(inputs.len(), ANSWERS);
+    let both = chosen.par_iter().map(|&i| {
+        let before = original.evaluate(&inputs[i])?.output;
+        let after = made.network().evaluate(&inputs[i])?.output;
+        let pairs = before.values().iter().zip(after.values());
+        let change = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let largest = before.values().iter().map(|v| v.abs()).fold(0.0, f64::max);
+        Ok((before.argmax() == after.argmax(), change, largest))
+    });
+    let all: Vec<(bool, f64, f64)> = both.collect::<nn::Result<_>>()?;
+    let same = all.iter().filter(|a| a.0).count();
+    let change = all.iter().map(|a| a.1).fold(0.0, f64::max);
+    let largest = all.iter().map(|a| a.2).fold(0.0, f64::max);
+    let agreement = match original.output().shape().len() {
+        1 => String::new(),
+        _ => format!("the largest output is the same on {same} of {}, ", all.len()),
+    };
+    tell.note(format_args!(
+        "answers beside the network's own: {agreement}no output changes by more than {change:.3} (they reach {largest:.3})"
+    ));
+    Ok(())
 }
 
 /// What inputs and outputs mean: what the file says, with the columns of rows, the normalisation and the outputs that are asked for.

@@ -147,6 +147,7 @@ fn model(path: &Path) -> Result<Inspection> {
         Err(
             nn::Error::NotPolynomial { .. }
             | nn::Error::Maximum { .. }
+            | nn::Error::Softmax { .. }
             | nn::Error::NotLowered { .. },
         ) => None,
         Err(e) => return Err(named(path)(e)),

@@ -21,6 +21,18 @@ pub enum Network {
 /// # Errors
 /// Those of [`zoo::open`], and for an activation that is not known.
 pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
+    load_output(path, activation, None)
+}
+
+/// As [`load`], an ONNX model's output of this name.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_output(
+    path: &Path,
+    activation: Option<&str>,
+    output: Option<&str>,
+) -> Result<Network> {
     let activation = match activation {
         Some(name) => Some(approx::Activation::named(name).ok_or_else(|| {
             let known = approx::Activation::names();
@@ -29,7 +41,11 @@ pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
         })?),
         None => None,
     };
-    let model = zoo::open(path, &zoo::Options { activation }).map_err(named(path))?;
+    let options = zoo::Options {
+        activation,
+        output: output.map(String::from),
+    };
+    let model = zoo::open(path, &options).map_err(named(path))?;
     Ok(match model {
         zoo::Model::Polynomial(graph) => Network::Polynomial(graph),
         model => {

@@ -46,7 +46,7 @@ pub fn start<S: Direct>(run: &Run<Network, S::Data>) -> Result<Start<S>> {
     let (input, outputs) = (sources.input(), sources.outputs());
     let (graph, metadata, parameterization) =
         networks::graph(&run.network, input, outputs, run.seed)?;
-    let mut graph = surgery::average_pools(&graph)?;
+    let mut graph = graph.with_average_pools()?;
     if let Some(place) = &run.batch_norms {
         graph = surgery::insert_batch_norms(&graph, place)?;
     }

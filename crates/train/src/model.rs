@@ -37,6 +37,13 @@ pub(crate) enum Layer {
         from: Shape,
         to: Shape,
     },
+    /// Where each value comes from, both in the order `(h, w, c)`; zeros for [`nn::Rearrange::ZERO`].
+    Rearrange(Vec<u32>),
+    /// factor·x + shift, which is not trained.
+    Affine {
+        factor: f32,
+        shift: f32,
+    },
     Identity,
 }
 
@@ -626,6 +633,13 @@ fn layer(
         (Op::Elementwise(Nonlinearity::Activation(a)), _) => {
             Layer::Activation(Box::new(Unit::new(node.name(), Some(*a))))
         }
+        (Op::Elementwise(Nonlinearity::Polynomial(p)), _) if p.degree() < 2 => {
+            let m = p.to_monomial();
+            Layer::Affine {
+                factor: m.get(1).map_or(0.0, |&f| f as f32),
+                shift: m[0] as f32,
+            }
+        }
         (Op::Elementwise(Nonlinearity::Polynomial(p)), _) => {
             let mut unit = Unit::new(node.name(), None);
             let (low, high) = p.interval();
@@ -656,6 +670,7 @@ fn layer(
             from,
             to: node.shape(),
         },
+        (Op::Rearrange(r), Some(from)) => Layer::Rearrange(rearranged(r, from)),
         (Op::Identity, _) => Layer::Identity,
         (op, _) => {
             return Err(Error::unsupported(
@@ -665,6 +680,22 @@ fn layer(
             ));
         }
     })
+}
+
+/// Where each value comes from, both in the order `(h, w, c)`.
+fn rearranged(r: &nn::Rearrange, from: Shape) -> Vec<u32> {
+    let ((h, w, c), (th, tw, tc)) = (hwc(from), hwc(r.shape));
+    let mut out = vec![nn::Rearrange::ZERO; r.shape.len()];
+    let mut to = 0;
+    r.each(|x| {
+        if let Some(x) = x {
+            let place = (x % (h * w)) * c + x / (h * w);
+            // shapes have fewer values than 2^32
+            out[(to % (th * tw)) * tc + to / (th * tw)] = place as u32;
+        }
+        to += 1;
+    });
+    out
 }
 
 /// One tap, one group, nothing left out or added.

@@ -170,6 +170,19 @@ impl Model {
             }
             Layer::Slice(s) => sliced(s, n, from, |from, to| y[to] = value(0)[from]),
             Layer::Reorder { from, to } => reorder(*from, *to, value(0), &mut y),
+            Layer::Rearrange(places) => {
+                let (x, size) = (value(0), places.len());
+                for (x, y) in x.chunks_exact(from.len()).zip(y.chunks_exact_mut(size)) {
+                    for (y, &place) in y.iter_mut().zip(places) {
+                        *y = x.get(place as usize).copied().unwrap_or(0.0);
+                    }
+                }
+            }
+            Layer::Affine { factor, shift } => {
+                for (y, x) in y.iter_mut().zip(value(0)) {
+                    *y = factor * x + shift;
+                }
+            }
             Layer::Identity => y.copy_from_slice(value(0)),
         }
         y
@@ -309,6 +322,22 @@ impl Model {
                 sliced(s, n, from, |from, to| dx[from] = dy[to]);
             }
             Layer::Reorder { from, to } => reorder(*to, *from, &dy, &mut dx),
+            Layer::Rearrange(places) => {
+                dx.fill(0.0);
+                let size = places.len();
+                for (dx, dy) in dx.chunks_exact_mut(from.len()).zip(dy.chunks_exact(size)) {
+                    for (dy, &place) in dy.iter().zip(places) {
+                        if let Some(dx) = dx.get_mut(place as usize) {
+                            *dx += dy;
+                        }
+                    }
+                }
+            }
+            Layer::Affine { factor, .. } => {
+                for (dx, dy) in dx.iter_mut().zip(&dy) {
+                    *dx = factor * dy;
+                }
+            }
             Layer::Identity => dx.copy_from_slice(&dy),
         }
         match needed {

@@ -10,30 +10,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use zoo::resnet::EPSILON;
 
-/// Every maximum over windows becomes the mean over the same windows. Padding counts as zeros, as in IBM's toolbox (torch's default,
-/// `count_include_pad`); what `ceil_mode` adds beyond it counts as nothing, as in torch. Where both meet, the zeros come from a node of
-/// their own, `NAME.pad`.
-///
-/// # Errors
-/// None that a well-formed graph causes.
-pub(crate) fn average_pools(graph: &Graph) -> Result<Graph> {
-    rebuild(graph, |b, node, inputs| {
-        let Op::MaxPool(pool) = node.op() else {
-            return Ok(b.add(node.name(), node.op().clone(), inputs)?);
-        };
-        let mut x = inputs[0];
-        let size = match b.shape(x) {
-            Shape::Image { height, width, .. } => (height, width),
-            _ => (1, 1),
-        };
-        let (zeros, mean) = pool.average(size, nn::op::PaddingCounts::AsZeros);
-        if let Some(zeros) = zeros {
-            x = b.add(format!("{}.pad", node.name()), Op::Pad(zeros), &[x])?;
-        }
-        Ok(b.add(node.name(), Op::AvgPool(mean), &[x])?)
-    })
-}
-
 /// Where batch normalisations are inserted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -193,7 +169,7 @@ mod tests {
     #[test]
     fn maxima_become_means_over_the_same_windows() {
         let before = with_maxima();
-        let after = average_pools(&before).expect("replaces");
+        let after = before.with_average_pools().expect("replaces");
         let names: Vec<&str> = after.nodes().iter().map(nn::Node::name).collect();
         assert_eq!(names, ["x", "c", "p", "r", "q.pad", "q", "s"]);
         for node in before.nodes() {

@@ -11,6 +11,8 @@ use nn::{Error, Graph, Metadata, Nonlinearity, PolyGraph, Result};
 pub struct Options {
     /// Which activation a state dict was trained with.
     pub activation: Option<Activation>,
+    /// Which output of an ONNX model is the network's, where it has several.
+    pub output: Option<String>,
 }
 
 impl Options {

@@ -45,7 +45,11 @@ const FAMILIES: &[Family] = &[
 /// # Errors
 /// Those of [`nn::format::open`], [`identify`] and [`LanguageModel::from_bytes`].
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
-    Ok(match nn::format::open(path)? {
+    let content = match &options.output {
+        Some(output) => nn::format::open_output(path, output)?,
+        None => nn::format::open(path)?,
+    };
+    Ok(match content {
         Content::Trained(graph, metadata) => Model::Trained(graph, metadata),
         Content::Polynomial(graph) => Model::Polynomial(graph),
         Content::Checkpoint(checkpoint) => identify(&checkpoint, options)?,

@@ -29,6 +29,7 @@ fn check_state_dict(dict: StateDict) -> Law {
     };
     let options = zoo::Options {
         activation: Some(approx::Activation::Relu),
+        ..zoo::Options::default()
     };
     let claimed = zoo::identify(&checkpoint, &options);
     let holds = other || trained.is_err() || claimed.is_ok();

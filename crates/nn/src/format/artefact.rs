@@ -14,8 +14,8 @@ use crate::Result;
 use crate::error::Error;
 use crate::graph::{Graph, NodeId, is_plain};
 use crate::op::{
-    Attention, AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Norm, Op, Pad, Repeat,
-    Rotary, Slice, Unfold,
+    Attention, AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Norm, Op, Pad, Rearrange,
+    Repeat, Rotary, Slice, Softmax, Unfold,
 };
 use crate::poly_graph::{Metadata, PolyGraph, Range};
 use crate::purpose::Purpose;
@@ -101,6 +101,10 @@ enum OpRecord {
     Flatten,
     Reshape {
         shape: Shape,
+    },
+    Rearrange(Rearrange),
+    Softmax {
+        gives: Softmax,
     },
     Identity,
 }
@@ -358,6 +362,8 @@ fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stor
         Op::Slice(s) => OpRecord::Slice(s),
         Op::Flatten => OpRecord::Flatten,
         Op::Reshape(shape) => OpRecord::Reshape { shape },
+        Op::Rearrange(r) => OpRecord::Rearrange(r),
+        Op::Softmax(gives) => OpRecord::Softmax { gives },
         Op::Identity => OpRecord::Identity,
     };
     for (part, parameter) in record.tensors() {
@@ -533,6 +539,8 @@ fn operator(
         OpRecord::Slice(s) => Op::Slice(s),
         OpRecord::Flatten => Op::Flatten,
         OpRecord::Reshape { shape } => Op::Reshape(shape),
+        OpRecord::Rearrange(r) => Op::Rearrange(r),
+        OpRecord::Softmax { gives } => Op::Softmax(gives),
         OpRecord::Identity => Op::Identity,
     })
 }

@@ -14,11 +14,17 @@ pub mod zip;
 
 mod element;
 mod limited;
+mod onnx_arithmetic;
+mod onnx_axes;
 mod onnx_constant;
+mod onnx_external;
+mod onnx_fold;
 mod onnx_import;
+mod onnx_layers;
+mod onnx_move;
 mod onnx_operator;
+mod onnx_place;
 mod onnx_schema;
-mod onnx_shape;
 mod pickle;
 mod torch;
 
@@ -66,7 +72,15 @@ pub fn open(path: &Path) -> Result<Content> {
             tensors,
         }));
     }
-    from_bytes(read_limited(path, DEFAULT_LIMIT)?)
+    read(read_limited(path, DEFAULT_LIMIT)?, path.parent(), None)
+}
+
+/// As [`open`], an ONNX model's output of this name.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_output(path: &Path, output: &str) -> Result<Content> {
+    read(read_limited(path, DEFAULT_LIMIT)?, path.parent(), Some(output))
 }
 
 /// As [`open`], from a file's bytes.
@@ -74,10 +88,19 @@ pub fn open(path: &Path) -> Result<Content> {
 /// # Errors
 /// What the format's reader refuses.
 pub fn from_bytes(bytes: Vec<u8>) -> Result<Content> {
+    read(bytes, None, None)
+}
+
+fn read(bytes: Vec<u8>, folder: Option<&Path>, output: Option<&str>) -> Result<Content> {
     if artefact::recognises(&bytes) {
         return match artefact::from_bytes(&bytes) {
             Ok(graph) => Ok(Content::Polynomial(Box::new(graph))),
-            Err(Error::NotPolynomial { .. } | Error::Maximum { .. } | Error::NotLowered { .. }) => {
+            Err(
+                Error::NotPolynomial { .. }
+                | Error::Maximum { .. }
+                | Error::Softmax { .. }
+                | Error::NotLowered { .. },
+            ) => {
                 let (graph, metadata) = artefact::graph_from_bytes(&bytes)?;
                 Ok(Content::Trained(graph, metadata))
             }
@@ -90,7 +113,7 @@ pub fn from_bytes(bytes: Vec<u8>) -> Result<Content> {
     let (config, tensors) = if StateDict::recognises(&bytes) {
         (None, StateDict::from_bytes(&bytes)?)
     } else if onnx::recognises(&bytes) {
-        let graph = onnx::from_bytes(&bytes)?;
+        let graph = onnx::read(&bytes, onnx::Options { folder, output })?;
         return Ok(match PolyGraph::try_from(graph.clone()) {
             Ok(graph) => Content::Polynomial(Box::new(graph)),
             Err(_) => Content::Trained(graph, Metadata::default()),

@@ -1,20 +1,23 @@
-//! ONNX import: inference graphs of convolutional networks, batch size 1 or free.
+//! ONNX import: inference graphs of networks of pictures, signals, sequences and vectors, batch size 1 or free.
 //!
-//! Read are Conv, Gemm, MatMul, Add, Mul, Sub and Div (by constants), BatchNormalization, the operators of [`approx::Activation`] (Relu, Sigmoid, Tanh, Gelu, HardSwish), the patterns `x·Sigmoid(x)` (SiLU) and
-//! `x/2·(1 + Erf(x/√2))` (GELU), AveragePool, GlobalAveragePool, ReduceMean over spatial axes, MaxPool, GlobalMaxPool, Pad, Slice, Flatten, Reshape,
-//! Squeeze, Unsqueeze, Identity, Dropout, Cast (to floats), Shape and Constant. Anything else that the output depends on is refused by operator
-//! and node name, and so is every attribute, input or output of these that is not known (`onnx_schema`). Weights given in f64 are rounded to f32.
+//! What is read is listed in `onnx_schema`, with every attribute, input and output: a node with any other is refused by name, so that nothing is
+//! ignored. What depends on constants only is computed (`onnx_fold`). Operators that only move values cost nothing by themselves: they change where
+//! a tensor's values are taken from (`onnx_axes`), and become a node where another operator needs them in their places (`onnx_place`). Patterns of
+//! operators that stand for an activation, a norm or an attention become that. Weights given in f64 are rounded to f32.
 
-use super::onnx_constant::{Constant, type_name};
-use super::onnx_import::{Import, Value, standard};
+use super::onnx_axes::Axes;
+use super::onnx_constant::type_name;
+use super::onnx_external::External;
+use super::onnx_import::{Import, Stop, Value, View, standard};
 use super::onnx_operator::Importing;
-use super::onnx_proto::{ModelProto, NodeProto, ValueInfoProto};
+use super::onnx_place::shape_of;
+use super::onnx_proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use crate::Result;
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::tensor::Shape;
 use prost::Message;
 use prost::encoding::decode_varint;
+use std::path::Path;
 
 const FORMAT: &str = "ONNX";
 /// Versions of the operators that are read: those before broadcast otherwise, and train unless they are told not to.
@@ -50,12 +53,29 @@ pub fn recognises(bytes: &[u8]) -> bool {
     fields > 1
 }
 
+/// What is to be read of a model, and from where.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// The folder that the model lies in: tensors may have their values in files there.
+    pub folder: Option<&'a Path>,
+    /// Which output is the network's, where it has several.
+    pub output: Option<&'a str>,
+}
+
+/// Reads a model from its bytes, all of it in them.
+///
+/// # Errors
+/// As [`read`].
+pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
+    read(bytes, Options::default())
+}
+
 /// Reads a model from its bytes.
 ///
 /// # Errors
 /// [`Error::Truncated`], [`Error::Malformed`], [`Error::UnsupportedOperator`], [`Error::NotFinite`], [`Error::Length`],
 /// [`Error::Invalid`] when an operator's attributes or shapes can't be taken.
-pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
+pub fn read(bytes: &[u8], options: Options<'_>) -> Result<Graph> {
     let model = ModelProto::decode(bytes).map_err(|e| {
         let detail = e.to_string();
         // prost has no structured error; a message cut off anywhere underflows.
@@ -65,14 +85,14 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
             Error::malformed(FORMAT, detail)
         }
     })?;
-    from_proto(&model)
+    from_proto(&model, options)
 }
 
 /// Reads a decoded model.
 ///
 /// # Errors
-/// As [`from_bytes`].
-pub fn from_proto(model: &ModelProto) -> Result<Graph> {
+/// As [`read`].
+pub fn from_proto(model: &ModelProto, options: Options<'_>) -> Result<Graph> {
     let malformed = |detail: &str| Error::malformed(FORMAT, detail);
     let graph = model.graph.as_ref();
     let graph = graph.ok_or_else(|| malformed("it holds no graph"))?;
@@ -83,26 +103,14 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
             f.name
         )));
     }
-    let [output] = &graph.output[..] else {
-        return Err(malformed(&format!(
-            "it has {} outputs, one is needed",
-            graph.output.len()
-        )));
-    };
-    let mut import = Import::new(graph, opset, model.encoded_len());
+    let output = output(graph, options.output)?;
+    let external = External::beside(options.folder);
+    let mut import = Import::new(graph, opset, model.encoded_len(), external);
     if import.initializers.len() < graph.initializer.len() {
         return Err(malformed("two of its constants have one name"));
     }
     // what nothing depends on may be of any kind
-    let needed = import.needed(&output.name);
-    for t in graph
-        .initializer
-        .iter()
-        .filter(|t| needed.contains(t.name.as_str()))
-    {
-        let constant = Value::Constant(Constant::from_proto(t)?);
-        import.values.insert(&t.name, constant);
-    }
+    let needed = import.needed(output);
     for sparse in graph.sparse_initializer.iter().flat_map(|s| &s.values) {
         if needed.contains(sparse.name.as_str()) {
             let detail = "is stored as a sparse one; store it as a plain one";
@@ -112,8 +120,8 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
     for input in &graph.input {
         let name = input.name.as_str();
         if needed.contains(name) && !import.initializers.contains_key(name) {
-            let id = import.network.input(name, input_shape(input)?)?;
-            import.values.insert(name, Value::Node(id));
+            let view = add_input(&mut import, input)?;
+            import.values.insert(name, Value::Node(view));
         }
     }
     for node in &graph.node {
@@ -121,12 +129,32 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
             add(&mut import, node)?;
         }
     }
-    match import.values.get(output.name.as_str()) {
-        Some(Value::Node(id)) => import.network.finish(*id),
+    match import.values.get(output).cloned() {
+        Some(Value::Node(view)) => {
+            let id = import.result(output, &view)?;
+            import.network.finish(id)
+        }
+        Some(Value::Refused(why)) => Err(import.refusals.swap_remove(why)),
         _ => Err(malformed(&format!(
-            "its output {} is not computed from its input",
-            output.name
+            "its output {output} is not computed from its input"
         ))),
+    }
+}
+
+/// The name of the output that is asked for.
+fn output<'a>(graph: &'a GraphProto, asked: Option<&str>) -> Result<&'a str> {
+    let names: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    let list = || names.join(", ");
+    match (asked, &names[..]) {
+        (Some(name), _) => {
+            let found = names.iter().find(|n| **n == name);
+            found.copied().ok_or_else(|| {
+                Error::malformed(FORMAT, format!("it has no output {name}, but: {}", list()))
+            })
+        }
+        (None, [one]) => Ok(one),
+        (None, []) => Err(Error::malformed(FORMAT, "it has no outputs")),
+        (None, _) => Err(Error::Outputs(list())),
     }
 }
 
@@ -147,10 +175,16 @@ fn opset(model: &ModelProto) -> Result<i64> {
     }
 }
 
-fn input_shape(input: &ValueInfoProto) -> Result<Shape> {
+/// Adds the network's input.
+fn add_input(import: &mut Import<'_>, input: &ValueInfoProto) -> Result<View> {
     let refused = |detail: String| Error::invalid(&input.name, "Input", detail);
     let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let element = tensor.map_or(0, |t| i64::from(t.elem_type));
+    if matches!(element, 6 | 7) {
+        return Err(refused(
+            "it takes whole numbers, as tokens are; a client embeds its tokens itself: export the model with embedded tokens as its input (inputs_embeds), or take the checkpoint in the place of the ONNX file".into(),
+        ));
+    }
     if !matches!(element, 0 | 1 | 10 | 11 | 16) {
         return Err(refused(format!(
             "it takes values of type {}; export the network with an input of floats",
@@ -168,25 +202,35 @@ fn input_shape(input: &ValueInfoProto) -> Result<Shape> {
         })
         .collect();
     let text = text.join(", ");
-    if !matches!(dims.len(), 2 | 4) {
+    if !(1..=5).contains(&dims.len()) {
         return Err(refused(format!(
-            "shape ({text}) is neither (batch, channels, height, width) nor (batch, features); export with such an input"
+            "shape ({text}) is neither that of pictures (batch, channels, height, width), of signals (batch, channels, length) nor of features (batch, features); export with such an input"
         )));
     }
-    if dims[0].dim_value > 1 {
+    // a picture or a row of features may come without a batch
+    let whole = matches!(dims.len(), 1 | 3);
+    if dims[0].dim_value > 1 && !whole {
         return Err(refused(format!(
             "batch size {} of ({text}) is fixed; export with batch size 1 or a free batch axis",
             dims[0].dim_value
         )));
     }
-    let sizes: Option<Vec<_>> = dims[1..].iter().map(|d| length(d.dim_value)).collect();
-    match sizes.as_deref() {
-        Some(&[c, h, w]) => Ok(Shape::image(c, h, w)),
-        Some(&[n]) => Ok(Shape::Vector(n)),
-        _ => Err(refused(format!(
+    let batch = |k: usize| k == 0 && dims.len() > 1;
+    let sizes = dims.iter().enumerate().map(|(k, d)| match length(d.dim_value) {
+        None if batch(k) => Some(1),
+        n => n,
+    });
+    let sizes: Vec<usize> = sizes.collect::<Option<_>>().ok_or_else(|| {
+        refused(format!(
             "shape ({text}) leaves more open than the batch; export with fixed sizes"
-        ))),
-    }
+        ))
+    })?;
+    let shape = shape_of(&sizes);
+    let too_large = || refused(format!("shape ({text}) has too many values"));
+    shape.checked_len().ok_or_else(too_large)?;
+    let axes = Axes::row_major(&sizes).ok_or_else(too_large)?;
+    let node = import.network.input(&input.name, shape)?;
+    Ok(View { node, axes })
 }
 
 /// Adds what this node computes.
@@ -198,23 +242,32 @@ fn add<'a>(import: &mut Import<'a>, node: &'a NodeProto) -> Result<()> {
         name if name.is_empty() => output,
         name => name,
     };
-    let suffix = import.suffixes.entry(base).or_default();
-    let name = loop {
-        let name = match *suffix {
-            0 => base.clone(),
-            k => format!("{base}#{k}"),
-        };
-        if !import.network.contains(&name) {
-            break name;
+    let name = import.free_name(base);
+    let values = Importing { import, node, name }.values();
+    let mut values = match values {
+        Ok(values) => values,
+        Err(stop) => {
+            let why = match stop {
+                Stop::Earlier(why) => why,
+                Stop::New(e) => {
+                    import.refusals.push(e);
+                    import.refusals.len() - 1
+                }
+            };
+            vec![Value::Refused(why); node.output.len()]
         }
-        *suffix += 1;
     };
-    let value = Importing { import, node, name }.value()?;
-    match import.values.insert(output, value) {
-        None => Ok(()),
-        Some(_) => Err(Error::malformed(
-            FORMAT,
-            format!("it computes {output} twice"),
-        )),
+    values.truncate(node.output.len());
+    for (output, value) in node.output.iter().zip(values) {
+        if output.is_empty() {
+            continue;
+        }
+        if import.values.insert(output, value).is_some() {
+            return Err(Error::malformed(
+                FORMAT,
+                format!("it computes {output} twice"),
+            ));
+        }
     }
+    Ok(())
 }

@@ -1,6 +1,8 @@
-//! Constants of an ONNX file: decoding, and folding of the few operators that exporters leave between constants.
+//! Constants of an ONNX file: decoding, types, broadcasting.
 
 use super::element::{Element, decode};
+use super::onnx_axes::Axes;
+use super::onnx_external::External;
 use super::onnx_proto::{NodeProto, TensorProto};
 use crate::Result;
 use crate::error::Error;
@@ -21,16 +23,11 @@ pub(crate) struct Constant {
 }
 
 /// Most axes of a constant.
-const MOST_AXES: usize = 8;
+pub(super) const MOST_AXES: usize = 8;
 
 impl Constant {
-    pub(crate) fn from_proto(t: &TensorProto) -> Result<Self> {
+    pub(crate) fn from_proto(t: &TensorProto, external: &External) -> Result<Self> {
         let bad = |detail: String| Error::malformed(FORMAT, format!("tensor {}: {detail}", t.name));
-        if t.data_location != 0 {
-            return Err(bad(
-                "its values lie in another file; save the model as one file: torch.onnx.export(…, external_data=False), or onnx.save(onnx.load(\"MODEL\"), \"ONE\")".into(),
-            ));
-        }
         let element = element(i64::from(t.data_type));
         let element = element.ok_or_else(|| {
             bad(format!(
@@ -48,6 +45,14 @@ impl Constant {
         let dims: Option<Vec<_>> = dims.collect();
         let dims = dims.ok_or_else(|| bad(format!("shape {:?} is negative", t.dims)))?;
         let count = product(&dims).ok_or_else(|| bad("it is too large".into()))?;
+        if t.data_location != 0 {
+            let raw = external.read(t, count.saturating_mul(element.size()))?;
+            return Ok(Self {
+                element,
+                dims,
+                values: element.decode_all(&raw).collect(),
+            });
+        }
         // before anything is copied: a file may refer to one tensor many times
         let had = match element {
             _ if !t.raw_data.is_empty() => {
@@ -120,42 +125,26 @@ impl Constant {
 
     /// What `Cast` makes of it: integers keep their low bits, floats lose what is behind the point. None where ONNX leaves the result open
     /// (a float that the integer type does not hold), and for integers that f64 does not hold.
-    fn cast(&self, to: Element) -> Option<Self> {
+    pub(super) fn cast(&self, to: Element) -> Option<Self> {
         if self.element == to {
             return Some(self.clone());
         }
         let integer = |v: f64| {
+            // the largest integer stands for "to the end"
             let (whole, exact) = (v.trunc() as i128, v.abs() <= (1u64 << 53) as f64);
-            let kept = match to {
-                Element::I8 => f64::from(whole as i8),
-                Element::U8 => f64::from(whole as u8),
-                Element::I16 => f64::from(whole as i16),
-                Element::I32 => f64::from(whole as i32),
-                _ => whole as i64 as f64,
-            };
-            let defined = self.element.is_integer() || kept == v.trunc();
+            let kept = wrapped(to, whole);
+            let defined = self.element.is_integer() || self.element == Element::Bool || kept == v.trunc();
             (exact && defined).then_some(kept)
         };
         let one = |&v: &f64| match to {
-            Element::F64 => Some(v),
-            Element::F32 => Some(f64::from(v as f32)),
-            Element::F16 => Some(nearest(v, 11, -14, 65504.0)),
-            Element::Bf16 => Some(nearest(v, 8, -126, f64::from(f32::MAX))),
             Element::Bool => Some(f64::from(u8::from(v != 0.0))),
-            _ => integer(v),
+            _ if to.is_integer() => integer(v),
+            _ => Some(to.nearest(v)),
         };
         Some(Self {
             element: to,
             dims: self.dims.clone(),
             values: self.values.iter().map(one).collect::<Option<_>>()?,
-        })
-    }
-
-    /// With other axes of as many values.
-    fn with_axes(&self, dims: Vec<usize>) -> Option<Self> {
-        (dims.len() <= MOST_AXES).then(|| Self {
-            dims,
-            ..self.clone()
         })
     }
 
@@ -166,26 +155,50 @@ impl Constant {
         }
     }
 
-    /// The constant broadcast to `dims` (right-aligned), or None when it doesn't fit: one with more axes would give its result as many.
-    pub(crate) fn broadcast(&self, dims: &[usize]) -> Option<Vec<f64>> {
-        let mut own = vec![1; dims.len().checked_sub(self.dims.len())?];
-        own.extend(&self.dims);
-        if own.iter().zip(dims).any(|(&o, &d)| o != 1 && o != d) {
-            return None;
+    /// Its values at these places of it.
+    pub(super) fn moved(&self, axes: &Axes) -> Self {
+        Self {
+            element: self.element,
+            dims: axes.dims(),
+            values: axes.gather(&self.values),
         }
-        let total: usize = dims.iter().product();
-        let at = |mut flat: usize| {
-            let (mut index, mut step) = (0, 1);
-            for (&o, &d) in own.iter().zip(dims).rev() {
-                if o != 1 {
-                    index += flat % d * step;
-                }
-                step *= o;
-                flat /= d;
-            }
-            self.values[index]
-        };
-        Some((0..total).map(at).collect())
+    }
+
+    /// With other lengths of as many values.
+    pub(super) fn with_dims(&self, dims: Vec<usize>) -> Self {
+        Self { dims, ..self.clone() }
+    }
+
+    /// The constant broadcast to `dims` (right-aligned), or None when it doesn't fit: one with more axes would give its result as many.
+    pub(crate) fn broadcast(&self, dims: &[usize]) -> Option<Rc<[f64]>> {
+        if self.dims == dims {
+            return Some(Rc::clone(&self.values));
+        }
+        let axes = Axes::row_major(&self.dims)?.broadcast(dims)?;
+        Some(axes.gather(&self.values))
+    }
+}
+
+/// The low bits of a number as this type has them.
+pub(super) fn wrapped(to: Element, whole: i128) -> f64 {
+    match to {
+        Element::I8 => f64::from(whole as i8),
+        Element::U8 => f64::from(whole as u8),
+        Element::I16 => f64::from(whole as i16),
+        Element::I32 => f64::from(whole as i32),
+        _ => whole as i64 as f64,
+    }
+}
+
+impl Element {
+    /// The nearest number of a type of floats; of others the number itself.
+    pub(super) fn nearest(self, v: f64) -> f64 {
+        match self {
+            Self::F32 => f64::from(v as f32),
+            Self::F16 => nearest(v, 11, -14, 65504.0),
+            Self::Bf16 => nearest(v, 8, -126, f64::from(f32::MAX)),
+            _ => v,
+        }
     }
 }
 
@@ -228,89 +241,25 @@ pub(super) fn type_name(number: i64) -> String {
     known.map_or_else(|| format!("number {number}"), |t| t.1.into())
 }
 
-/// Operators that are computed where all their inputs are constants.
-pub(super) const FOLDED: &str =
-    "Identity, Cast, Squeeze, Unsqueeze, and Concat and Gather of lists";
-
-/// The result of an operator whose inputs are all constants; None when it isn't one that is folded.
-pub(super) fn fold(node: &NodeProto, inputs: &[&Constant]) -> Option<Constant> {
-    let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name);
-    let [first, rest @ ..] = inputs else {
-        return None;
+/// The value of a Constant node.
+pub(super) fn constant_node(node: &NodeProto, external: &External) -> Result<Constant> {
+    let detail = "only tensors and numbers are read";
+    let bad = || Error::invalid(&node.name, "Constant", detail);
+    let [a] = &node.attribute[..] else {
+        return Err(bad());
     };
-    // which of `rank` axes are named, if any are
-    let axes = |rank: usize| -> Option<Option<Vec<bool>>> {
-        let given = match (attribute("axes"), rest.first()) {
-            (Some(a), None) => a.ints.clone(),
-            (None, Some(c)) => c.integers()?,
-            (None, None) => return Some(None),
-            _ => return None,
-        };
-        let mut named = vec![false; rank];
-        for axis in given {
-            let from_end = if axis < 0 { rank as i64 } else { 0 };
-            let axis = usize::try_from(axis.saturating_add(from_end)).ok()?;
-            if std::mem::replace(named.get_mut(axis)?, true) {
-                return None;
-            }
+    match (a.name.as_str(), &a.t) {
+        ("value", Some(t)) => Constant::from_proto(t, external),
+        ("value_float", _) => Ok(Constant::of(Element::F32, f64::from(a.f))),
+        ("value_int", _) => Ok(Constant::of(Element::I64, a.i as f64)),
+        ("value_floats", _) => {
+            let values = a.floats.iter().map(|&v| f64::from(v));
+            Ok(Constant::list(Element::F32, values))
         }
-        Some(Some(named))
-    };
-    match node.op_type.as_str() {
-        "Identity" => Some((*first).clone()),
-        "Cast" => first.cast(element(attribute("to")?.i)?),
-        "Squeeze" => {
-            let dims = first.dims.iter().copied();
-            let named = axes(first.dims.len())?;
-            let named = named.unwrap_or_else(|| dims.clone().map(|d| d == 1).collect());
-            let both = || dims.clone().zip(&named);
-            if both().any(|(d, &gone)| gone && d != 1) {
-                return None;
-            }
-            first.with_axes(both().filter(|b| !b.1).map(|b| b.0).collect())
-        }
-        "Unsqueeze" => {
-            let more = match (attribute("axes"), rest.first()) {
-                (Some(a), _) => a.ints.len(),
-                (None, c) => c?.values.len(),
-            };
-            if more > MOST_AXES {
-                return None;
-            }
-            let mut dims = first.dims.iter().copied();
-            let named = axes(first.dims.len() + more)??;
-            first.with_axes(
-                named
-                    .iter()
-                    .map_while(|&new| if new { Some(1) } else { dims.next() })
-                    .collect(),
-            )
-        }
-        "Concat"
-            if inputs
-                .iter()
-                .all(|c| c.dims.len() == 1 && c.element == first.element) =>
-        {
-            let along = attribute("axis").is_some_and(|a| matches!(a.i, 0 | -1));
-            let values = inputs.iter().flat_map(|c| c.values.iter().copied());
-            along.then(|| Constant::list(first.element, values))
-        }
-        "Gather"
-            if first.dims.len() == 1 && attribute("axis").is_none_or(|a| matches!(a.i, 0 | -1)) =>
-        {
-            let length = first.values.len() as i64;
-            let pick = |i: i64| {
-                let i = usize::try_from(if i < 0 { i.saturating_add(length) } else { i });
-                first.values.get(i.ok()?).copied()
-            };
-            let index = rest.first()?;
-            let values = index.integers()?.into_iter().map(pick);
-            Some(Constant {
-                element: first.element,
-                dims: index.dims.clone(),
-                values: values.collect::<Option<_>>()?,
-            })
-        }
-        _ => None,
+        ("value_ints", _) => Ok(Constant::list(
+            Element::I64,
+            a.ints.iter().map(|&v| v as f64),
+        )),
+        _ => Err(bad()),
     }
 }

@@ -1,7 +1,8 @@
 //! What is known of a model while it is imported: constants, nodes so far, and patterns of operators that stand for one.
 
-use super::element::Element;
-use super::onnx_constant::Constant;
+use super::onnx_axes::Axes;
+use super::onnx_constant::{Constant, constant_node};
+use super::onnx_external::External;
 use super::onnx_proto::{GraphProto, NodeProto, TensorProto};
 use crate::Result;
 use crate::error::Error;
@@ -13,19 +14,45 @@ use std::collections::{HashMap, HashSet};
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
 /// Values that uses of constants may make beyond the file's own bytes: scalars added to pictures, weights that layers share.
-const MOST_COPIES: usize = 1 << 24;
+const MOST_COPIES: usize = 1 << 26;
 
 /// Whether it is ONNX' own domain, which has two names.
 pub(super) fn standard(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
 
+/// A computed tensor: which of a node's values it has, with all of its ONNX axes.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) node: NodeId,
+    pub(super) axes: Axes,
+}
+
 /// What a name of the file stands for.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    Node(NodeId),
+    Node(View),
     Constant(Constant),
+    /// Not read, for the reason of this number: only what the output needs beside patterns must be.
+    Refused(usize),
 }
+
+/// Why a node gives no value.
+pub(super) enum Stop {
+    /// For a reason of its own.
+    New(Error),
+    /// One of its inputs has none.
+    Earlier(usize),
+}
+
+impl From<Error> for Stop {
+    fn from(e: Error) -> Self {
+        Self::New(e)
+    }
+}
+
+/// What comes of a node, or of a part of it.
+pub(super) type Imported<T = Value> = std::result::Result<T, Stop>;
 
 /// A model being imported.
 pub(super) struct Import<'a> {
@@ -33,24 +60,18 @@ pub(super) struct Import<'a> {
     pub(super) opset: i64,
     producers: HashMap<&'a str, &'a NodeProto>,
     pub(super) initializers: HashMap<&'a str, &'a TensorProto>,
+    pub(super) external: External,
     pub(super) values: HashMap<&'a str, Value>,
+    pub(super) refusals: Vec<Error>,
     pub(super) network: NetworkBuilder<Nonlinearity>,
     /// For each name, the number from which on no node has it.
-    pub(super) suffixes: HashMap<&'a str, usize>,
+    pub(super) suffixes: HashMap<String, usize>,
     copies_left: Cell<usize>,
-}
-
-/// What a node computes as far as import is concerned.
-pub(super) enum Pattern<'a> {
-    /// The activation of one value, whatever lies between.
-    Activation(Activation, &'a str),
-    /// The operator itself.
-    Plain,
 }
 
 impl<'a> Import<'a> {
     /// Of this graph, in a file of so many bytes.
-    pub(super) fn new(graph: &'a GraphProto, opset: i64, bytes: usize) -> Self {
+    pub(super) fn new(graph: &'a GraphProto, opset: i64, bytes: usize, external: External) -> Self {
         Self {
             graph,
             opset,
@@ -60,7 +81,9 @@ impl<'a> Import<'a> {
             initializers: (graph.initializer.iter())
                 .map(|t| (t.name.as_str(), t))
                 .collect(),
+            external,
             values: HashMap::new(),
+            refusals: Vec::new(),
             network: Network::builder(),
             suffixes: HashMap::new(),
             copies_left: Cell::new(bytes.saturating_add(MOST_COPIES)),
@@ -76,40 +99,80 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// The node that computes a value, if it is this operator without any attributes (a Constant has some).
-    fn producer(&self, value: &str, op: &str) -> Option<&'a NodeProto> {
+    /// A name that no node has yet, this one if it is free.
+    pub(super) fn free_name(&mut self, base: &str) -> String {
+        let suffix = self.suffixes.entry(base.into()).or_default();
+        loop {
+            let name = match *suffix {
+                0 => base.to_string(),
+                k => format!("{base}#{k}"),
+            };
+            *suffix += 1;
+            if !self.network.contains(&name) {
+                return name;
+            }
+        }
+    }
+
+    /// The node that computes a value, if it is this operator of ONNX'.
+    pub(super) fn made_by(&self, value: &str, op: &str) -> Option<&'a NodeProto> {
         let node = *self.producers.get(value)?;
-        let plain = node.attribute.is_empty() || op == "Constant";
-        (node.op_type == op && standard(&node.domain) && plain).then_some(node)
+        (node.op_type == op && standard(&node.domain)).then_some(node)
+    }
+
+    /// As [`Import::made_by`], without any attributes (a Constant has some).
+    fn producer(&self, value: &str, op: &str) -> Option<&'a NodeProto> {
+        let node = self.made_by(value, op)?;
+        (node.attribute.is_empty() || op == "Constant").then_some(node)
     }
 
     /// The scalar that a value holds, from an initializer or a Constant node.
-    fn scalar(&self, value: &str) -> Option<f64> {
-        if let Some(Value::Constant(c)) = self.values.get(value) {
-            return c.scalar();
+    pub(super) fn scalar(&self, value: &str) -> Option<f64> {
+        match self.values.get(value) {
+            Some(Value::Constant(c)) => return c.scalar(),
+            Some(_) => return None,
+            None => {}
         }
         // many nodes may ask for one constant: decode none that is no scalar
         let larger = |t: &TensorProto| t.dims.iter().any(|&d| d != 1);
         if let Some(t) = self.initializers.get(value) {
-            return (!larger(t)).then(|| Constant::from_proto(t).ok()?.scalar())?;
+            let read = || Constant::from_proto(t, &self.external).ok()?.scalar();
+            return (!larger(t)).then(read)?;
         }
         let node = self.producer(value, "Constant")?;
         let a = node.attribute.first()?;
         if a.floats.len().max(a.ints.len()) > 1 || a.t.as_ref().is_some_and(larger) {
             return None;
         }
-        constant_node(node).ok()?.scalar()
+        constant_node(node, &self.external).ok()?.scalar()
     }
 
-    /// `x·Sigmoid(x)` and `x/2·(1 + Erf(x/√2))`, the factors in any order.
-    pub(super) fn pattern(&self, node: &'a NodeProto) -> Pattern<'a> {
+    /// The activation that a node's result is of one value, whatever lies between: `x·Sigmoid(x)`, `x·HardSigmoid(x)`, `x·Tanh(Softplus(x))`,
+    /// `x/2·(1 + Erf(x/√2))`, the factors in any order.
+    pub(super) fn pattern(&self, node: &'a NodeProto) -> Option<(Activation, &'a str)> {
         if node.op_type != "Mul" || node.input.len() != 2 {
-            return Pattern::Plain;
+            return None;
         }
         for (x, other) in [(0, 1), (1, 0)].map(|(a, b)| (&node.input[a], &node.input[b])) {
-            let sigmoid = self.producer(other, "Sigmoid");
-            if sigmoid.is_some_and(|s| s.input.first() == Some(x)) {
-                return Pattern::Activation(Activation::Silu, x);
+            let of_x = |n: &NodeProto| n.input.first() == Some(x);
+            if self.producer(other, "Sigmoid").is_some_and(of_x) {
+                return Some((Activation::Silu, x));
+            }
+            let hard = self.made_by(other, "HardSigmoid").filter(|n| of_x(n));
+            if hard.is_some_and(|n| {
+                let attribute = |name: &str, default: f64| {
+                    let a = n.attribute.iter().find(|a| a.name == name);
+                    a.map_or(default, |a| f64::from(a.f))
+                };
+                let (alpha, beta) = (attribute("alpha", 0.2), attribute("beta", 0.5));
+                (alpha - 1.0 / 6.0).abs() < 1e-6 && (beta - 0.5).abs() < 1e-6
+            }) {
+                return Some((Activation::HardSwish, x));
+            }
+            let inner = self.producer(other, "Tanh").and_then(|n| n.input.first());
+            let softplus = inner.and_then(|v| self.producer(v, "Softplus"));
+            if softplus.is_some_and(of_x) {
+                return Some((Activation::Mish, x));
             }
         }
         let mut factor = 1.0;
@@ -120,11 +183,11 @@ impl<'a> Import<'a> {
         {
             for (x, other) in [(a, b), (b, a)] {
                 if self.one_plus_erf(other) == Some(x) {
-                    return Pattern::Activation(Activation::Gelu, x);
+                    return Some((Activation::Gelu, x));
                 }
             }
         }
-        Pattern::Plain
+        None
     }
 
     /// Product of the scalar factors, and the other factors, of a tree of multiplications.
@@ -170,40 +233,54 @@ impl<'a> Import<'a> {
         Some(x)
     }
 
-    /// Names of the values that the output depends on, patterns counting as one operator.
+    /// The `x` and ε of `(x − μ)/√(mean (x − μ)² + ε)`, and over which axes: what this Div computes where it is a norm written out.
+    pub(super) fn norm(&self, div: &'a NodeProto) -> Option<(&'a str, &'a NodeProto, f64)> {
+        let [centred, root] = &div.input[..] else {
+            return None;
+        };
+        let sum = match self.made_by(root, "Sqrt") {
+            Some(sqrt) => sqrt.input.first()?,
+            None => {
+                let pow = self.made_by(root, "Pow")?;
+                pow.input.first().filter(|_| self.scalar(&pow.input[1]) == Some(0.5))?
+            }
+        };
+        let [a, b] = &self.made_by(sum, "Add")?.input[..] else {
+            return None;
+        };
+        let (variance, epsilon) = match (self.scalar(a), self.scalar(b)) {
+            (Some(e), None) => (b, e),
+            (None, Some(e)) => (a, e),
+            _ => return None,
+        };
+        let mean = self.made_by(variance, "ReduceMean")?;
+        let square = mean.input.first()?;
+        let squared = match (self.made_by(square, "Pow"), self.made_by(square, "Mul")) {
+            (Some(p), _) if self.scalar(p.input.get(1)?) == Some(2.0) => p.input.first()?,
+            (_, Some(m)) if m.input.first() == m.input.get(1) => m.input.first()?,
+            _ => return None,
+        };
+        // torch squares a second difference of the same two
+        let difference = |v: &str| self.made_by(v, "Sub").map(|n| &n.input);
+        let [x, m] = &difference(centred)?[..] else {
+            return None;
+        };
+        if squared != centred && difference(squared)? != difference(centred)? {
+            return None;
+        }
+        let of_x = self.made_by(m, "ReduceMean")?;
+        let same = of_x.input.first() == Some(x) && of_x.input.get(1..) == mean.input.get(1..);
+        (same && of_x.attribute == mean.attribute).then_some((x, mean, epsilon))
+    }
+
+    /// Names of the values that the output depends on.
     pub(super) fn needed(&self, output: &'a str) -> HashSet<&'a str> {
         let mut needed = HashSet::from([output]);
         for node in self.graph.node.iter().rev() {
             if node.output.iter().any(|o| needed.contains(o.as_str())) {
-                match self.pattern(node) {
-                    Pattern::Activation(_, x) => drop(needed.insert(x)),
-                    Pattern::Plain => needed.extend(node.input.iter().map(String::as_str)),
-                }
+                needed.extend(node.input.iter().map(String::as_str));
             }
         }
         needed
-    }
-}
-
-/// The value of a Constant node.
-pub(super) fn constant_node(node: &NodeProto) -> Result<Constant> {
-    let detail = "only tensors and numbers are read";
-    let bad = || Error::invalid(&node.name, "Constant", detail);
-    let [a] = &node.attribute[..] else {
-        return Err(bad());
-    };
-    match (a.name.as_str(), &a.t) {
-        ("value", Some(t)) => Constant::from_proto(t),
-        ("value_float", _) => Ok(Constant::of(Element::F32, f64::from(a.f))),
-        ("value_int", _) => Ok(Constant::of(Element::I64, a.i as f64)),
-        ("value_floats", _) => {
-            let values = a.floats.iter().map(|&v| f64::from(v));
-            Ok(Constant::list(Element::F32, values))
-        }
-        ("value_ints", _) => Ok(Constant::list(
-            Element::I64,
-            a.ints.iter().map(|&v| v as f64),
-        )),
-        _ => Err(bad()),
     }
 }

@@ -1,14 +1,15 @@
-//! Import of single ONNX operators: attributes, constant inputs, shapes without their batch axis.
+//! Import of single ONNX operators: their attributes and inputs, and which function reads each.
 
 use super::element::Element;
-use super::onnx_constant::{Constant, FOLDED, fold, type_name};
-use super::onnx_import::{Import, Pattern, Value, constant_node, standard};
+use super::onnx_axes::Axes;
+use super::onnx_constant::{Constant, type_name};
+use super::onnx_import::{Import, Imported, Stop, Value, View, standard};
 use super::onnx_proto::{AttributeProto, NodeProto};
 use super::onnx_schema;
 use crate::Result;
 use crate::error::Error;
 use crate::graph::NodeId;
-use crate::op::{BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Op, Padding, PaddingCounts};
+use crate::op::{NormKind, Nonlinearity, Op, Softmax};
 use crate::tensor::{Parameter, Shape};
 use approx::Activation;
 
@@ -24,7 +25,11 @@ impl<'a> Importing<'_, 'a> {
         Error::invalid(&self.name, &self.node.op_type, detail)
     }
 
-    fn unsupported(&self, remedy: &str) -> Error {
+    pub(super) fn refuse<T>(&self, detail: impl Into<String>) -> Imported<T> {
+        Err(Stop::New(self.invalid(detail)))
+    }
+
+    pub(super) fn unsupported(&self, remedy: &str) -> Error {
         let operator = match self.node.domain.as_str() {
             "" => self.node.op_type.clone(),
             domain => format!("{domain}.{}", self.node.op_type),
@@ -36,69 +41,82 @@ impl<'a> Importing<'_, 'a> {
         }
     }
 
-    pub(super) fn add(&mut self, op: Op<Nonlinearity>, inputs: &[NodeId]) -> Result<Value> {
-        let id = self.import.network.add(&self.name, op, inputs)?;
-        Ok(Value::Node(id))
+    /// The named node.
+    pub(super) fn add(&mut self, op: Op<Nonlinearity>, inputs: &[NodeId]) -> Imported<NodeId> {
+        let name = match self.import.network.contains(&self.name) {
+            false => self.name.clone(),
+            true => self.import.free_name(&self.name),
+        };
+        Ok(self.import.network.add(name, op, inputs)?)
     }
 
-    /// An auxiliary node before or after the named one.
+    /// An auxiliary node before or after the named one; the named one itself where its operator comes to one node.
     pub(super) fn add_as(
         &mut self,
         suffix: &str,
         op: Op<Nonlinearity>,
         inputs: &[NodeId],
-    ) -> Result<NodeId> {
-        let name = format!("{}.{suffix}", self.name);
-        self.import.network.add(name, op, inputs)
+    ) -> Imported<NodeId> {
+        if suffix.is_empty() {
+            return self.add(op, inputs);
+        }
+        let name = self.import.free_name(&format!("{}.{suffix}", self.name));
+        Ok(self.import.network.add(name, op, inputs)?)
     }
 
     /// The name of input number `i`, None when absent.
-    fn input(&self, i: usize) -> Option<&'a str> {
+    pub(super) fn input(&self, i: usize) -> Option<&'a str> {
         let name = self.node.input.get(i).map(String::as_str);
         name.filter(|n| !n.is_empty())
     }
 
-    fn value_of(&self, i: usize) -> Result<&Value> {
+    /// Input number `i`.
+    pub(super) fn operand(&self, i: usize) -> Imported {
         let name = self.input(i);
         let name = name.ok_or_else(|| self.invalid(format!("input {i} is missing")))?;
-        let value = self.import.values.get(name);
-        value.ok_or_else(|| self.invalid(format!("input {name} is not computed before it")))
+        match self.import.values.get(name) {
+            Some(Value::Refused(why)) => return Err(Stop::Earlier(*why)),
+            Some(value) => return Ok(value.clone()),
+            None => {}
+        }
+        let t = self.import.initializers.get(name);
+        let t = t.ok_or_else(|| self.invalid(format!("input {name} is not computed before it")))?;
+        let constant = Constant::from_proto(t, &self.import.external)?;
+        self.import.charge(constant.values.len())?;
+        Ok(Value::Constant(constant))
     }
 
-    pub(super) fn computed(&self, i: usize) -> Result<NodeId> {
-        match self.value_of(i)? {
-            Value::Node(id) => Ok(*id),
-            _ => Err(self.invalid(format!(
+    pub(super) fn computed(&self, i: usize) -> Imported<View> {
+        match self.operand(i)? {
+            Value::Node(view) => Ok(view),
+            _ => self.refuse(format!(
                 "input {i} is a constant where a computed value is needed"
-            ))),
+            )),
         }
     }
 
-    fn constant(&self, i: usize) -> Result<&Constant> {
-        match self.value_of(i)? {
+    pub(super) fn constant(&self, i: usize) -> Imported<Constant> {
+        match self.operand(i)? {
             Value::Constant(c) => Ok(c),
-            Value::Node(_) => {
-                Err(self.invalid(format!("input {i} is computed where a constant is needed")))
-            }
+            _ => self.refuse(format!("input {i} is computed where a constant is needed")),
         }
     }
 
-    pub(super) fn optional_constant(&self, i: usize) -> Result<Option<&Constant>> {
+    pub(super) fn optional_constant(&self, i: usize) -> Imported<Option<Constant>> {
         self.input(i).map(|_| self.constant(i)).transpose()
     }
 
-    fn parameter(&self, i: usize) -> Result<Parameter> {
+    pub(super) fn parameter(&self, i: usize) -> Imported<Parameter> {
         let c = self.constant(i)?;
-        self.import.charge(c.values.len())?;
         self.weight(i, c.dims.clone(), &c.values)
     }
 
-    fn weight(&self, i: usize, dims: Vec<usize>, values: &[f64]) -> Result<Parameter> {
+    pub(super) fn weight(&self, i: usize, dims: Vec<usize>, values: &[f64]) -> Imported<Parameter> {
         let values: Vec<_> = values.iter().map(|&v| v as f32).collect();
-        Parameter::new(self.input(i).unwrap_or(&self.name), dims, values)
+        Ok(Parameter::new(self.input(i).unwrap_or(&self.name), dims, values)?)
     }
 
-    fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
+    pub(super) fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
         self.node.attribute.iter().find(|a| a.name == name)
     }
 
@@ -115,36 +133,25 @@ impl<'a> Importing<'_, 'a> {
         String::from_utf8_lossy(text).into_owned()
     }
 
-    fn integers(&self, name: &str) -> Option<&'a [i64]> {
+    pub(super) fn integers(&self, name: &str) -> Option<&'a [i64]> {
         self.attribute(name).map(|a| &a.ints[..])
     }
 
     /// The integers of input number `i`, None when absent.
-    pub(super) fn integers_of(&self, i: usize) -> Result<Option<Vec<i64>>> {
-        let given = self.optional_constant(i)?.map(Constant::integers);
-        let whole = || self.invalid(format!("input {i} must hold integers"));
+    pub(super) fn integers_of(&self, i: usize) -> Imported<Option<Vec<i64>>> {
+        let given = self.optional_constant(i)?.map(|c| c.integers());
+        let whole = || Stop::New(self.invalid(format!("input {i} must hold integers")));
         given.map(|g| g.ok_or_else(whole)).transpose()
     }
 
     /// A list from an attribute (old operator sets) or else from input number `i`.
-    pub(super) fn list(&self, attribute: &str, i: usize) -> Result<Option<Vec<i64>>> {
+    pub(super) fn list(&self, attribute: &str, i: usize) -> Imported<Option<Vec<i64>>> {
         match self.integers(attribute) {
-            Some(_) if self.input(i).is_some() => Err(self.invalid(format!(
+            Some(_) if self.input(i).is_some() => self.refuse(format!(
                 "{attribute} is given twice: as attribute and as input"
-            ))),
+            )),
             Some(list) => Ok(Some(list.to_vec())),
             None => self.integers_of(i),
-        }
-    }
-
-    /// Two positive numbers; 1, 1 when absent.
-    fn pair(&self, name: &str) -> Result<(usize, usize)> {
-        match self.integers(name) {
-            None => Ok((1, 1)),
-            Some(&[a, b]) if a > 0 && b > 0 => Ok((self.length(a)?, self.length(b)?)),
-            Some(other) => {
-                Err(self.invalid(format!("{name} {other:?} is not two positive numbers")))
-            }
         }
     }
 
@@ -158,395 +165,293 @@ impl<'a> Importing<'_, 'a> {
         self.import.network.shape(id)
     }
 
-    /// The value that the node gives; it is added to the network.
-    pub(super) fn value(mut self) -> Result<Value> {
+    /// Axis of a tensor of so many, not negative.
+    pub(super) fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
+        let from_end = if axis < 0 { rank as i64 } else { 0 };
+        let found = usize::try_from(axis.saturating_add(from_end)).ok();
+        let found = found.filter(|&a| a < rank);
+        found.ok_or_else(|| self.invalid(format!("axis {axis} lies outside of the tensor's {rank}")))
+    }
+
+    /// Axes, not negative, sorted.
+    pub(super) fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>> {
+        let axes = axes.iter().map(|&a| self.axis(a, rank));
+        let mut axes = axes.collect::<Result<Vec<_>>>()?;
+        axes.sort_unstable();
+        match axes.windows(2).any(|pair| pair[0] == pair[1]) {
+            true => Err(self.invalid("an axis is named twice")),
+            false => Ok(axes),
+        }
+    }
+
+    /// The values that the node gives; what it computes is added to the network.
+    pub(super) fn values(mut self) -> Imported<Vec<Value>> {
         let node = self.node;
         if !standard(&node.domain) {
-            return Err(self.unsupported("export with the standard ONNX operators"));
+            return Err(self.unsupported("export with the standard ONNX operators").into());
         }
         if let Some(detail) = onnx_schema::refusal(node) {
-            return Err(self.invalid(detail));
+            return self.refuse(detail);
         }
-        if let Pattern::Activation(a, x) = self.import.pattern(node) {
-            let Some(Value::Node(x)) = self.import.values.get(x).cloned() else {
-                return Err(self.invalid("an activation of a constant"));
-            };
-            return self.add(Op::Elementwise(a.into()), &[x]);
+        if let Some((a, x)) = self.import.pattern(node)
+            && let Some(Value::Node(x)) = self.import.values.get(x).cloned()
+        {
+            return Ok(vec![Value::Node(self.each("", Op::Elementwise(a.into()), &x)?)]);
         }
         if node.op_type == "Constant" {
-            return constant_node(node).map(Value::Constant);
+            return Ok(vec![Value::Constant(self.stated()?)]);
         }
-        let constants: Option<Vec<&Constant>> = (0..node.input.len())
-            .map(|i| match self.value_of(i) {
-                Ok(Value::Constant(c)) => Some(c),
-                _ => None,
-            })
-            .collect();
-        if let Some(constants) = constants.filter(|c| !c.is_empty()) {
-            // these two make new values, the others pass them on
-            if matches!(node.op_type.as_str(), "Concat" | "Gather") {
-                self.import
-                    .charge(constants.iter().map(|c| c.values.len()).sum())?;
-            }
-            let folded = fold(node, &constants).map(Value::Constant);
-            return folded.ok_or_else(|| self.unsupported(&format!(
-                "all of its inputs are constants, and of such only these are computed here, where ONNX says what they give: {FOLDED}; fold the model's constants first, as onnx-simplifier and ONNX Runtime's offline optimisation do"
-            )));
+        if node.op_type == "Split" {
+            return self.split();
         }
-        match node.op_type.as_str() {
+        if let Some(constant) = self.folded()? {
+            return Ok(vec![Value::Constant(constant)]);
+        }
+        self.value().map(|v| vec![v])
+    }
+
+    fn value(&mut self) -> Imported {
+        let computed = match self.node.op_type.as_str() {
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Slice" | "Gather"
+            | "Expand" | "Tile" | "Pad" | "DepthToSpace" | "SpaceToDepth" | "Identity"
+            | "Dropout" | "Cast" => return self.movement(),
             "Conv" => self.conv(),
+            "ConvTranspose" => self.conv_transpose(),
             "Gemm" => self.gemm(),
             "MatMul" => self.matmul(),
-            "Add" | "Mul" | "Sub" | "Div" => self.binary(),
+            "Attention" => self.attention_operator(),
+            "Add" | "Mul" | "Sub" | "Div" | "Pow" | "Sum" | "Mean" | "Max" | "Min" | "PRelu" => self.arithmetic(),
+            "Neg" => self.computed(0).and_then(|x| self.affine(&x, -1.0, 0.0)),
+            "Abs" => self.computed(0).and_then(|x| {
+                let positive = self.each("positive", Op::Elementwise(Activation::Relu.into()), &x)?;
+                let twice = self.affine(&positive, 2.0, 0.0)?;
+                let less = self.affine(&x, -1.0, 0.0)?;
+                self.both(Op::Add, &twice, &less)
+            }),
             "BatchNormalization" => self.batch_norm(),
-            "Gelu" if !matches!(self.text("approximate").as_str(), "" | "none") => {
-                Err(self.unsupported("its tanh form is another function; export with approximate=\"none\""))
-            }
+            "InstanceNormalization" => self.instance_norm(),
+            "GroupNormalization" => self.group_norm(),
+            "LayerNormalization" => self.layer_norm(NormKind::Layer),
+            "RMSNormalization" => self.layer_norm(NormKind::RootMeanSquare),
+            "LpNormalization" => self.lp_norm(),
             "AveragePool" => self.average_pool(),
-            "GlobalAveragePool" => self.unary(Op::GlobalAvgPool),
-            "MaxPool" => {
-                if self.node.output.get(1).is_some_and(|o| !o.is_empty()) {
-                    return Err(self.unsupported("its second output, the positions of the maxima, is not read; export without return_indices"));
-                }
-                let (x, pool) = self.windows()?;
-                self.add(Op::MaxPool(pool), &[x])
-            }
-            "GlobalMaxPool" => {
-                let x = self.computed(0)?;
-                let size = self.spatial(x)?;
-                let pool = MaxPool { kernel: size, stride: size, padding: Padding::default(), ceil_mode: false };
-                self.add(Op::MaxPool(pool), &[x])
-            }
-            "ReduceMean" => self.reduce_mean(),
-            "Pad" => self.pad(),
+            "MaxPool" => self.max_pool(),
+            "GlobalAveragePool" => self.computed(0).and_then(|x| {
+                let spatial: Vec<usize> = (2..x.axes.rank()).collect();
+                self.mean(&x, &spatial)
+            }),
+            "GlobalMaxPool" => self.computed(0).and_then(|x| {
+                let spatial: Vec<usize> = (2..x.axes.rank()).collect();
+                self.maximum(&x, &spatial)
+            }),
+            "ReduceMean" | "ReduceSum" | "ReduceL2" | "ReduceSumSquare" | "ReduceMax" => self.reduce(),
             "Concat" => self.concat(),
-            "Slice" => self.slice(),
-            "Flatten" => self.flatten(),
-            "Reshape" => self.reshape(),
-            "Squeeze" => self.squeeze(),
-            "Unsqueeze" => self.unsqueeze(),
-            "Shape" => {
-                let dims = self.shape(self.computed(0)?).dims().into_iter();
-                let dims: Vec<f64> = std::iter::once(1).chain(dims).map(|d| d as f64).collect();
-                let rank = dims.len() as i64;
-                let at = |name, default| {
-                    let v = self.integer(name, default);
-                    (if v < 0 { v.saturating_add(rank) } else { v }).clamp(0, rank) as usize
-                };
-                let (start, end) = (at("start", 0), at("end", rank));
-                let asked = dims[start..end.max(start)].iter().copied();
-                Ok(Value::Constant(Constant::list(Element::I64, asked)))
-            }
-            "Identity" => self.unary(Op::Identity),
-            "Cast" => match self.integer("to", 0) {
-                // the network computes in floats anyway
-                1 | 10 | 11 | 16 => self.unary(Op::Identity),
-                to => Err(self.unsupported(&format!(
-                    "it makes computed values {}, which is no polynomial; export the model without it",
-                    type_name(to)
-                ))),
-            },
-            "Dropout" => {
-                if self.optional_constant(2)?.is_some_and(|t| t.scalar() != Some(0.0)) {
-                    return Err(self.unsupported("it is in training mode; export in eval mode"));
-                }
-                self.unary(Op::Identity)
-            }
-            "LeakyRelu" | "HardSigmoid" | "Elu" | "PRelu" | "Clip" | "Softmax" => Err(self.unsupported(&format!(
-                "use one of {} inside and leave a final Softmax to the client",
-                Activation::names()
-            ))),
-            operator => match Activation::of_onnx_operator(operator) {
-                Some(a) => self.unary(Op::Elementwise(a.into())),
-                None => Err(self.unsupported(&format!("read are {}", onnx_schema::names()))),
-            },
-        }
-    }
-
-    fn unary(&mut self, op: Op<Nonlinearity>) -> Result<Value> {
-        let x = self.computed(0)?;
-        self.add(op, &[x])
-    }
-
-    /// Explicit pads or those that `auto_pad` asks for; `spans` are the dilated kernel's sizes.
-    fn padding(
-        &self,
-        size: (usize, usize),
-        spans: (usize, usize),
-        stride: (usize, usize),
-    ) -> Result<Padding> {
-        let same = |length: usize, span: usize, stride: usize| {
-            (length.div_ceil(stride).saturating_sub(1) * stride)
-                .saturating_add(span)
-                .saturating_sub(length)
+            "Resize" | "Upsample" => self.resize(),
+            "Softmax" => self.softmax(Softmax::Shares),
+            "LogSoftmax" => self.softmax(Softmax::Logarithms),
+            "Shape" => return self.shape_value(),
+            _ => self.activation(),
         };
-        match self.text("auto_pad").as_str() {
-            "" | "NOTSET" => match self.integers("pads") {
-                None => Ok(Padding::default()),
-                Some(&[top, left, bottom, right]) => {
-                    let side = |v: i64| self.length(v);
-                    Ok([side(top)?, side(bottom)?, side(left)?, side(right)?].into())
-                }
-                Some(other) => Err(self.invalid(format!("pads {other:?} are not four numbers"))),
-            },
-            "VALID" => Ok(Padding::default()),
-            mode @ ("SAME_UPPER" | "SAME_LOWER") => {
-                let h = same(size.0, spans.0, stride.0);
-                let w = same(size.1, spans.1, stride.1);
-                let upper = |n: usize| [n / 2, n.div_ceil(2)][usize::from(mode == "SAME_LOWER")];
-                let (top, left) = (upper(h), upper(w));
-                Ok([top, h - top, left, w - left].into())
-            }
-            other => Err(self.invalid(format!("auto_pad {other} is unknown"))),
-        }
+        computed.map(Value::Node)
     }
 
-    pub(super) fn spatial(&self, x: NodeId) -> Result<(usize, usize)> {
-        match self.shape(x) {
-            Shape::Image { height, width, .. } => Ok((height, width)),
-            other => Err(self.invalid(format!("needs an image, {other} was given"))),
-        }
-    }
-
-    /// Channels, or features, one value's after the other's: each with channels of zeros around, summed.
-    fn concat(&mut self) -> Result<Value> {
-        let count = self.node.input.len();
-        let mut parts = Vec::new();
-        for i in 0..count {
-            let x = self.computed(i)?;
-            parts.push(match self.shape(x) {
-                Shape::Vector(n) => {
-                    let to = Op::Reshape(Shape::image(n, 1, 1));
-                    (self.add_as(&format!("part{i}.picture"), to, &[x])?, n, 1)
-                }
-                shape => match shape.as_image() {
-                    Some((channels, ..)) => (x, channels, 3),
-                    None => return Err(self.unsupported("of other values than pictures and rows")),
-                },
-            });
-        }
-        let axes = parts[0].2;
-        let axis = self.integer("axis", 1);
-        let along = if axis < 0 { axis + axes + 1 } else { axis };
-        if along != 1 || parts.iter().any(|p| p.2 != axes) {
-            return Err(self.unsupported("along another axis than channels or features"));
-        }
-        let sizes: Vec<usize> = parts.iter().map(|p| p.1).collect();
-        let total = sizes.iter().try_fold(0usize, |sum, n| sum.checked_add(*n));
-        let total = self.length(total.and_then(|t| t.try_into().ok()).unwrap_or(i64::MAX))?;
-        let (mut sum, mut before): (Option<NodeId>, usize) = (None, 0);
-        for (i, &(x, channels, _)) in parts.iter().enumerate() {
-            let pad = Op::Pad(crate::Pad {
-                channels: (before, total - before - channels),
-                spatial: Padding::default(),
-            });
-            let y = self.add_as(&format!("part{i}"), pad, &[x])?;
-            before += channels;
-            sum = Some(match sum {
-                None => y,
-                Some(s) => self.add_as(&format!("sum{i}"), Op::Add, &[s, y])?,
-            });
-        }
-        let sum = sum.ok_or_else(|| self.invalid("no inputs"))?;
-        match axes {
-            1 => self.add(Op::Flatten, &[sum]),
-            _ => self.add(Op::Identity, &[sum]),
-        }
-    }
-
-    fn conv(&mut self) -> Result<Value> {
-        let x = self.computed(0)?;
-        let weight = self.parameter(1)?;
-        let &[_, _, kh, kw] = weight.shape() else {
-            return Err(self.invalid(format!(
-                "weight of shape {:?}; only convolutions over two axes are read",
-                weight.shape()
-            )));
+    /// The lengths of a tensor's axes, or of those that are asked for.
+    fn shape_value(&mut self) -> Imported {
+        let dims = match self.operand(0)? {
+            Value::Node(view) => view.axes.dims(),
+            Value::Constant(c) => c.dims,
+            Value::Refused(why) => return Err(Stop::Earlier(why)),
         };
-        let stated = self.integers("kernel_shape");
-        if stated.is_some_and(|k| *k != [kh as i64, kw as i64]) {
-            return Err(self.invalid("kernel_shape is not that of the weight"));
-        }
-        let (stride, dilation) = (self.pair("strides")?, self.pair("dilations")?);
-        let span = |k: usize, d: usize| k.saturating_sub(1).saturating_mul(d).saturating_add(1);
-        let spans = (span(kh, dilation.0), span(kw, dilation.1));
-        let padding = self.padding(self.spatial(x)?, spans, stride)?;
-        let bias = self.input(2).map(|_| self.parameter(2)).transpose()?;
-        let groups = self.length(self.integer("group", 1))?;
-        let conv = Conv2d {
-            weight,
-            bias,
-            stride,
-            padding,
-            dilation,
-            groups,
+        let rank = dims.len() as i64;
+        let at = |name, default| {
+            let v = self.integer(name, default);
+            (if v < 0 { v.saturating_add(rank) } else { v }).clamp(0, rank) as usize
         };
-        self.add(Op::Conv2d(conv), &[x])
+        let (start, end) = (at("start", 0), at("end", rank));
+        let asked = dims[start..end.max(start)].iter().map(|&d| d as f64);
+        Ok(Value::Constant(Constant::list(Element::I64, asked)))
     }
 
-    /// The first input, which must be a vector.
-    fn vector(&mut self) -> Result<NodeId> {
-        let x = self.computed(0)?;
-        match self.shape(x) {
-            Shape::Vector(_) => Ok(x),
-            shape => Err(self.invalid(format!("needs (batch, features), {shape} was given"))),
-        }
-    }
-
-    fn gemm(&mut self) -> Result<Value> {
-        let x = self.vector()?;
-        if self.integer("transA", 0) != 0 {
-            return Err(self.invalid("transA is not supported"));
-        }
-        let (alpha, beta) = (self.float("alpha", 1.0), self.float("beta", 1.0));
-        let weight = self.matrix(1, self.integer("transB", 0) != 0, alpha)?;
-        let out = weight.shape()[0];
-        let bias = match self.optional_constant(2)? {
-            None => None,
-            Some(c) => {
-                self.import.charge(out)?;
-                let mut values = c.broadcast(&[1, out]).ok_or_else(|| {
-                    self.invalid(format!("bias of shape {:?} for {out} outputs", c.dims))
-                })?;
-                values.iter_mut().for_each(|v| *v *= beta);
-                Some(self.weight(2, vec![out], &values)?)
-            }
-        };
-        self.add(Op::Linear(Linear { weight, bias }), &[x])
-    }
-
-    /// Constant input number `i` as `(out, in)`, times `factor`; stored as `(in, out)` unless `transposed`.
-    fn matrix(&self, i: usize, transposed: bool, factor: f64) -> Result<Parameter> {
-        let c = self.constant(i)?;
-        let &[rows, columns] = &c.dims[..] else {
-            return Err(self.invalid(format!("weight of shape {:?} is no matrix", c.dims)));
-        };
-        self.import.charge(c.values.len())?;
-        let mut values: Vec<f64> = c.values.iter().map(|v| factor * v).collect();
-        if transposed {
-            return self.weight(i, vec![rows, columns], &values);
-        }
-        // without values there is nothing to transpose, however many rows or columns there are
-        if !values.is_empty() {
-            let column = |o: usize| values[o..].iter().step_by(columns).copied();
-            values = (0..columns).flat_map(column).collect();
-        }
-        self.weight(i, vec![columns, rows], &values)
-    }
-
-    fn matmul(&mut self) -> Result<Value> {
-        let x = self.vector()?;
-        let weight = self.matrix(1, false, 1.0)?;
-        self.add(Op::Linear(Linear { weight, bias: None }), &[x])
-    }
-
-    /// Add, Mul, Sub and Div; a constant that is taken away or divided by is one that is added or multiplied by.
-    fn binary(&mut self) -> Result<Value> {
+    /// A function of each value, with what its attributes say.
+    fn activation(&mut self) -> Imported<View> {
         let operator = self.node.op_type.as_str();
-        let op = match operator {
-            "Add" | "Sub" => Op::Add,
-            _ => Op::Mul,
-        };
-        let (mut x, constant, which) = match (self.value_of(0)?, self.value_of(1)?) {
-            (Value::Node(a), Value::Node(b)) => {
-                let (a, b) = (*a, *b);
-                return match operator {
-                    "Sub" => Err(self.unsupported(
-                        "of two computed values; multiply the second by -1 and add them",
-                    )),
-                    "Div" => Err(self.unsupported(
-                        "by a computed value is no polynomial; divide by constants only",
-                    )),
-                    _ => self.add(op, &[a, b]),
-                };
-            }
-            (Value::Node(x), Value::Constant(c)) => (*x, c.clone(), 1),
-            (Value::Constant(c), Value::Node(x)) => (*x, c.clone(), 0),
-            _ => return Err(self.invalid("both inputs are constants")),
-        };
-        let shape = self.shape(x);
-        let dims: Vec<usize> = std::iter::once(1).chain(shape.dims()).collect();
-        self.import.charge(shape.len())?;
-        let mut values = constant.broadcast(&dims).ok_or_else(|| {
-            self.invalid(format!(
-                "a constant of shape {:?} does not fit {shape}",
-                constant.dims
-            ))
-        })?;
-        match (operator, which) {
-            ("Sub", 1) => values.iter_mut().for_each(|v| *v = -*v),
-            ("Div", 1) => values.iter_mut().for_each(|v| *v = 1.0 / *v),
-            ("Sub", _) => {
-                self.import.charge(shape.len())?;
-                let all = Parameter::new(&self.name, shape.dims(), vec![-1.0; shape.len()])?;
-                let minus = self.add_as("minus", Op::Constant(shape, all), &[])?;
-                x = self.add_as("negative", Op::Mul, &[x, minus])?;
-            }
-            ("Div", _) => {
-                return Err(self.unsupported(
-                    "by a computed value is no polynomial; divide by constants only",
-                ));
-            }
-            _ => {}
+        let known = Activation::of_onnx_operator(operator);
+        let parameters = matches!(
+            operator,
+            "LeakyRelu" | "HardSigmoid" | "Elu" | "Celu" | "Selu" | "Clip" | "Gelu" | "Sqrt" | "Reciprocal" | "ThresholdedRelu"
+        );
+        if known.is_none() && !parameters {
+            return Err(self.unsupported(&self.advice()).into());
         }
-        let parameter = self.weight(which, shape.dims(), &values)?;
-        let c = self.add_as("constant", Op::Constant(shape, parameter), &[])?;
-        self.add(op, &[x, c])
-    }
-
-    fn batch_norm(&mut self) -> Result<Value> {
         let x = self.computed(0)?;
-        // before operator set 14 its other outputs say so
-        let others = self.node.output.iter().skip(1).any(|o| !o.is_empty());
-        if others || self.integer("training_mode", 0) != 0 {
-            return Err(self.invalid("it is in training mode; export in eval mode"));
+        let a = |f: Activation| Op::Elementwise(f.into());
+        match operator {
+            "Gelu" => match self.text("approximate").as_str() {
+                "" | "none" => self.each("", a(Activation::Gelu), &x),
+                "tanh" => self.each("", a(Activation::GeluTanh), &x),
+                other => self.refuse(format!("approximate is {other:?}; none and tanh are read")),
+            },
+            "LeakyRelu" => {
+                let alpha = self.float("alpha", 0.01);
+                self.sloped(&x, alpha)
+            }
+            "HardSigmoid" => {
+                let (alpha, beta) = (self.float("alpha", 0.2), self.float("beta", 0.5));
+                self.hard_sigmoid(&x, alpha, beta)
+            }
+            "Clip" => self.clip(&x),
+            "Elu" => {
+                let alpha = self.float("alpha", 1.0);
+                self.elu(&x, (alpha, 1.0), 1.0)
+            }
+            "Celu" => {
+                let alpha = self.float("alpha", 1.0);
+                self.elu(&x, (alpha, alpha), 1.0)
+            }
+            "Selu" => {
+                let alpha = self.float("alpha", 1.673_263_2);
+                let gamma = self.float("gamma", 1.050_701);
+                if (alpha - 1.673_263_2).abs() < 1e-5 && (gamma - 1.050_701).abs() < 1e-5 {
+                    return self.each("", a(Activation::Selu), &x);
+                }
+                self.elu(&x, (alpha, 1.0), gamma)
+            }
+            "Sqrt" => self.each("", a(Activation::Sqrt), &x),
+            "Reciprocal" => self.each("", a(Activation::Reciprocal), &x),
+            _ => match known {
+                Some(known) => self.each("", a(known), &x),
+                None => Err(self.unsupported(&self.advice()).into()),
+            },
         }
-        if self.integer("spatial", 1) != 1 {
-            return Err(self.invalid("spatial is 0; only normalisation by channel is read"));
-        }
-        let norm = BatchNorm {
-            scale: self.parameter(1)?,
-            bias: self.parameter(2)?,
-            mean: self.parameter(3)?,
-            variance: self.parameter(4)?,
-            epsilon: self.float("epsilon", 1e-5),
-        };
-        self.add(Op::BatchNorm(norm), &[x])
     }
 
-    fn average_pool(&mut self) -> Result<Value> {
-        let (x, windows) = self.windows()?;
-        let padding = match self.integer("count_include_pad", 0) {
-            0 => PaddingCounts::Not,
-            _ => PaddingCounts::AsZeros,
+    /// What helps where an operator is not read.
+    fn advice(&self) -> String {
+        let hint = match self.node.op_type.as_str() {
+            "Exp" | "Log" | "Sin" | "Cos" | "Erf" => "it is read of constants only; ",
+            "LSTM" | "GRU" | "RNN" => "recurrent networks are not read; use convolutions or attention; ",
+            "Where" | "Greater" | "Less" | "Equal" | "ArgMax" | "TopK" | "NonZero" | "Floor" | "Ceil" | "Round" | "Sign" => {
+                "comparing and rounding computed values is no polynomial; leave it to the client; "
+            }
+            "GridSample" | "RoiAlign" | "NonMaxSuppression" => "places that depend on computed values are not read; ",
+            _ => "",
         };
-        let (zeros, pool) = windows.average(self.spatial(x)?, padding);
-        let x = match zeros {
-            Some(pad) => self.add_as("pad", Op::Pad(pad), &[x])?,
-            None => x,
-        };
-        self.add(Op::AvgPool(pool), &[x])
+        format!("{hint}read are {}", onnx_schema::names())
     }
 
-    /// The windows of a pooling operator over its input.
-    fn windows(&mut self) -> Result<(NodeId, MaxPool)> {
-        let x = self.computed(0)?;
-        let dilations = self.integers("dilations").unwrap_or_default();
-        if dilations.iter().any(|&d| d != 1) {
-            return Err(self.invalid("dilations are not supported; export without"));
+    /// α·x + (1 − α)·ReLU(x).
+    fn sloped(&mut self, x: &View, alpha: f64) -> Imported<View> {
+        let positive = self.each("positive", Op::Elementwise(Activation::Relu.into()), x)?;
+        let positive = self.affine(&positive, 1.0 - alpha, 0.0)?;
+        let all = self.affine(x, alpha, 0.0)?;
+        self.both(Op::Add, &all, &positive)
+    }
+
+    /// min(max(αx + β, 0), 1).
+    pub(super) fn hard_sigmoid(&mut self, x: &View, alpha: f64, beta: f64) -> Imported<View> {
+        // the registry's is that of x/6 + 1/2
+        let (factor, shift) = (6.0 * alpha, 6.0 * beta - 3.0);
+        let inner = match (factor - 1.0).abs() < 1e-6 && shift.abs() < 1e-6 {
+            true => x.clone(),
+            false => self.affine(x, factor, shift)?,
+        };
+        self.each("", Op::Elementwise(Activation::HardSigmoid.into()), &inner)
+    }
+
+    /// γ·(x above 0, α(e^(x/β) − 1) below) = γα·ELU(x/β) + γ(1 − α/β)·ReLU(x), where β is 1 or α.
+    fn elu(&mut self, x: &View, (alpha, beta): (f64, f64), gamma: f64) -> Imported<View> {
+        let inner = self.affine(x, 1.0 / beta, 0.0)?;
+        let y = self.each("", Op::Elementwise(Activation::Elu.into()), &inner)?;
+        let y = self.affine(&y, gamma * alpha, 0.0)?;
+        let rest = gamma * (1.0 - alpha / beta);
+        if rest == 0.0 {
+            return Ok(y);
         }
-        if self.integers("kernel_shape").is_none() {
-            return Err(self.invalid("kernel_shape is missing"));
+        let positive = self.each("positive", Op::Elementwise(Activation::Relu.into()), x)?;
+        let positive = self.affine(&positive, rest, 0.0)?;
+        self.both(Op::Add, &y, &positive)
+    }
+
+    fn clip(&mut self, x: &View) -> Imported<View> {
+        let end = |name: &str, i: usize| -> Imported<Option<f64>> {
+            let given = match self.attribute(name) {
+                Some(a) => Some(f64::from(a.f)),
+                None => self.optional_constant(i)?.map(|c| c.scalar().unwrap_or(f64::NAN)),
+            };
+            // the ends that exporters write for none
+            Ok(given.filter(|v| v.abs() < 1e30 || v.is_nan()))
+        };
+        let (low, high) = (end("min", 1)?, end("max", 2)?);
+        let relu = || Op::Elementwise(Activation::Relu.into());
+        match (low, high) {
+            (None, None) => Ok(x.clone()),
+            (Some(low), Some(high)) if low < high => {
+                if (low, high) == (0.0, 6.0) {
+                    return self.each("", Op::Elementwise(Activation::Relu6.into()), x);
+                }
+                let width = high - low;
+                let y = self.hard_sigmoid(x, 1.0 / width, -low / width)?;
+                self.affine(&y, width, low)
+            }
+            (Some(low), None) if low.is_finite() => {
+                let above = self.affine(x, 1.0, -low)?;
+                let above = self.each("", relu(), &above)?;
+                self.affine(&above, 1.0, low)
+            }
+            (None, Some(high)) if high.is_finite() => {
+                let below = self.affine(x, -1.0, high)?;
+                let below = self.each("", relu(), &below)?;
+                self.affine(&below, -1.0, high)
+            }
+            _ => self.refuse(format!("its ends {low:?} and {high:?} are not in order")),
         }
-        let (kernel, stride) = (self.pair("kernel_shape")?, self.pair("strides")?);
-        let padding = self.padding(self.spatial(x)?, kernel, stride)?;
-        let ceil_mode = self.integer("ceil_mode", 0) != 0;
-        let pool = MaxPool {
+    }
+
+    /// The greatest over these axes, which stay with length 1.
+    pub(super) fn maximum(&mut self, x: &View, over: &[usize]) -> Imported<View> {
+        let dims = x.axes.dims();
+        let laid = self.laid(x)?;
+        let mut order: Vec<usize> = laid.order;
+        order.retain(|k| !over.contains(k));
+        let count = |axes: &[usize]| axes.iter().map(|&k| dims[k]).product::<usize>();
+        let (outer, n) = (count(&order), count(over));
+        order.extend(over);
+        let to = match self.shape(x.node).as_image() {
+            Some((c, h, w)) if c == outer && h * w == n => Shape::image(c, h, w),
+            _ => Shape::image(outer, 1, n),
+        };
+        let node = self.placed(x, &order, to)?;
+        let kernel = to.as_image().map_or((1, 1), |(_, h, w)| (h, w));
+        let pool = crate::op::MaxPool {
             kernel,
-            stride,
-            padding,
-            ceil_mode,
+            stride: kernel,
+            padding: crate::op::Padding::default(),
+            ceil_mode: false,
         };
-        Ok((x, pool))
+        let node = self.add_as("", Op::MaxPool(pool), &[node])?;
+        let mut out = dims;
+        over.iter().for_each(|&k| out[k] = 1);
+        self.stored(node, &out, &order)
+    }
+
+    /// What type a Cast makes of computed values; the network computes in floats anyway.
+    pub(super) fn cast_computed(&self) -> Imported<()> {
+        match self.integer("to", 0) {
+            1 | 10 | 11 | 16 => Ok(()),
+            to => Err(self.unsupported(&format!(
+                "it makes computed values {}, which is no polynomial; export the model without it",
+                type_name(to)
+            ))
+            .into()),
+        }
+    }
+
+    /// A computed tensor as a row-major node of its own.
+    pub(super) fn compact(&mut self, x: &View) -> Imported<View> {
+        let dims = x.axes.dims();
+        let order: Vec<usize> = (0..dims.len()).collect();
+        let node = self.placed(x, &order, super::onnx_place::shape_of(&dims))?;
+        let axes = Axes::row_major(&dims).ok_or_else(|| self.invalid("it has too many values"))?;
+        Ok(View { node, axes })
     }
 }

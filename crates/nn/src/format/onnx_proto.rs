@@ -152,9 +152,23 @@ pub struct TensorProto {
     /// Values when double.
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
+    /// Where in another file the values lie.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<EntryProto>,
     /// 1 when the values lie in another file.
     #[prost(int32, tag = "14")]
     pub data_location: i32,
+}
+
+/// A name and what is said under it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EntryProto {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// What is said.
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 /// Name and type of a value.

@@ -5,6 +5,7 @@ mod artefact;
 mod graph;
 mod onnx;
 mod onnx_cases;
+mod onnx_files;
 mod oracle;
 mod state_dict;
 mod transformer;

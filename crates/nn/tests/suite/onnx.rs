@@ -191,7 +191,8 @@ fn a_whole_network() {
         floats("fb", &[2], &[0.5, -0.5]),
     ];
     let graph = import(&[0, 2, 5, 5], nodes, constants).expect("a free batch axis is fine");
-    assert_eq!(graph.nodes().len(), 8);
+    assert_eq!(graph.nodes().len(), 7);
+    assert!(graph.find("n_p").is_some() && graph.find("n_y").is_some());
     assert_eq!(
         graph.find("n_c").expect("there").shape(),
         Shape::image(3, 3, 5)
@@ -574,9 +575,9 @@ fn constants_broadcast_and_matmul() {
 #[test]
 fn unsupported_operators_are_named() {
     for (op, hint) in [
-        ("Softmax", "client"),
-        ("Resize", "GlobalAveragePool"),
-        ("Neg", "Sub"),
+        ("LSTM", "recurrent"),
+        ("Exp", "constants only"),
+        ("ArgMax", "client"),
     ] {
         let e = import(IMAGE, vec![node(op, &["x"], "y", vec![])], vec![]).expect_err("refused");
         assert!(
@@ -589,21 +590,9 @@ fn unsupported_operators_are_named() {
     foreign.domain = "com.microsoft".into();
     let e = import(IMAGE, vec![foreign], vec![]).expect_err("refused");
     assert!(e.to_string().contains("com.microsoft.FusedConv"), "{e}");
-    let e = import(
-        IMAGE,
-        vec![node(
-            "Gelu",
-            &["x"],
-            "y",
-            vec![string("approximate", "tanh")],
-        )],
-        vec![],
-    )
-    .expect_err("refused");
-    assert!(matches!(e, Error::UnsupportedOperator { .. }));
     // What the output doesn't need is not looked at.
     let nodes = vec![
-        node("Softmax", &["x"], "unused", vec![]),
+        node("LSTM", &["x"], "unused", vec![]),
         node("Relu", &["x"], "y", vec![]),
     ];
     assert!(import(IMAGE, nodes, vec![]).is_ok());
@@ -646,16 +635,15 @@ fn attributes_that_cannot_be_taken_are_named() {
         .contains("dilations")
     );
     assert!(one("AveragePool", &["x"], vec![], vec![]).contains("kernel_shape"));
-    assert!(one("ReduceMean", &["x"], vec![ints("axes", &[1])], vec![]).contains("spatial"));
     assert!(one("ReduceMean", &["x"], vec![ints("axes", &[9])], vec![]).contains("outside"));
     assert!(
         one(
             "Pad",
             &["x"],
-            vec![string("mode", "reflect"), ints("pads", &[0; 8])],
+            vec![string("mode", "odd"), ints("pads", &[1; 8])],
             vec![]
         )
-        .contains("zeros")
+        .contains("odd")
     );
     assert!(one("Pad", &["x"], vec![ints("pads", &[0, 0, 0])], vec![]).contains("pads"));
     assert!(
@@ -663,7 +651,7 @@ fn attributes_that_cannot_be_taken_are_named() {
             "Pad",
             &["x", "p", "v"],
             vec![],
-            vec![integers("p", &[0; 8]), floats("v", &[], &[1.0])]
+            vec![integers("p", &[1; 8]), floats("v", &[], &[f32::INFINITY])]
         )
         .contains("zeros")
     );
@@ -676,23 +664,23 @@ fn attributes_that_cannot_be_taken_are_named() {
                 integers("a", &[4]),
                 integers("b", &[0]),
                 integers("c", &[2]),
-                integers("d", &[-1])
+                integers("d", &[0])
             ]
         )
         .contains("step")
     );
-    assert!(one("Flatten", &["x"], vec![int("axis", 2)], vec![]).contains("axis"));
+    assert!(one("Flatten", &["x"], vec![int("axis", 9)], vec![]).contains("axis"));
     assert!(one("Reshape", &["x", "s"], vec![], vec![integers("s", &[1, 7])]).contains("values"));
     assert!(
         one(
             "Reshape",
             &["x", "s"],
             vec![],
-            vec![integers("s", &[2, 5, 5])]
+            vec![integers("s", &[2, 5, 6])]
         )
         .contains("shape")
     );
-    assert!(one("Squeeze", &["x"], vec![ints("axes", &[2, 3])], vec![]).contains("(C, 1, 1)"));
+    assert!(one("Squeeze", &["x"], vec![ints("axes", &[2, 3])], vec![]).contains("length 1"));
     assert!(
         one(
             "Add",
@@ -763,9 +751,21 @@ fn broken_files() {
         .output
         .push(info("z", &[]));
     assert!(matches!(
-        onnx::from_proto(&two),
-        Err(Error::Malformed { .. })
+        onnx::from_proto(&two, onnx::Options::default()),
+        Err(Error::Outputs(names)) if names == "y, z"
     ));
+    let named = |output| onnx::Options {
+        output: Some(output),
+        ..onnx::Options::default()
+    };
+    assert!(onnx::from_proto(&two, named("y")).is_ok());
+    assert!(onnx::from_proto(&two, named("z")).is_err());
+    assert!(
+        onnx::from_proto(&two, named("w"))
+            .expect_err("refused")
+            .to_string()
+            .contains("y, z")
+    );
     let conv = || vec![node("Conv", &["x", "w"], "y", vec![])];
     let mut nan = weights(8);
     nan[3] = f32::NAN;
@@ -779,7 +779,7 @@ fn broken_files() {
     let mut outside = floats("w", &[1], &[0.0]);
     outside.data_location = 1;
     assert!(
-        matches!(import(IMAGE, conv(), vec![outside]), Err(Error::Malformed { detail, .. }) if detail.contains("another file"))
+        matches!(import(IMAGE, conv(), vec![outside]), Err(Error::Malformed { detail, .. }) if detail.contains("external_data"))
     );
     let mut strange = floats("w", &[1], &[0.0]);
     strange.data_type = 14;
@@ -813,7 +813,7 @@ fn impossible_matrices_are_refused_at_once() {
         vec![node("MatMul", &["x", "w"], "y", vec![])],
         vec![empty(&[0, 1 << 60])],
     );
-    assert!(message.contains("weight"), "{message}");
+    assert!(message.contains("can't be multiplied"), "{message}");
     for bias in [&[][..], &[1]] {
         let message = refused(
             &[1, 3],
@@ -853,7 +853,7 @@ fn constants_that_multiply_are_refused() {
     nodes.push(node("Reshape", &["x", "c59"], "y", vec![]));
     let message = refused(&[1, 3], nodes, vec![integers("c", &[1, 3])]);
     assert!(message.contains("constants"), "{message}");
-    // one scalar, as large as the picture, again and again
+    // one row, as large as the picture, again and again
     let mut nodes = vec![node("Add", &["x", "one"], "y0", vec![])];
     for i in 1..40 {
         let (from, to) = (
@@ -862,7 +862,8 @@ fn constants_that_multiply_are_refused() {
         );
         nodes.push(node("Add", &[&from, "one"], &to, vec![]));
     }
-    let message = refused(&[1, 1, 1024, 1024], nodes, vec![floats("one", &[], &[1.0])]);
+    let row = vec![floats("one", &[1024], &[1.0; 1024])];
+    let message = refused(&[1, 1, 8192, 1024], nodes, row);
     assert!(message.contains("constants"), "{message}");
 }
 
@@ -886,10 +887,10 @@ fn many_nodes_of_one_name_take_linear_time() {
             } else {
                 format!("v{}", i - 1)
             };
-            node("Identity", &[&from], &format!("v{i}"), vec![])
+            node("Relu", &[&from], &format!("v{i}"), vec![])
         })
         .collect();
-    nodes.push(node("Identity", &[&format!("v{}", count - 1)], "y", vec![]));
+    nodes.push(node("Relu", &[&format!("v{}", count - 1)], "y", vec![]));
     for n in &mut nodes {
         n.name = "same".into();
     }

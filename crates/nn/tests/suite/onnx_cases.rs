@@ -47,7 +47,7 @@ fn of_type(data_type: i32, name: &str, dims: &[i64], int32_data: &[i32]) -> Tens
 
 fn with_opset(version: i64, mut model: ModelProto) -> Result<Graph, Error> {
     model.opset_import[0].version = version;
-    onnx::from_proto(&model)
+    onnx::from_proto(&model, onnx::Options::default())
 }
 
 #[test]
@@ -244,11 +244,11 @@ fn old_operator_sets_are_refused_and_both_names_of_the_domain_are_read() {
     }
     let mut other = relu();
     other.opset_import[0].domain = "ai.onnx".into();
-    assert!(onnx::from_proto(&other).is_ok());
+    assert!(onnx::from_proto(&other, onnx::Options::default()).is_ok());
     other.opset_import.extend(relu().opset_import);
-    assert!(onnx::from_proto(&other).is_ok());
+    assert!(onnx::from_proto(&other, onnx::Options::default()).is_ok());
     other.opset_import[1].version = 9;
-    assert!(onnx::from_proto(&other).is_err());
+    assert!(onnx::from_proto(&other, onnx::Options::default()).is_err());
     // patterns, too
     let mut nodes = vec![
         node("Sigmoid", &["x"], "s", vec![]),
@@ -260,7 +260,7 @@ fn old_operator_sets_are_refused_and_both_names_of_the_domain_are_read() {
 }
 
 #[test]
-fn constants_that_raise_the_rank_are_refused() {
+fn constants_that_raise_the_rank_do() {
     let add = |dims: &[i64]| {
         let nodes = vec![
             node("Add", &["x", "c"], "a", vec![]),
@@ -274,10 +274,11 @@ fn constants_that_raise_the_rank_are_refused() {
         )
     };
     assert!(add(&[1, 2, 1, 1]).is_ok());
-    for dims in [&[1, 1, 2, 1, 1][..], &[1, 1, 2, 2, 2], &[1, 1, 1, 1, 1, 1]] {
-        let e = add(dims).expect_err("refused").to_string();
-        assert!(e.contains("n_a") && e.contains("does not fit"), "{e}");
-    }
+    let x: Vec<f64> = (0..8).map(f64::from).collect();
+    assert_eq!(values(&add(&[1, 2, 1, 1]).expect("imports"), &x), [1.5, 5.5]);
+    // the mean is over other axes then: channels and rows
+    let five = add(&[1, 1, 2, 1, 1]).expect("imports");
+    assert_eq!(values(&five, &x), [3.0, 4.0]);
     let nodes = vec![node("Gemm", &["x", "w", "b"], "y", vec![])];
     let constants = vec![
         floats("w", &[3, 2], &[1.0; 6]),
@@ -351,9 +352,9 @@ fn no_attribute_input_or_output_is_ignored() {
         name: "Relu".into(),
         domain: String::new(),
     }];
-    assert!(onnx::from_proto(&own).is_err());
+    assert!(onnx::from_proto(&own, onnx::Options::default()).is_err());
     own.functions[0].domain = "mine".into();
-    assert!(onnx::from_proto(&own).is_ok());
+    assert!(onnx::from_proto(&own, onnx::Options::default()).is_ok());
     // one name, two values
     let twice = vec![
         node("Relu", &["x"], "y", vec![]),
@@ -380,8 +381,9 @@ fn constants_that_are_subtracted_or_divided_by_are_added_or_multiplied() {
             vec![floats("c", &[], &[c])],
         )
     };
-    assert!(two("Div", &["c", "x"], 4.0).contains("polynomial"));
-    assert!(two("Sub", &["x", "x"], 4.0).contains("multiply"));
+    assert_eq!(of("Div", &["c", "x"]), [4.0, 0.4, 0.04]);
+    assert_eq!(of("Sub", &["x", "x"]), [0.0; 3]);
+    assert!(two("PRelu", &["c", "x"], 4.0).contains("polynomial"));
     assert!(
         import(
             &[1, 3],
@@ -401,12 +403,8 @@ fn refusals_name_the_cause() {
             .expect_err("refused")
             .to_string()
     };
-    assert!(
-        of_input(&[30]).contains("(30) is neither"),
-        "{}",
-        of_input(&[30])
-    );
-    assert!(of_input(&[3, 8, 8]).contains("(3, 8, 8) is neither"));
+    assert!(of_input(&[1; 6]).contains("is neither"));
+    assert!(of_input(&[4, 3, 8, 8]).contains("batch size 4"));
     assert!(
         of_input(&[0, 3, 0, 8]).contains("(?, 3, ?, 8)")
             && of_input(&[0, 3, 0, 8]).contains("fixed sizes")
@@ -424,7 +422,7 @@ fn refusals_name_the_cause() {
     };
     tensor(&mut named, 1, "H");
     assert!(
-        onnx::from_proto(&named)
+        onnx::from_proto(&named, onnx::Options::default())
             .expect_err("refused")
             .to_string()
             .contains("(?, 3, H, 8)")
@@ -432,7 +430,7 @@ fn refusals_name_the_cause() {
     let mut bytes = model(&[1, 3, 8, 8], relu(), vec![]);
     tensor(&mut bytes, 2, "");
     assert!(
-        onnx::from_proto(&bytes)
+        onnx::from_proto(&bytes, onnx::Options::default())
             .expect_err("refused")
             .to_string()
             .contains("uint8")
@@ -444,24 +442,12 @@ fn refusals_name_the_cause() {
             vec![integers("p", pads)],
         )
     };
-    assert!(pad(&[1, 3], &[0, 1, 0, 1]).contains("image"));
-    assert!(pad(&[1, 1, 4, 4], &[0, 0, -1, -1, 0, 0, -1, -1]).contains("Slice"));
-    let nodes = vec![node("Reshape", &["x", "s"], "y", vec![])];
-    assert!(
-        refusal(&[1, 4, 2, 2], nodes, vec![integers("s", &[1, 2, 2, 2, 2])]).contains("5 axes")
-    );
+    assert!(pad(&[1, 3], &[0, -2, 0, -1]).contains("left"));
     let nodes = vec![
-        node("Shape", &["x"], "h", vec![]),
-        node("Slice", &["h", "z", "o"], "b", vec![]),
-        node("Concat", &["b", "m"], "t", vec![int("axis", 0)]),
-        node("Reshape", &["x", "t"], "y", vec![]),
+        node("RandomNormalLike", &["c"], "b", vec![]),
+        node("Add", &["x", "b"], "y", vec![]),
     ];
-    let constants = vec![
-        integers("z", &[0]),
-        integers("o", &[1]),
-        integers("m", &[-1]),
-    ];
-    let e = refusal(&[1, 3, 2, 2], nodes, constants);
+    let e = refusal(&[1, 3], nodes, vec![floats("c", &[3], &[1.0; 3])]);
     assert!(e.contains("n_b") && e.contains("fold"), "{e}");
     let slice = vec![node("Slice", &["x", "a", "b", "c"], "y", vec![])];
     let lists = [("a", 4), ("b", 2), ("c", 2)]
@@ -472,7 +458,7 @@ fn refusals_name_the_cause() {
     let values = Some(floats("w", &[1], &[1.0]));
     sparse.graph.as_mut().expect("there").sparse_initializer = vec![SparseTensorProto { values }];
     assert!(
-        onnx::from_proto(&sparse)
+        onnx::from_proto(&sparse, onnx::Options::default())
             .expect_err("refused")
             .to_string()
             .contains("sparse")
@@ -482,7 +468,7 @@ fn refusals_name_the_cause() {
     let graph: &mut GraphProto = two.graph.as_mut().expect("there");
     graph.input.insert(0, info("k", &[]));
     assert_eq!(
-        onnx::from_proto(&two).expect("imports").input().shape(),
+        onnx::from_proto(&two, onnx::Options::default()).expect("imports").input().shape(),
         Shape::Vector(3)
     );
     // GELU as half precision writes it
@@ -542,7 +528,7 @@ fn cases_of_the_folder_are_right_or_refused() {
     }
     eprintln!("{right} right, {refused} refused");
     assert!(
-        right >= 10 && refused >= 10,
+        right >= 30 && refused >= 5,
         "{right} right, {refused} refused"
     );
 }
@@ -563,9 +549,10 @@ fn channels_and_features_come_after_each_other() {
             [0.0, 2.0, -1.0, 2.0, 0.0, 2.0]
         );
     }
-    for axis in [0, 2, -1] {
-        let refused = joined(axis).expect_err("rows").to_string();
-        assert!(refused.contains("channels or features"), "{refused}");
+    for axis in [2, -1] {
+        let graph = joined(axis).expect("imports");
+        let y = values(&graph, &[-1.0, 2.0]);
+        assert_eq!(y, [0.0, 2.0, -1.0, 2.0, 0.0, 2.0], "axis {axis}");
     }
     let rows = vec![
         node("Relu", &["x"], "r", vec![]),

@@ -194,6 +194,7 @@ fn a_state_dict_without_its_activation_is_not_taken_for_one_of_relus() {
     }
     let options = zoo::Options {
         activation: Some(Activation::Silu),
+        ..zoo::Options::default()
     };
     let model = zoo::open(&path, &options).expect("named");
     let (graph, _) = model.graph().expect("of one shape");
@@ -267,6 +268,7 @@ fn a_perceptron_is_one_file_and_one_line() {
     );
     let options = zoo::Options {
         activation: Some(Activation::HardSwish),
+        ..zoo::Options::default()
     };
     let (graph, _) = zoo::open(&path, &options)
         .and_then(zoo::Model::graph)

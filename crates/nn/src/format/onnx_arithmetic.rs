@@ -1,0 +1,280 @@
+//! Import of sums, products, differences and quotients with every broadcasting, powers, greatest and least of two, reductions, softmax.
+
+use super::onnx_constant::Constant;
+use super::onnx_import::{Imported, Stop, Value, View};
+use super::onnx_move::broadcast_dims;
+use super::onnx_operator::Importing;
+use super::onnx_place::{Laid, shape_of};
+use crate::op::{NormKind, Op, Softmax};
+use crate::tensor::Parameter;
+use approx::Activation;
+
+impl Importing<'_, '_> {
+    /// Add, Mul and their like, of any number of inputs where ONNX has so.
+    pub(super) fn arithmetic(&mut self) -> Imported<View> {
+        let inputs = (0..self.node.input.len()).map(|i| self.operand(i));
+        let mut inputs = inputs.collect::<Imported<Vec<Value>>>()?.into_iter();
+        let operator = self.node.op_type.as_str();
+        if operator == "Div"
+            && let Some((x, mean, epsilon)) = self.import.norm(self.node)
+            && let Some(Value::Node(x)) = self.import.values.get(x).cloned()
+            && let Some(axes) = self.axes_of(mean, x.axes.rank())
+            && epsilon > 0.0
+        {
+            return self.normalised(&x, &axes, (NormKind::Layer, epsilon), None, None);
+        }
+        let Some(mut result) = inputs.next() else {
+            return self.refuse("it has no inputs");
+        };
+        let count = self.node.input.len();
+        for next in inputs {
+            result = Value::Node(self.two(operator, &result, &next)?);
+        }
+        match (result, operator) {
+            (Value::Node(view), "Mean") => self.affine(&view, 1.0 / count as f64, 0.0),
+            (Value::Node(view), _) => Ok(view),
+            _ => self.refuse("it has no computed input"),
+        }
+    }
+
+    /// The axes that a reduction names, from its attribute or a constant.
+    fn axes_of(&self, reduction: &super::onnx_proto::NodeProto, rank: usize) -> Option<Vec<usize>> {
+        let attribute = reduction.attribute.iter().find(|a| a.name == "axes");
+        let keeps = reduction.attribute.iter().find(|a| a.name == "keepdims");
+        let list = match (attribute, reduction.input.get(1)) {
+            (Some(a), _) => a.ints.clone(),
+            (None, Some(name)) => match self.import.values.get(name.as_str()) {
+                Some(Value::Constant(c)) => c.integers()?,
+                Some(_) => return None,
+                None => Constant::from_proto(self.import.initializers.get(name.as_str())?, &self.import.external).ok()?.integers()?,
+            },
+            _ => return None,
+        };
+        keeps.is_none_or(|k| k.i == 1).then_some(())?;
+        self.axes(&list, rank).ok()
+    }
+
+    fn two(&mut self, operator: &str, a: &Value, b: &Value) -> Imported<View> {
+        match (a, b) {
+            (Value::Refused(why), _) | (_, Value::Refused(why)) => Err(Stop::Earlier(*why)),
+            (Value::Constant(_), Value::Constant(_)) => self.refuse("two of its inputs are constants, which come before the others"),
+            (Value::Node(x), Value::Node(y)) => self.two_computed(operator, x, y),
+            (Value::Node(x), Value::Constant(c)) => match operator {
+                "Add" | "Sum" | "Mean" => self.with_constant(Op::Add, x, c, |v| v),
+                "Sub" => self.with_constant(Op::Add, x, c, |v| -v),
+                "Mul" => self.with_constant(Op::Mul, x, c, |v| v),
+                "Div" => self.with_constant(Op::Mul, x, c, |v| 1.0 / v),
+                "Pow" => self.power(x, c),
+                "PRelu" => {
+                    // c·x + (1 − c)·ReLU(x)
+                    let positive = self.each("positive", Op::Elementwise(Activation::Relu.into()), x)?;
+                    let positive = self.with_constant(Op::Mul, &positive, c, |v| 1.0 - v)?;
+                    let all = self.with_constant(Op::Mul, x, c, |v| v)?;
+                    self.both(Op::Add, &all, &positive)
+                }
+                _ => self.extreme(operator, x, c),
+            },
+            (Value::Constant(c), Value::Node(x)) => match operator {
+                "Add" | "Sum" | "Mean" => self.with_constant(Op::Add, x, c, |v| v),
+                "Mul" => self.with_constant(Op::Mul, x, c, |v| v),
+                "Sub" => {
+                    let minus = self.affine(x, -1.0, 0.0)?;
+                    self.with_constant(Op::Add, &minus, c, |v| v)
+                }
+                "Div" => {
+                    let inverse = self.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), x)?;
+                    self.with_constant(Op::Mul, &inverse, c, |v| v)
+                }
+                "Max" | "Min" => self.extreme(operator, x, c),
+                _ => self.refuse("its second input is computed, which is no polynomial"),
+            },
+        }
+    }
+
+    fn two_computed(&mut self, operator: &str, x: &View, y: &View) -> Imported<View> {
+        match operator {
+            "Add" | "Sum" | "Mean" => self.both(Op::Add, x, y),
+            "Mul" => self.both(Op::Mul, x, y),
+            "Sub" => {
+                let minus = self.affine(y, -1.0, 0.0)?;
+                self.both(Op::Add, x, &minus)
+            }
+            "Div" => {
+                let inverse = self.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), y)?;
+                self.both(Op::Mul, x, &inverse)
+            }
+            "Max" | "Min" => {
+                // x + ReLU(y − x), x − ReLU(x − y)
+                let (of, sign) = if operator == "Max" { (x, 1.0) } else { (y, -1.0) };
+                let other = if operator == "Max" { y } else { x };
+                let minus = self.affine(of, -1.0, 0.0)?;
+                let over = self.both(Op::Add, other, &minus)?;
+                let over = self.each("over", Op::Elementwise(Activation::Relu.into()), &over)?;
+                let over = self.affine(&over, sign, 0.0)?;
+                self.both(Op::Add, x, &over)
+            }
+            _ => self.refuse("of two computed values it is no polynomial"),
+        }
+    }
+
+    /// The greater, or lesser, of x and a constant: c + ReLU(x − c), c − ReLU(c − x).
+    fn extreme(&mut self, operator: &str, x: &View, c: &Constant) -> Imported<View> {
+        let sign = if operator == "Max" { 1.0 } else { -1.0 };
+        let x = self.affine(x, sign, 0.0)?;
+        let over = self.with_constant(Op::Add, &x, c, |v| -sign * v)?;
+        let over = self.each("over", Op::Elementwise(Activation::Relu.into()), &over)?;
+        let over = self.affine(&over, sign, 0.0)?;
+        self.with_constant(Op::Add, &over, c, |v| v)
+    }
+
+    fn power(&mut self, x: &View, c: &Constant) -> Imported<View> {
+        let sqrt = |at: &mut Self, x: &View| at.each("root", Op::Elementwise(Activation::Sqrt.into()), x);
+        let inverse = |at: &mut Self, x: &View| at.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), x);
+        match c.scalar() {
+            Some(1.0) => Ok(x.clone()),
+            Some(0.5) => sqrt(self, x),
+            Some(-1.0) => inverse(self, x),
+            Some(-0.5) => {
+                let root = sqrt(self, x)?;
+                inverse(self, &root)
+            }
+            Some(p) if p.fract() == 0.0 && (2.0..=16.0).contains(&p) => {
+                // from the highest bit on: squared, and times x where the bit is set
+                let p = p as u32;
+                let mut y = x.clone();
+                for bit in (0..p.ilog2()).rev() {
+                    y = self.both(Op::Mul, &y, &y)?;
+                    if p >> bit & 1 == 1 {
+                        y = self.both(Op::Mul, &y, x)?;
+                    }
+                }
+                Ok(y)
+            }
+            _ => self.refuse("only whole powers from 1 to 16, 0.5, -0.5 and -1 are read"),
+        }
+    }
+
+    /// A sum or a product of two computed tensors, each broadcast to the other.
+    pub(super) fn both(&mut self, op: Op<crate::Nonlinearity>, x: &View, y: &View) -> Imported<View> {
+        let (a, b) = (x.axes.dims(), y.axes.dims());
+        let Some(dims) = broadcast_dims(&a, &b) else {
+            return self.refuse(format!("needs two shapes that can be broadcast, {a:?} and {b:?} were given"));
+        };
+        self.bounded(&dims)?;
+        let fit = |v: &View| v.axes.broadcast(&dims).map(|axes| View { node: v.node, axes });
+        let (Some(x), Some(y)) = (fit(x), fit(y)) else {
+            return self.refuse(format!("{a:?} and {b:?} can't be broadcast"));
+        };
+        // where one of them lies already, the other is brought
+        let at = |s: &Self, v: &View| {
+            let shape = s.shape(v.node);
+            v.axes.order(shape.len()).map(|order| (order, shape))
+        };
+        let (order, shape) = match at(self, &x).or_else(|| at(self, &y)) {
+            Some(found) => found,
+            None => ((0..dims.len()).collect(), shape_of(&dims)),
+        };
+        let (p, q) = (self.placed(&x, &order, shape)?, self.placed(&y, &order, shape)?);
+        let node = self.add_as("", op, &[p, q])?;
+        self.stored(node, &dims, &order)
+    }
+
+    /// A sum or a product with a constant, of which `of` is taken.
+    pub(super) fn with_constant(
+        &mut self,
+        op: Op<crate::Nonlinearity>,
+        x: &View,
+        c: &Constant,
+        of: impl Fn(f64) -> f64,
+    ) -> Imported<View> {
+        if let Some(v) = c.scalar().filter(|_| c.dims.len() <= x.axes.rank()) {
+            let v = of(v);
+            return match op {
+                Op::Mul => self.affine(x, v, 0.0),
+                _ => self.affine(x, 1.0, v),
+            };
+        }
+        let own = x.axes.dims();
+        let Some(dims) = broadcast_dims(&own, &c.dims) else {
+            return self.refuse(format!("a constant of shape {:?} does not fit {own:?}", c.dims));
+        };
+        self.bounded(&dims)?;
+        let Some(axes) = x.axes.broadcast(&dims) else {
+            return self.refuse(format!("a constant of shape {:?} does not fit {own:?}", c.dims));
+        };
+        let x = View { node: x.node, axes };
+        let Laid { node, order } = self.laid(&x)?;
+        self.import.charge(dims.iter().product())?;
+        let axes = super::onnx_axes::Axes::row_major(&c.dims).and_then(|a| a.broadcast(&dims));
+        let Some(axes) = axes else {
+            return self.refuse(format!("a constant of shape {:?} does not fit {own:?}", c.dims));
+        };
+        let values = axes.transposed(&order).gather(&c.values);
+        let values: Vec<f32> = values.iter().map(|&v| of(v) as f32).collect();
+        let shape = self.shape(node);
+        let p = Parameter::new(&self.name, shape.dims(), values)?;
+        let c = self.add_as("constant", Op::Constant(shape, p), &[])?;
+        let node = self.add_as("", op, &[node, c])?;
+        self.stored(node, &dims, &order)
+    }
+
+    pub(super) fn reduce(&mut self) -> Imported<View> {
+        let x = self.computed(0)?;
+        let rank = x.axes.rank();
+        let list = self.list("axes", 1)?.unwrap_or_default();
+        let axes = match list.is_empty() {
+            true if self.integer("noop_with_empty_axes", 0) != 0 => return Ok(x),
+            true => (0..rank).collect(),
+            false => self.axes(&list, rank)?,
+        };
+        let dims = x.axes.dims();
+        let count: usize = axes.iter().map(|&k| dims[k]).product();
+        let sum = |at: &mut Self, x: &View| {
+            let mean = at.mean(x, &axes)?;
+            at.affine(&mean, count as f64, 0.0)
+        };
+        let y = match self.node.op_type.as_str() {
+            "ReduceMean" => self.mean(&x, &axes)?,
+            "ReduceSum" => sum(self, &x)?,
+            "ReduceMax" => self.maximum(&x, &axes)?,
+            operator => {
+                let squares = self.both(Op::Mul, &x, &x)?;
+                let sum = sum(self, &squares)?;
+                match operator {
+                    "ReduceL2" => self.each("root", Op::Elementwise(Activation::Sqrt.into()), &sum)?,
+                    _ => sum,
+                }
+            }
+        };
+        if self.integer("keepdims", 1) != 0 {
+            return Ok(y);
+        }
+        let kept = (0..rank).filter(|k| !axes.contains(k)).map(|k| dims[k]);
+        self.view_as(&y, kept.collect())
+    }
+
+    pub(super) fn softmax(&mut self, kind: Softmax) -> Imported<View> {
+        let x = self.computed(0)?;
+        let rank = x.axes.rank();
+        let old = self.import.opset < 13;
+        let axis = self.axis(self.integer("axis", if old { 1 } else { -1 }), rank)?;
+        // once over all axes from this one on
+        let axes: Vec<usize> = if old { (axis..rank).collect() } else { vec![axis] };
+        self.over_channels(&x, &axes, |_, _| Ok(Op::Softmax(kind)))
+    }
+
+    pub(super) fn lp_norm(&mut self) -> Imported<View> {
+        let x = self.computed(0)?;
+        if self.integer("p", 2) != 2 {
+            return self.refuse("only the norm of p = 2 is read");
+        }
+        let axis = self.axis(self.integer("axis", -1), x.axes.rank())?;
+        let count = x.axes.dims()[axis];
+        let squares = self.both(Op::Mul, &x, &x)?;
+        let mean = self.mean(&squares, &[axis])?;
+        let sum = self.affine(&mean, count as f64, 0.0)?;
+        let root = self.each("root", Op::Elementwise(Activation::Sqrt.into()), &sum)?;
+        let inverse = self.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), &root)?;
+        self.both(Op::Mul, &x, &inverse)
+    }
+}

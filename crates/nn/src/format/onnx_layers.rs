@@ -1,0 +1,643 @@
+//! Import of convolutions, pooling, dense layers, norms with weights, and products of matrices; attention as exporters write it.
+
+use super::onnx_axes::Axes;
+use super::onnx_constant::Constant;
+use super::onnx_import::{Imported, Value, View};
+use super::onnx_move::broadcast_dims;
+use super::onnx_operator::Importing;
+use super::onnx_proto::NodeProto;
+use crate::attention::{AttentionScheme, Mask, Order};
+use crate::op::{
+    Attention, BatchNorm, Conv2d, MaxPool, NormKind, Op, Padding, PaddingCounts, Softmax,
+};
+use crate::tensor::{Parameter, Shape};
+
+/// Two numbers, of rows and columns.
+type Pair = (usize, usize);
+
+impl Importing<'_, '_> {
+    /// Positive numbers for each spatial axis, of which there are one or two; 1 where absent.
+    fn pair(&self, name: &str) -> Imported<Pair> {
+        match self.integers(name) {
+            None => Ok((1, 1)),
+            Some(&[a]) if a > 0 => Ok((1, self.length(a)?)),
+            Some(&[a, b]) if a > 0 && b > 0 => Ok((self.length(a)?, self.length(b)?)),
+            Some(other) => {
+                self.refuse(format!("{name} {other:?} is not one or two positive numbers"))
+            }
+        }
+    }
+
+    /// Explicit pads or those that `auto_pad` asks for; `spans` are the dilated kernel's sizes.
+    fn padding(&self, size: Pair, spans: Pair, stride: Pair) -> Imported<Padding> {
+        let same = |length: usize, span: usize, stride: usize| {
+            (length.div_ceil(stride).saturating_sub(1) * stride)
+                .saturating_add(span)
+                .saturating_sub(length)
+        };
+        let side = |v: i64| self.length(v);
+        match self.text("auto_pad").as_str() {
+            "" | "NOTSET" => match self.integers("pads") {
+                None => Ok(Padding::default()),
+                Some(&[left, right]) => Ok([0, 0, side(left)?, side(right)?].into()),
+                Some(&[top, left, bottom, right]) => {
+                    Ok([side(top)?, side(bottom)?, side(left)?, side(right)?].into())
+                }
+                Some(other) => self.refuse(format!("pads {other:?} are not two or four numbers")),
+            },
+            "VALID" => Ok(Padding::default()),
+            mode @ ("SAME_UPPER" | "SAME_LOWER") => {
+                let h = same(size.0, spans.0, stride.0);
+                let w = same(size.1, spans.1, stride.1);
+                let upper = |n: usize| [n / 2, n.div_ceil(2)][usize::from(mode == "SAME_LOWER")];
+                let (top, left) = (upper(h), upper(w));
+                Ok([top, h - top, left, w - left].into())
+            }
+            other => self.refuse(format!("auto_pad {other} is unknown")),
+        }
+    }
+
+    /// A kernel over one or two axes as one over two.
+    fn kernel(&self) -> Imported<(Vec<usize>, Constant)> {
+        let weight = self.constant(1)?;
+        let dims = match weight.dims[..] {
+            [o, c, k] => vec![o, c, 1, k],
+            [_, _, _, _] => weight.dims.clone(),
+            _ => {
+                return self.refuse(format!(
+                    "weight of shape {:?}; only convolutions over one or two axes are read",
+                    weight.dims
+                ));
+            }
+        };
+        let stated = self.integers("kernel_shape");
+        let spatial: Vec<i64> = weight.dims[2..].iter().map(|&d| d as i64).collect();
+        if stated.is_some_and(|k| *k != spatial) {
+            return self.refuse("kernel_shape is not that of the weight");
+        }
+        Ok((dims, weight))
+    }
+
+    /// A picture's, or a signal's, result with as many axes as it has.
+    fn pictured(&self, node: crate::NodeId, rank: usize) -> Imported<View> {
+        let (c, h, w) = self.shape(node).as_image().unwrap_or((self.shape(node).len(), 1, 1));
+        let dims = match rank {
+            3 => vec![1, c, w],
+            _ => vec![1, c, h, w],
+        };
+        let order: Vec<usize> = (0..dims.len()).collect();
+        self.stored(node, &dims, &order)
+    }
+
+    fn sizes(&self, x: crate::NodeId) -> Pair {
+        self.shape(x).as_image().map_or((1, 1), |(_, h, w)| (h, w))
+    }
+
+    pub(super) fn conv(&mut self) -> Imported<View> {
+        let view = self.computed(0)?;
+        let (dims, weight) = self.kernel()?;
+        let rank = view.axes.rank();
+        if weight.dims.len() != rank {
+            return self.refuse(format!("weight of shape {:?} for a tensor of {rank} axes", weight.dims));
+        }
+        let x = self.picture(&view)?;
+        let (kh, kw) = (dims[2], dims[3]);
+        let weight = self.weight(1, dims, &weight.values)?;
+        let (stride, dilation) = (self.pair("strides")?, self.pair("dilations")?);
+        let span = |k: usize, d: usize| k.saturating_sub(1).saturating_mul(d).saturating_add(1);
+        let spans = (span(kh, dilation.0), span(kw, dilation.1));
+        let padding = self.padding(self.sizes(x), spans, stride)?;
+        let bias = self.input(2).map(|_| self.parameter(2)).transpose()?;
+        let groups = self.length(self.integer("group", 1))?;
+        let conv = Conv2d { weight, bias, stride, padding, dilation, groups };
+        let node = self.add(Op::Conv2d(conv), &[x])?;
+        self.pictured(node, rank)
+    }
+
+    /// A convolution, turned, of the picture with zeros between and around its values.
+    pub(super) fn conv_transpose(&mut self) -> Imported<View> {
+        let view = self.computed(0)?;
+        let (dims, weight) = self.kernel()?;
+        let rank = view.axes.rank();
+        let x = self.picture(&view)?;
+        let Some((c, h, w)) = self.shape(x).as_image() else {
+            return self.refuse("needs a picture");
+        };
+        let &[channels, per_group, kh, kw] = &dims[..] else {
+            return self.refuse("its weight has no four axes");
+        };
+        let groups = self.length(self.integer("group", 1))?;
+        if self.attribute("output_shape").is_some() || !matches!(self.text("auto_pad").as_str(), "" | "NOTSET" | "VALID") {
+            return self.refuse("output_shape and auto_pad are not read; export with pads");
+        }
+        if weight.dims.len() != rank || groups == 0 || channels != c || channels % groups != 0 || kh == 0 || kw == 0 {
+            return self.refuse(format!("weight of shape {:?} in {groups} groups for {c} channels", weight.dims));
+        }
+        let (stride, dilation) = (self.pair("strides")?, self.pair("dilations")?);
+        let pads = self.padding((h, w), (1, 1), (1, 1))?;
+        let more = match self.integers("output_padding") {
+            None => (0, 0),
+            Some(&[a]) => (0, self.length(a)?),
+            Some(&[a, b]) => (self.length(a)?, self.length(b)?),
+            Some(other) => return self.refuse(format!("output_padding {other:?} is not one or two numbers")),
+        };
+        // where each value of the widened picture comes from along one axis
+        let axis = |n: usize, k: usize, s: usize, d: usize, (begin, end): Pair, more: usize| {
+            let reach = (k - 1).saturating_mul(d) as i64;
+            let (first, length) = (begin as i64 - reach, ((n - 1) * s + 1) as i64);
+            let last = length + reach - end as i64 + more as i64;
+            let at = |t: i64| match usize::try_from(t) {
+                Ok(t) if t < length as usize && t.is_multiple_of(s) => Some(t / s),
+                _ => None,
+            };
+            (first..last.min(first + (1 << 24))).map(at).collect::<Vec<_>>()
+        };
+        let rows = axis(h, kh, stride.0, dilation.0, (pads.top, pads.bottom), more.0);
+        let columns = axis(w, kw, stride.1, dilation.1, (pads.left, pads.right), more.1);
+        let axes = Axes::row_major(&[c, h, w]).ok_or_else(|| self.invalid("it is too large"))?;
+        self.bounded(&[c, rows.len(), columns.len()])?;
+        if rows.is_empty() || columns.is_empty() {
+            return self.refuse("its pads leave nothing");
+        }
+        let widened = View { node: x, axes: axes.chosen(1, &rows).chosen(2, &columns) };
+        let to = Shape::image(c, rows.len(), columns.len());
+        let x = self.placed(&widened, &[0, 1, 2], to)?;
+        // (C, O/G, Kh, Kw) to (O, C/G, Kh, Kw), each kernel from its end
+        let block = channels / groups;
+        let mut values = Vec::with_capacity(weight.values.len());
+        for o in 0..per_group * groups {
+            let (g, p) = (o / per_group, o % per_group);
+            for i in 0..block {
+                let kernel = &weight.values[((g * block + i) * per_group + p) * kh * kw..][..kh * kw];
+                values.extend(kernel.iter().rev());
+            }
+        }
+        let weight = self.weight(1, vec![per_group * groups, block, kh, kw], &values)?;
+        let bias = self.input(2).map(|_| self.parameter(2)).transpose()?;
+        let conv = Conv2d { bias, groups, dilation, ..Conv2d::new(weight) };
+        let node = self.add(Op::Conv2d(conv), &[x])?;
+        self.pictured(node, rank)
+    }
+
+    pub(super) fn gemm(&mut self) -> Imported<View> {
+        let (alpha, beta) = (self.float("alpha", 1.0), self.float("beta", 1.0));
+        let transposed = |name: &str| self.integer(name, 0) != 0;
+        let (ta, tb) = (transposed("transA"), transposed("transB"));
+        let x = match self.operand(0)? {
+            Value::Node(view) => view,
+            _ => return self.refuse("its first input is a constant"),
+        };
+        if x.axes.rank() != 2 {
+            return self.refuse(format!("needs (batch, features), {:?} was given", x.axes.dims()));
+        }
+        if let Value::Node(_) = self.operand(1)? {
+            return self.refuse("both of its inputs are computed; export as MatMul");
+        }
+        let c = self.constant(1)?;
+        let over = if ta { 0 } else { 1 };
+        let weight = self.matrix(&c, tb, alpha)?;
+        let &[out, _] = weight.shape() else {
+            return self.refuse("its weight is no matrix");
+        };
+        let rows = x.axes.dims()[1 - over];
+        let mut late = None;
+        let bias = match self.optional_constant(2)? {
+            None => None,
+            Some(c) if rows == 1 || c.dims.iter().rev().skip(1).all(|&d| d == 1) => {
+                let Some(values) = c.broadcast(&[1, out]) else {
+                    return self.refuse(format!("bias of shape {:?} for {out} outputs", c.dims));
+                };
+                let values: Vec<f64> = values.iter().map(|v| v * beta).collect();
+                Some(self.weight(2, vec![out], &values)?)
+            }
+            Some(c) => {
+                late = Some(c);
+                None
+            }
+        };
+        let y = self.contract(&x, &[], &[over], weight, bias)?;
+        match late {
+            Some(c) => self.with_constant(Op::Add, &y, &c, |v| beta * v),
+            None => Ok(y),
+        }
+    }
+
+    /// A constant as `(out, in)`, times `factor`; stored as `(in, out)` unless `transposed`.
+    fn matrix(&self, c: &Constant, transposed: bool, factor: f64) -> Imported<Parameter> {
+        let &[rows, columns] = &c.dims[..] else {
+            return self.refuse(format!("weight of shape {:?} is no matrix", c.dims));
+        };
+        let values = |v: &[f64]| v.iter().map(|v| (factor * v) as f32).collect::<Vec<f32>>();
+        let name = self.input(1).unwrap_or(&self.name);
+        if transposed {
+            return Ok(Parameter::new(name, [rows, columns], values(&c.values))?);
+        }
+        let Some(axes) = Axes::row_major(&c.dims) else {
+            return self.refuse("its weight is too large");
+        };
+        let turned = axes.transposed(&[1, 0]).gather(&c.values);
+        Ok(Parameter::new(name, [columns, rows], values(&turned))?)
+    }
+
+    pub(super) fn matmul(&mut self) -> Imported<View> {
+        match (self.operand(0)?, self.operand(1)?) {
+            (Value::Node(x), Value::Constant(w)) => self.times_weight(&x, &w),
+            (Value::Constant(w), Value::Node(x)) => {
+                // Wx is (xᵀWᵀ)ᵀ
+                let rank = x.axes.rank();
+                let turned = |a: &Axes| {
+                    let mut order: Vec<usize> = (0..a.rank()).collect();
+                    if let [.., p, q] = &mut order[..] {
+                        std::mem::swap(p, q);
+                    }
+                    a.transposed(&order)
+                };
+                let Some(axes) = Axes::row_major(&w.dims) else {
+                    return self.refuse("its weight is too large");
+                };
+                if rank == 1 {
+                    return self.times_weight(&x, &w.moved(&turned(&axes)));
+                }
+                let x = View { node: x.node, axes: turned(&x.axes) };
+                let y = self.times_weight(&x, &w.moved(&turned(&axes)))?;
+                match w.dims.len() {
+                    1 => Ok(y),
+                    _ => Ok(View { node: y.node, axes: turned(&y.axes) }),
+                }
+            }
+            (Value::Node(a), Value::Node(b)) => match self.attention(&a, &b)? {
+                Some(y) => Ok(y),
+                None => self.product_of_two(&a, &b),
+            },
+            _ => self.refuse("both inputs are constants"),
+        }
+    }
+
+    fn times_weight(&mut self, x: &View, w: &Constant) -> Imported<View> {
+        let rank = x.axes.rank();
+        let dims = x.axes.dims();
+        let (batch, k, n) = match w.dims[..] {
+            [k] => (&[][..], k, None),
+            [ref batch @ .., k, n] => (batch, k, Some(n)),
+            [] => return self.refuse("a scalar is no matrix"),
+        };
+        if rank == 0 || dims[rank - 1] != k {
+            return self.refuse(format!("matrices of {dims:?} and {:?} can't be multiplied", w.dims));
+        }
+        if batch.iter().all(|&d| d == 1) {
+            let matrix = w.with_dims(vec![k, n.unwrap_or(1)]);
+            let weight = self.matrix(&matrix, false, 1.0)?;
+            let y = self.contract(x, &[], &[rank - 1], weight, None)?;
+            return match n {
+                Some(_) => Ok(y),
+                None => self.view_as(&y, dims[..rank - 1].to_vec()),
+            };
+        }
+        // a matrix for each index of the axes before
+        let n = n.unwrap_or(1);
+        let count: usize = batch.iter().product();
+        let groups: Vec<usize> = (0..rank.saturating_sub(2)).collect();
+        if rank < 2 || dims[..rank - 2].iter().product::<usize>() != count {
+            return self.refuse(format!("matrices of {dims:?} and {:?} can't be multiplied here; give both as many", w.dims));
+        }
+        let Some(axes) = Axes::row_major(&[count, k, n]) else {
+            return self.refuse("its weight is too large");
+        };
+        let values = axes.transposed(&[0, 2, 1]).gather(&w.values);
+        let weight = self.weight(1, vec![count * n, k], &values)?;
+        self.contract(x, &groups, &[rank - 1], weight, None)
+    }
+
+    /// The product of two computed matrices: all products of their values, and sums of these.
+    fn product_of_two(&mut self, a: &View, b: &View) -> Imported<View> {
+        let (da, db) = (a.axes.dims(), b.axes.dims());
+        let (&[ref ba @ .., m, k], &[ref bb @ .., l, n]) = (&da[..], &db[..]) else {
+            return self.refuse("of a vector it is read with constants only");
+        };
+        let Some(batch) = broadcast_dims(ba, bb).filter(|_| k == l) else {
+            return self.refuse(format!("matrices of {da:?} and {db:?} can't be multiplied"));
+        };
+        let mut to = batch.clone();
+        to.extend([m, k, n]);
+        self.bounded(&to)?;
+        let rank = to.len();
+        let a = View { node: a.node, axes: a.axes.unsqueezed(&[da.len()]) };
+        let b = View { node: b.node, axes: b.axes.unsqueezed(&[db.len() - 2]) };
+        let wide = |v: &View| v.axes.broadcast(&to).map(|axes| View { node: v.node, axes });
+        let (Some(a), Some(b)) = (wide(&a), wide(&b)) else {
+            return self.refuse("its matrices can't be broadcast");
+        };
+        let products = self.both(Op::Mul, &a, &b)?;
+        let mean = self.mean(&products, &[rank - 2])?;
+        let sum = self.affine(&mean, k as f64, 0.0)?;
+        to.remove(rank - 2);
+        self.view_as(&sum, to)
+    }
+
+    /// The attention of which this is the last product, if its first input is a softmax of scores that [`Op::Attention`] takes.
+    fn attention(&mut self, weights: &View, values: &View) -> Imported<Option<View>> {
+        let through = |at: &Self, mut name: String| {
+            for operator in ["Dropout", "Identity", "Cast"].repeat(2) {
+                if let Some(n) = at.import.made_by(&name, operator)
+                    && let Some(from) = n.input.first()
+                {
+                    name = from.clone();
+                }
+            }
+            name
+        };
+        let view = |at: &Self, name: Option<&String>| match at.import.values.get(name?.as_str()) {
+            Some(Value::Node(v)) => Some(v.clone()),
+            _ => None,
+        };
+        let first = self.input(0).unwrap_or_default().to_string();
+        let rank = weights.axes.rank();
+        let Some(softmax) = self.import.made_by(&through(self, first), "Softmax") else {
+            return Ok(None);
+        };
+        let axis = softmax.attribute.iter().find(|a| a.name == "axis");
+        let axis = axis.map_or(if self.import.opset < 13 { 1 } else { -1 }, |a| a.i);
+        if rank < 2 || !(axis == -1 || axis == rank as i64 - 1) {
+            return Ok(None);
+        }
+        // from the scores back to the product: scalars that multiply them, a mask that is added
+        let (mut scale, mut causal) = (1.0, false);
+        let mut name = softmax.input.first().cloned().unwrap_or_default();
+        // a file may be a circle
+        let mut steps = 0..16;
+        let product: &NodeProto = loop {
+            if steps.next().is_none() {
+                return Ok(None);
+            }
+            name = through(self, name);
+            if let Some(n) = self.import.made_by(&name, "MatMul") {
+                break n;
+            }
+            let operator = ["Mul", "Div", "Add"];
+            let found = operator.iter().find_map(|o| Some((*o, self.import.made_by(&name, o)?)));
+            let Some((operator, n)) = found else {
+                return Ok(None);
+            };
+            let [a, b] = &n.input[..] else {
+                return Ok(None);
+            };
+            let scalar = |v: &str| self.import.scalar(v);
+            name = match (operator, scalar(a), scalar(b)) {
+                ("Mul", None, Some(c)) | ("Mul", Some(c), None) => {
+                    scale *= c;
+                    if scalar(a).is_some() { b.clone() } else { a.clone() }
+                }
+                ("Div", None, Some(c)) => {
+                    scale /= c;
+                    a.clone()
+                }
+                ("Add", _, _) if scale == 1.0 => {
+                    let constant = |v: &String| matches!(self.import.values.get(v.as_str()), Some(Value::Constant(_)) | None);
+                    let (mask, other) = if constant(b) { (1, a) } else { (0, b) };
+                    let read = Importing { import: &mut *self.import, node: n, name: self.name.clone() };
+                    let Ok(mask) = read.constant(mask) else {
+                        return Ok(None);
+                    };
+                    match masks(&mask) {
+                        Some(c) => causal |= c,
+                        None => return Ok(None),
+                    }
+                    other.clone()
+                }
+                _ => return Ok(None),
+            };
+        };
+        let (Some(q), Some(k)) = (view(self, product.input.first()), view(self, product.input.get(1))) else {
+            return Ok(None);
+        };
+        self.attend([&q, &k, values], scale, causal)
+    }
+
+    /// Attention of queries (…, L, d), keys (…, d, L) and values (…, L, d), if they fit.
+    fn attend(&mut self, [q, k, v]: [&View; 3], scale: f64, causal: bool) -> Imported<Option<View>> {
+        let dims = q.axes.dims();
+        let rank = dims.len();
+        let &[ref batch @ .., length, width] = &dims[..] else {
+            return Ok(None);
+        };
+        let mut turned = dims.clone();
+        turned.swap(rank - 2, rank - 1);
+        if k.axes.dims() != turned || v.axes.dims() != dims {
+            return Ok(None);
+        }
+        let heads: usize = batch.iter().product();
+        let to = Shape::image(heads * width, 1, length);
+        let mut order: Vec<usize> = (0..rank).collect();
+        let plain = order.clone();
+        order.swap(rank - 2, rank - 1);
+        let nodes = [self.placed(q, &order, to)?, self.placed(k, &plain, to)?, self.placed(v, &order, to)?];
+        let op = Attention {
+            heads,
+            kv_heads: heads,
+            scale,
+            mask: Mask {
+                order: if causal { Order::Causal } else { Order::Full },
+                valid: None,
+            },
+            scheme: AttentionScheme::Softmax,
+        };
+        let node = self.add(Op::Attention(op), &nodes)?;
+        self.stored(node, &dims, &order).map(Some)
+    }
+
+    /// The operator of opset 23.
+    pub(super) fn attention_operator(&mut self) -> Imported<View> {
+        let [q, k, v] = [self.computed(0)?, self.computed(1)?, self.computed(2)?];
+        if q.axes.rank() != 4 || self.float("softcap", 0.0) != 0.0 {
+            return self.refuse("only queries, keys and values (batch, heads, length, width) without softcap are read; export with opset 20");
+        }
+        let width = q.axes.dims()[3] as f64;
+        let scale = self.float("scale", 1.0 / width.sqrt());
+        let mut causal = self.integer("is_causal", 0) != 0;
+        if let Some(mask) = self.optional_constant(3)? {
+            match masks(&mask) {
+                Some(c) => causal |= c,
+                None => return self.refuse("its mask is neither none nor causal"),
+            }
+        }
+        let k = View { node: k.node, axes: k.axes.transposed(&[0, 1, 3, 2]) };
+        if let Some(y) = self.attend([&q, &k, &v], scale, causal)? {
+            return Ok(y);
+        }
+        if causal {
+            return self.refuse("queries and keys are not as many");
+        }
+        let scores = self.product_of_two(&q, &k)?;
+        let scores = self.affine(&scores, scale, 0.0)?;
+        let weights = self.over_channels(&scores, &[3], |_, _| Ok(Op::Softmax(Softmax::Shares)))?;
+        self.product_of_two(&weights, &v)
+    }
+
+    pub(super) fn batch_norm(&mut self) -> Imported<View> {
+        let view = self.computed(0)?;
+        // before operator set 14 its other outputs say so
+        let others = self.node.output.iter().skip(1).any(|o| !o.is_empty());
+        if others || self.integer("training_mode", 0) != 0 {
+            return self.refuse("it is in training mode; export in eval mode");
+        }
+        if self.integer("spatial", 1) != 1 {
+            return self.refuse("spatial is 0; only normalisation by channel is read");
+        }
+        let norm = BatchNorm {
+            scale: self.parameter(1)?,
+            bias: self.parameter(2)?,
+            mean: self.parameter(3)?,
+            variance: self.parameter(4)?,
+            epsilon: self.float("epsilon", 1e-5),
+        };
+        let dims = view.axes.dims();
+        let order: Vec<usize> = (0..dims.len()).collect();
+        let node = match dims[..] {
+            [1, n] => self.placed(&view, &order, Shape::Vector(n))?,
+            [1, c, ref spatial @ ..] if spatial.len() > 2 => {
+                let rows = spatial[..spatial.len() - 1].iter().product();
+                self.placed(&view, &order, Shape::image(c, rows, spatial[spatial.len() - 1]))?
+            }
+            [rows, c] => {
+                // one row after the other
+                let node = self.placed(&view, &[1, 0], Shape::image(c, 1, rows))?;
+                let node = self.add(Op::BatchNorm(norm), &[node])?;
+                return self.stored(node, &dims, &[1, 0]);
+            }
+            _ => self.picture(&view)?,
+        };
+        let node = self.add(Op::BatchNorm(norm), &[node])?;
+        self.stored(node, &dims, &order)
+    }
+
+    pub(super) fn layer_norm(&mut self, kind: NormKind) -> Imported<View> {
+        let x = self.computed(0)?;
+        let rank = x.axes.rank();
+        if self.node.output.iter().skip(1).any(|o| !o.is_empty()) {
+            return self.refuse("its mean and deviation are not read");
+        }
+        let first = self.axis(self.integer("axis", -1), rank)?;
+        let axes: Vec<usize> = (first..rank).collect();
+        let epsilon = self.float("epsilon", 1e-5);
+        let channels: usize = axes.iter().map(|&k| x.axes.dims()[k]).product();
+        let whole = |at: &Self, i: usize| -> Imported<Option<Parameter>> {
+            let Some(c) = at.optional_constant(i)? else {
+                return Ok(None);
+            };
+            let lengths: Vec<usize> = axes.iter().map(|&k| x.axes.dims()[k]).collect();
+            match c.broadcast(&lengths) {
+                Some(values) => at.weight(i, vec![channels], &values).map(Some),
+                None => at.refuse(format!("weights of shape {:?} for {lengths:?}", c.dims)),
+            }
+        };
+        let (scale, bias) = (whole(self, 1)?, whole(self, 2)?);
+        self.normalised(&x, &axes, (kind, epsilon), scale, bias)
+    }
+
+    pub(super) fn instance_norm(&mut self) -> Imported<View> {
+        let x = self.computed(0)?;
+        let dims = x.axes.dims();
+        let spatial: Vec<usize> = (2..dims.len()).collect();
+        let epsilon = self.float("epsilon", 1e-5);
+        let y = self.normalised(&x, &spatial, (NormKind::Layer, epsilon), None, None)?;
+        self.scaled(&y, 1)
+    }
+
+    /// Times input 1, plus input 2, one number for each index of the axis.
+    fn scaled(&mut self, x: &View, axis: usize) -> Imported<View> {
+        let rank = x.axes.rank();
+        let (scale, bias) = (self.constant(1)?, self.constant(2)?);
+        let along = |c: &Constant| {
+            let mut dims = vec![1; rank];
+            dims[axis] = c.values.len();
+            c.with_dims(dims)
+        };
+        let mut y = x.clone();
+        if scale.values.iter().any(|&v| v != 1.0) {
+            y = self.with_constant(Op::Mul, &y, &along(&scale), |v| v)?;
+        }
+        if bias.values.iter().any(|&v| v != 0.0) {
+            y = self.with_constant(Op::Add, &y, &along(&bias), |v| v)?;
+        }
+        Ok(y)
+    }
+
+    pub(super) fn group_norm(&mut self) -> Imported<View> {
+        let x = self.computed(0)?;
+        let dims = x.axes.dims();
+        let groups = self.length(self.integer("num_groups", 1))?;
+        if dims.len() < 2 || groups == 0 || dims[1] % groups != 0 {
+            return self.refuse(format!("{groups} groups don't divide the channels of {dims:?}"));
+        }
+        let rest = x.axes.count() / dims[0] / groups;
+        let grouped = self.view_as(&x, vec![dims[0], groups, rest])?;
+        let epsilon = self.float("epsilon", 1e-5);
+        let y = self.normalised(&grouped, &[2], (NormKind::Layer, epsilon), None, None)?;
+        let y = self.view_as(&y, dims)?;
+        if self.constant(1)?.values.len() == groups && groups != y.axes.dims()[1] {
+            return self.refuse("scale and bias for each group are not read; export with opset 21 or later");
+        }
+        self.scaled(&y, 1)
+    }
+
+    pub(super) fn average_pool(&mut self) -> Imported<View> {
+        let (x, windows, rank) = self.windows()?;
+        let padding = match self.integer("count_include_pad", 0) {
+            0 => PaddingCounts::Not,
+            _ => PaddingCounts::AsZeros,
+        };
+        let (zeros, pool) = windows.average(self.sizes(x), padding);
+        let x = match zeros {
+            Some(pad) => self.add_as("pad", Op::Pad(pad), &[x])?,
+            None => x,
+        };
+        let node = self.add(Op::AvgPool(pool), &[x])?;
+        self.pictured(node, rank)
+    }
+
+    pub(super) fn max_pool(&mut self) -> Imported<View> {
+        if self.node.output.get(1).is_some_and(|o| !o.is_empty()) {
+            return Err(self.unsupported("its second output, the positions of the maxima, is not read; export without return_indices").into());
+        }
+        let (x, pool, rank) = self.windows()?;
+        let node = self.add(Op::MaxPool(pool), &[x])?;
+        self.pictured(node, rank)
+    }
+
+    /// The windows of a pooling operator over its input, and how many axes that has.
+    fn windows(&mut self) -> Imported<(crate::NodeId, MaxPool, usize)> {
+        let view = self.computed(0)?;
+        let dilations = self.integers("dilations").unwrap_or_default();
+        if dilations.iter().any(|&d| d != 1) {
+            return self.refuse("dilations are not supported; export without");
+        }
+        let Some(kernel) = self.integers("kernel_shape") else {
+            return self.refuse("kernel_shape is missing");
+        };
+        let rank = view.axes.rank();
+        if kernel.len() + 2 != rank {
+            return self.refuse(format!("kernel_shape {kernel:?} for a tensor of {rank} axes"));
+        }
+        let x = self.picture(&view)?;
+        let (kernel, stride) = (self.pair("kernel_shape")?, self.pair("strides")?);
+        let padding = self.padding(self.sizes(x), kernel, stride)?;
+        let ceil_mode = self.integer("ceil_mode", 0) != 0;
+        Ok((x, MaxPool { kernel, stride, padding, ceil_mode }, rank))
+    }
+}
+
+/// Whether a mask that is added to scores (…, L, L) hides the keys behind each query; None for any other but one that hides nothing.
+fn masks(mask: &Constant) -> Option<bool> {
+    if mask.values.iter().all(|&v| v == 0.0) {
+        return Some(false);
+    }
+    let &[.., rows, columns] = &mask.dims[..] else {
+        return None;
+    };
+    let causal = mask.values.iter().enumerate().all(|(i, &v)| {
+        let (row, column) = (i / columns % rows, i % columns);
+        if column > row { v < -1e4 } else { v == 0.0 }
+    });
+    (causal && rows == columns).then_some(true)
+}
+
