@@ -162,6 +162,22 @@ pub(crate) enum AnswerKind {
     Tensor,
 }
 
+/// Options of `values`.
+#[derive(Args, Debug)]
+pub(crate) struct ValuesArgs {
+    /// The network: any file that is read, as it was trained or calibrated.
+    pub(crate) model: PathBuf,
+    /// One input, as the network takes it: a NumPy array (.npy).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Activation of a network whose file does not name it (state dicts).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) activation: Option<String>,
+    /// Which output of an ONNX model is the network's, where it has several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network_output: Option<String>,
+}
+
 /// What stands for maxima over windows.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum PoolKind {

@@ -233,6 +233,16 @@ impl TextArgs {
     }
 }
 
+pub(crate) fn values(a: &ValuesArgs) -> Result<()> {
+    let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
+    let y = network::values(&a.model, activation, output, &a.input)?;
+    // JSON has no NaN
+    let values: Vec<Option<f64>> = (y.values().iter())
+        .map(|&v| v.is_finite().then_some(v))
+        .collect();
+    say_line(serde_json::json!({"shape": y.shape().dims(), "values": values}))
+}
+
 pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let (t, s) = (&a.text, &a.sentences);
     let others = [

@@ -75,6 +75,11 @@ enum Command {
         after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --normalization imagenet --degree 31 -o net.pvm\n  polyveil calibrate runs/stories/ --tokens stories.tokens --tokenizer tok512.bin --length 33 -o stories.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: PNG/JPEG pictures of the right\nsize, folders of them, or any set of labelled pictures; use training data, never the pictures that you report accuracy on.\n\nA network is given what it was trained on: where its file does not say how pixels become numbers, --normalization or --mean, --deviation,\n--range and --channels must (`--mean 103.939,116.779,123.68 --range 0..255 --channels bgr`).\n\nA language model is a folder of a training run (its pieces.json gives the polynomials), a folder of Hugging Face's, or a file of\nllama2.c; the last two get polynomials that are chosen on the text, and --power says with which attention."
     )]
     Calibrate(Box<CalibrateArgs>),
+    /// What a network computes in the clear, on one array: one JSON object with shape and values.
+    #[command(
+        after_long_help = "Example:\n  python -c \"import numpy; numpy.save('x.npy', numpy.ones((1, 3, 32, 32)))\"\n  polyveil values net.onnx --input x.npy\n\nThe array goes in as it is: normalised already, with a batch of 1 or none. Beside PyTorch's answer it says whether a file was read as it was\nmeant; of a .pvm, what its polynomials do to an answer."
+    )]
+    Values(ValuesArgs),
     /// Compile a calibrated network into a plan; prints latency, memory and precision.
     #[command(
         after_long_help = "Examples:\n  polyveil compile resnet20.pvm -o resnet20.plan\n  polyveil compile resnet20.pvm -o resnet20.plan --max-memory 12GB\n\nThe plan holds the weights: whoever may know the model may see it. The same input and the same cost table\n(--machine, never the probe) give a byte-identical plan."
@@ -180,6 +185,7 @@ fn main() -> ExitCode {
         Command::Demo(a) => commands::demo(&a),
         Command::Evaluate(a) => commands::evaluate(&a),
         Command::Calibrate(a) => commands::calibrate(&a),
+        Command::Values(a) => commands::values(&a),
         Command::Compile(a) => commands::compile(&a),
         Command::Estimate(a) => commands::estimate(&a),
         Command::Keygen(a) => commands::keygen(&a),

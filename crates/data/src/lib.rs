@@ -56,6 +56,7 @@ mod tar;
 pub use augment::{Augmentation, ResizedCrop};
 pub use dataset::Dataset;
 pub use error::Error;
+pub use npy::read_numbers;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use options::{Damaged, Options, Resize, Skipped, spread};
 pub use random::order;

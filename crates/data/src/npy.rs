@@ -2,6 +2,8 @@
 
 use crate::Result;
 use crate::error::Error;
+use crate::files::{picture_shape, read_all, unpacked};
+use crate::shape::Shape;
 use std::path::Path;
 
 /// What every `.npy` file begins with.
@@ -48,6 +50,26 @@ pub(crate) struct Array {
     /// Whether the first axis runs fastest.
     fortran: bool,
     bytes: Vec<u8>,
+}
+
+/// The lengths of the axes and the numbers, row-major, of an array of at most `limit` bytes.
+///
+/// # Errors
+/// Files that can't be read or are no such array.
+pub fn read_numbers(path: &Path, limit: u64) -> Result<(Vec<usize>, Vec<f64>)> {
+    let place = Place {
+        path,
+        format: "NumPy array",
+        name: "it",
+    };
+    let bytes = read_all(unpacked(path)?, limit, path, place.format)?;
+    let array = Array::read(bytes, place)?;
+    if array.fortran && array.dims.len() > 1 {
+        return Err(place.malformed("is in Fortran order; save numpy.ascontiguousarray of it"));
+    }
+    let count = array.bytes.len() / array.size.max(1);
+    let numbers = (0..count).map(|i| array.number(i)).collect();
+    Ok((array.dims, numbers))
 }
 
 /// What follows `'key':` in an array's head.
@@ -121,18 +143,61 @@ impl Array {
         })
     }
 
-    /// The values of an array of bytes, as pictures are.
-    pub(crate) fn into_bytes(self, place: Place<'_>) -> Result<Vec<u8>> {
-        if (self.kind, self.size) != (Kind::Unsigned, 1) {
-            return Err(place.malformed(format_args!(
-                "holds values of type '{}', pictures are bytes ('|u1'); convert it with .astype('uint8')",
-                self.description
-            )));
-        }
+    /// Pictures, one byte a value: `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)` of 1 or 3 channels, of bytes, of whole numbers from 0 to 255 in any
+    /// type, or of floats from 0 to 1 that are such numbers divided by 255.
+    pub(crate) fn pictures(self, place: Place<'_>) -> Result<(Vec<u8>, Shape)> {
+        let (shape, turned) = match (picture_shape(&self.dims), &self.dims[..]) {
+            (Some(shape), _) => (shape, false),
+            (None, &[n, c @ (1 | 3), h, w]) => match picture_shape(&[n, h, w, c]) {
+                Some(shape) => (shape, true),
+                None => return Err(self.no_pictures(place)),
+            },
+            _ => return Err(self.no_pictures(place)),
+        };
         if self.fortran && self.dims.len() > 1 {
             return Err(place.malformed("is in Fortran order; save numpy.ascontiguousarray of it"));
         }
-        Ok(self.bytes)
+        let bytes = match (self.kind, self.size) {
+            (Kind::Unsigned, 1) => self.bytes,
+            _ => self.as_bytes(place)?,
+        };
+        if !turned {
+            return Ok((bytes, shape));
+        }
+        let (area, c) = (shape.height * shape.width, shape.channels);
+        let pixels = bytes.chunks_exact((area * c).max(1)).flat_map(|picture| {
+            (0..area * c).map(move |i| picture[i % c * area + i / c])
+        });
+        Ok((pixels.collect(), shape))
+    }
+
+    fn no_pictures(&self, place: Place<'_>) -> Error {
+        let dims = &self.dims;
+        place.malformed(format_args!(
+            "has shape {dims:?}; (N, H, W), (N, H, W, C) and (N, C, H, W) of 1 or 3 channels are read"
+        ))
+    }
+
+    /// Numbers of another type as the bytes that they are.
+    fn as_bytes(&self, place: Place<'_>) -> Result<Vec<u8>> {
+        let count = self.bytes.len() / self.size.max(1);
+        let most = (0..count).map(|i| self.number(i)).fold(0.0, f64::max);
+        let factor = match self.kind {
+            Kind::Float if most <= 1.0 => 255.0,
+            _ => 1.0,
+        };
+        let byte = |i: usize| {
+            let v = factor * self.number(i);
+            let near = (v - v.round()).abs() < 1e-3 && (0.0..=255.0).contains(&v.round());
+            near.then(|| v.round() as u8).ok_or_else(|| {
+                place.malformed(format_args!(
+                    "holds {} (type '{}'), which is neither a whole number from 0 to 255 nor one divided by 255, as pictures of 8 bits have; save them before they are normalised, as .astype('uint8'); other numbers are read as rows",
+                    self.number(i),
+                    self.description
+                ))
+            })
+        };
+        (0..count).map(byte).collect()
     }
 
     /// Value `i` of the file, as it was written: its bits with the low byte first.

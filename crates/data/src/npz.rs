@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::error::Error;
-use crate::files::{Raw, classes_of, numbers, picture_shape, read_all, unpacked};
+use crate::files::{Raw, classes_of, numbers, read_all, unpacked};
 use crate::npy::{Array, Place};
 use crate::options::{Options, of_split};
 use crate::split::Split;
@@ -105,12 +105,7 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
         return Err(Error::malformed(path, FORMAT, detail));
     };
     let images = entries.array(x, limit)?;
-    let dims = &images.dims;
-    let shape = picture_shape(dims).ok_or_else(|| {
-        entries.place(x).malformed(format_args!(
-            "has shape {dims:?}; (N, H, W), (N, H, W, 1) and (N, H, W, 3) are read"
-        ))
-    })?;
+    let dims = images.dims.clone();
     let labels = labels_of(y)?;
     if labels.len() != dims[0] {
         return Err(entries.place(y).malformed(format_args!(
@@ -118,9 +113,10 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
             labels.len()
         )));
     }
+    let (pixels, shape) = images.pictures(entries.place(x))?;
     Ok(Raw {
         shape,
-        pixels: images.into_bytes(entries.place(x))?,
+        pixels,
         labels,
         classes: numbers(most),
     })

@@ -625,13 +625,19 @@ impl Rearrange {
 
     /// Calls `take(position)` for each value of y in turn, with where it comes from in x, None for a zero.
     pub fn each(&self, mut take: impl FnMut(Option<usize>)) {
-        let count: usize = self.offsets.iter().map(Vec::len).product();
-        let mut at = vec![0usize; self.offsets.len()];
+        let Some((last, outer)) = self.offsets.split_last() else {
+            return take(Some(0));
+        };
+        let placed = |o: u32| (o != Self::ZERO).then_some(o as usize);
+        let count: usize = outer.iter().map(Vec::len).product();
+        let mut at = vec![0usize; outer.len()];
         for _ in 0..count {
-            let mut chosen = self.offsets.iter().zip(&at).map(|(o, &i)| o[i]);
-            let sum = chosen.try_fold(0usize, |s, o| (o != Self::ZERO).then(|| s + o as usize));
-            take(sum);
-            for (i, o) in at.iter_mut().zip(&self.offsets).rev() {
+            let mut chosen = outer.iter().zip(&at).map(|(o, &i)| o[i]);
+            let base = chosen.try_fold(0usize, |s, o| Some(s + placed(o)?));
+            for &o in last {
+                take(base.and_then(|b| Some(b + placed(o)?)));
+            }
+            for (i, o) in at.iter_mut().zip(outer).rev() {
                 *i += 1;
                 if *i < o.len() {
                     break;

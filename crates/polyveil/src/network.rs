@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output};
-use nn::{Graph, Metadata, PolyGraph, Shape};
+use nn::{Graph, Metadata, PolyGraph, Shape, Tensor};
 use runtime::wire::container::Kind;
 use runtime::{ClientFile, Limits, Purpose, Step, VerifiedPlan};
 use std::path::{Path, PathBuf};
@@ -53,6 +53,37 @@ pub fn load_output(
             Network::Trained(graph, metadata)
         }
     })
+}
+
+/// What a network computes in the clear, in f64, on the array in a `.npy` file: of one input, with a batch of 1 or without.
+///
+/// # Errors
+/// Those of [`load_output`], a file that is no array, and one of another size than the network's input.
+pub fn values(
+    model: &Path,
+    activation: Option<&str>,
+    output: Option<&str>,
+    input: &Path,
+) -> Result<Tensor> {
+    let network = load_output(model, activation, output)?;
+    let (dims, numbers) = data::read_numbers(input, nn::format::DEFAULT_LIMIT)?;
+    let shape = match &network {
+        Network::Trained(g, _) => g.input().shape(),
+        Network::Polynomial(g) => g.input_shape(),
+    };
+    if numbers.len() != shape.len() {
+        return Err(format!(
+            "the network takes one input of shape {shape}, {} has shape {dims:?}",
+            input.display()
+        )
+        .into());
+    }
+    let x = Tensor::new(shape, numbers)?;
+    let y = match &network {
+        Network::Trained(g, _) => g.evaluate(&x),
+        Network::Polynomial(g) => g.network().evaluate(&x),
+    };
+    Ok(y?.output)
 }
 
 /// A calibrated polynomial network.

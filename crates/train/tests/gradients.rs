@@ -220,3 +220,85 @@ fn the_guard_works_in_training_only() {
         "and reports what lies outside"
     );
 }
+
+/// What ONNX import makes of moved values, factors and functions: gradients are differences, values are the oracle's.
+#[test]
+fn moved_values_factors_and_imported_functions_are_trained() {
+    use nn::{Conv2d, Graph, Linear, Nonlinearity, Op, Parameter, Rearrange, Shape};
+    let mut seed = 1u32;
+    let mut random = |shape: &[usize]| {
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 8) as f32 / (1 << 24) as f32 - 0.5
+            })
+            .collect();
+        Parameter::new("random", shape, values).expect("finite")
+    };
+    let functions = [
+        Activation::Elu,
+        Activation::Selu,
+        Activation::Softplus,
+        Activation::Mish,
+        Activation::GeluTanh,
+        Activation::Softsign,
+        Activation::HardSigmoid,
+    ];
+    for function in functions {
+        let mut b = Graph::builder();
+        let x = b.input("x", Shape::image(2, 8, 8)).expect("valid");
+        let conv = Op::Conv2d(Conv2d::new(random(&[4, 2, 3, 3])));
+        let x = b.add("conv", conv, &[x]).expect("valid");
+        // (4, 6, 6) to (6, 4, 7): rows as channels, a column of zeros, one taken twice
+        let columns = vec![0, Rearrange::ZERO, 1, 2, 2, 4, 5];
+        let moved = Op::Rearrange(Rearrange {
+            shape: Shape::image(6, 4, 7),
+            offsets: vec![
+                (0..6).map(|i| 6 * i).collect(),
+                (0..4).map(|i| 36 * i).collect(),
+                columns,
+            ],
+        });
+        let x = b.add("moved", moved, &[x]).expect("valid");
+        let affine = approx::Polynomial::from_monomial(&[0.3, -1.5], (-8.0, 8.0)).expect("valid");
+        let affine = Op::Elementwise(Nonlinearity::Polynomial(affine));
+        let x = b.add("affine", affine, &[x]).expect("valid");
+        let op = Op::Elementwise(Nonlinearity::Activation(function));
+        let x = b.add("function", op, &[x]).expect("valid");
+        let conv = Op::Conv2d(Conv2d::new(random(&[8, 6, 1, 1])));
+        let x = b.add("mixed", conv, &[x]).expect("valid");
+        let x = b.add("mean", Op::GlobalAvgPool, &[x]).expect("valid");
+        let x = b.add("flat", Op::Flatten, &[x]).expect("valid");
+        let (weight, bias) = (random(&[3, 8]), Some(random(&[3])));
+        let x = b.add("dense", Op::Linear(Linear { weight, bias }), &[x]);
+        let graph = b.finish(x.expect("valid")).expect("valid");
+        let mut model = Model::new(graph.clone(), Parameterization::Plain).expect("trains");
+        let outputs = model.forward(inputs(1), 1, Mode::Evaluate).to_vec();
+        let given = inputs(1);
+        let planes = (0..2).flat_map(|c| (0..64).map(move |i| 2 * i + c));
+        let values = planes.map(|i| f64::from(given[i])).collect();
+        let x = Tensor::new(Shape::image(2, 8, 8), values).expect("fits");
+        let oracle = graph.evaluate(&x).expect("fits").output;
+        for (own, oracle) in outputs.iter().zip(oracle.values()) {
+            assert!((f64::from(*own) - oracle).abs() < 1e-4, "{function}: {own} {oracle}");
+        }
+        let batch = 6;
+        model.clear_gradients();
+        loss(&mut model, batch);
+        let of: Vec<(usize, usize, f32)> = (model.parameters.iter().enumerate())
+            .flat_map(|(k, p)| [0, p.gradient.len() / 2].map(|i| (k, i, p.gradient[i])))
+            .collect();
+        let h = 1e-3f32;
+        for (k, i, g) in of {
+            let old = model.parameters[k].values[i];
+            let mut at = |v: f32| {
+                model.parameters[k].values[i] = v;
+                loss(&mut model, batch)
+            };
+            let slope = (at(old + h) - at(old - h)) / f64::from(2.0 * h);
+            at(old);
+            let within = 0.02 * slope.abs().max(f64::from(g.abs())) + 2e-3;
+            assert!((slope - f64::from(g)).abs() < within, "{function}: {slope} {g}");
+        }
+    }
+}

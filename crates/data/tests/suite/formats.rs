@@ -128,6 +128,31 @@ fn npz_of_medmnist() {
     assert_eq!((set.shape(), all_pixels(&set)), (shape(8, 8, 3), colour));
 }
 
+#[test]
+fn npz_of_floats_and_of_channels_first() {
+    let folder = Folder::new("npz-floats");
+    let pixels = values(2 * 4 * 5 * 3, 3);
+    // (N, C, H, W), as torch's ToTensor makes it
+    let place = |i: usize| {
+        let (n, rest) = (i / 60, i % 60);
+        (n * 20 + rest % 20) * 3 + rest / 20
+    };
+    let floats = (0..120).flat_map(|i| (f32::from(pixels[place(i)]) / 255.0).to_le_bytes());
+    let floats: Vec<u8> = floats.collect();
+    let longs: Vec<u8> = pixels.iter().flat_map(|&v| i64::from(v).to_le_bytes()).collect();
+    for (name, array) in [
+        ("floats.npz", npy("<f4", "(2, 3, 4, 5)", &floats)),
+        ("longs.npz", npy("<i8", "(2, 4, 5, 3)", &longs)),
+    ] {
+        let entries = [
+            ("images.npy", array),
+            ("labels.npy", npy("<i4", "(2,)", &[0, 0, 0, 0, 1, 0, 0, 0])),
+        ];
+        let set = open(&folder.file(name, &zip(&entries)));
+        assert_eq!((set.shape(), all_pixels(&set)), (shape(4, 5, 3), pixels.clone()));
+    }
+}
+
 /// Six pictures of 5×4 pixels in two classes; names out of order.
 fn pictures() -> Vec<(String, Vec<u8>, Vec<u8>)> {
     (0..6)

@@ -201,8 +201,8 @@ fn npz_files() {
         &["shape [2, 9]"],
     );
     says(
-        &read(&npy("|u1", "(2, 1, 3, 4)", &values(24, 0)), &labels),
-        &["shape [2, 1, 3, 4]"],
+        &read(&npy("|u1", "(2, 2, 3, 4)", &values(48, 0)), &labels),
+        &["shape [2, 2, 3, 4]"],
     );
     says(&read(&good, &npy("|u1", "(3,)", &[0; 3])), &["3 labels"]);
     says(

@@ -228,6 +228,7 @@ fn add_input(import: &mut Import<'_>, input: &ValueInfoProto) -> Result<View> {
     let shape = shape_of(&sizes);
     let too_large = || refused(format!("shape ({text}) has too many values"));
     shape.checked_len().ok_or_else(too_large)?;
+    import.charge(sizes.iter().sum())?;
     let axes = Axes::row_major(&sizes).ok_or_else(too_large)?;
     let node = import.network.input(&input.name, shape)?;
     Ok(View { node, axes })

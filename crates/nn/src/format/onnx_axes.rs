@@ -25,7 +25,7 @@ impl Axes {
         let total = dims.iter().try_fold(1usize, |p, &d| p.checked_mul(d))?;
         // an empty tensor may have long axes
         let longest = dims.iter().max().copied().unwrap_or(0);
-        if total.max(longest) >= 1 << 31 {
+        if total >= 1 << 31 || (total == 0 && longest >= 1 << 20) {
             return None;
         }
         let step = |k: usize| dims[k + 1..].iter().product::<usize>();
@@ -112,6 +112,10 @@ impl Axes {
     /// Broadcast to these lengths, right-aligned; None where it doesn't fit.
     pub(super) fn broadcast(&self, dims: &[usize]) -> Option<Self> {
         let more = dims.len().checked_sub(self.rank())?;
+        let total = dims.iter().try_fold(1usize, |p, &d| p.checked_mul(d))?;
+        if total >= 1 << 31 || dims.iter().any(|&d| d >= 1 << 31) {
+            return None;
+        }
         let mut offsets = Vec::with_capacity(dims.len());
         for (k, &d) in dims.iter().enumerate() {
             offsets.push(match k.checked_sub(more).map(|k| &self.offsets[k]) {

@@ -4,15 +4,17 @@ use super::limited::DEFAULT_LIMIT;
 use super::onnx_proto::TensorProto;
 use crate::Result;
 use crate::error::Error;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-/// The folder of a model, if it came from one, and how many bytes beside it may still be read.
+/// The folder of a model, if it came from one, and which tensors were read from files there, of how many bytes together.
 pub(crate) struct External {
     folder: Option<PathBuf>,
-    left: Cell<u64>,
+    seen: RefCell<HashSet<String>>,
+    bytes: Cell<u64>,
 }
 
 impl External {
@@ -20,8 +22,14 @@ impl External {
     pub(super) fn beside(folder: Option<&Path>) -> Self {
         Self {
             folder: folder.map(Path::to_path_buf),
-            left: Cell::new(DEFAULT_LIMIT),
+            seen: RefCell::default(),
+            bytes: Cell::new(0),
         }
+    }
+
+    /// Bytes that were read, those of each tensor once.
+    pub(super) fn bytes(&self) -> usize {
+        usize::try_from(self.bytes.get()).unwrap_or(usize::MAX)
     }
 
     /// The bytes of a tensor, `needed` in number.
@@ -61,12 +69,18 @@ impl External {
                 "which is too short: {needed} bytes from {offset} are needed, it has {size}; copy it again"
             )));
         }
-        let left = self.left.get().checked_sub(needed);
-        self.left.set(left.ok_or_else(|| Error::TooLarge {
-            what: format!("what tensors of the model have in {}", path.display()),
-            limit: DEFAULT_LIMIT,
-            had: DEFAULT_LIMIT - self.left.get() + needed,
-        })?);
+        if !self.seen.borrow().contains(&t.name) {
+            let had = self.bytes.get().saturating_add(needed);
+            if had > DEFAULT_LIMIT {
+                return Err(Error::TooLarge {
+                    what: format!("what tensors of the model have in {}", path.display()),
+                    limit: DEFAULT_LIMIT,
+                    had,
+                });
+            }
+            self.bytes.set(had);
+            self.seen.borrow_mut().insert(t.name.clone());
+        }
         file.seek(SeekFrom::Start(offset)).map_err(Error::io(&path))?;
         let mut raw = Vec::new();
         file.take(needed).read_to_end(&mut raw).map_err(Error::io(&path))?;

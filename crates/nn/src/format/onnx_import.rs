@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
 /// Values that uses of constants may make beyond the file's own bytes: scalars added to pictures, weights that layers share.
-const MOST_COPIES: usize = 1 << 26;
+const MOST_COPIES: usize = 1 << 24;
 
 /// Whether it is ONNX' own domain, which has two names.
 pub(super) fn standard(domain: &str) -> bool {
@@ -66,7 +66,8 @@ pub(super) struct Import<'a> {
     pub(super) network: NetworkBuilder<Nonlinearity>,
     /// For each name, the number from which on no node has it.
     pub(super) suffixes: HashMap<String, usize>,
-    copies_left: Cell<usize>,
+    /// Values of constants, and the most that there may be.
+    copies: (Cell<usize>, usize),
 }
 
 impl<'a> Import<'a> {
@@ -86,16 +87,19 @@ impl<'a> Import<'a> {
             refusals: Vec::new(),
             network: Network::builder(),
             suffixes: HashMap::new(),
-            copies_left: Cell::new(bytes.saturating_add(MOST_COPIES)),
+            copies: (Cell::new(0), bytes.saturating_add(MOST_COPIES)),
         }
     }
 
     /// Accounts for `count` values that are made of a constant, so that a small file can't ask for much memory.
     pub(super) fn charge(&self, count: usize) -> Result<()> {
-        let left = self.copies_left.get().checked_sub(count);
-        self.copies_left.set(left.ok_or_else(|| Error::malformed("ONNX", format!(
+        let (made, most) = (self.copies.0.get().saturating_add(count), self.copies.1);
+        if made > most.saturating_add(self.external.bytes()) {
+            return Err(Error::malformed("ONNX", format!(
                 "its constants, where they are used, have more values than its bytes and {MOST_COPIES} together"
-            )))?);
+            )));
+        }
+        self.copies.0.set(made);
         Ok(())
     }
 

@@ -190,15 +190,17 @@ impl Importing<'_, '_> {
         if x.axes.rank() != 2 {
             return self.refuse(format!("needs (batch, features), {:?} was given", x.axes.dims()));
         }
-        if let Value::Node(_) = self.operand(1)? {
+        let Value::Constant(c) = self.operand(1)? else {
             return self.refuse("both of its inputs are computed; export as MatMul");
-        }
-        let c = self.constant(1)?;
+        };
         let over = if ta { 0 } else { 1 };
         let weight = self.matrix(&c, tb, alpha)?;
         let &[out, _] = weight.shape() else {
             return self.refuse("its weight is no matrix");
         };
+        if weight.values().is_empty() {
+            return self.refuse(format!("its weight of shape {:?} has no values", c.dims));
+        }
         let rows = x.axes.dims()[1 - over];
         let mut late = None;
         let bias = match self.optional_constant(2)? {

@@ -217,6 +217,7 @@ pub(super) struct Laid {
 
 impl Importing<'_, '_> {
     pub(super) fn stored(&self, node: NodeId, dims: &[usize], order: &[usize]) -> Imported<View> {
+        self.import.charge(dims.iter().fold(0, |s, &d| s.saturating_add(d)))?;
         let axes = Axes::stored(dims, order);
         let axes = axes.ok_or_else(|| self.invalid("it has too many values"))?;
         Ok(View { node, axes })

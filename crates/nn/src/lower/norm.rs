@@ -8,6 +8,9 @@ use crate::op::{Conv2d, Norm, NormKind, Op};
 use crate::tensor::Shape;
 use approx::Program;
 
+/// Most values that a norm is taken over: the sum for each of them is a map of its square.
+const MOST_CHANNELS: usize = 1 << 13;
+
 impl Expansion<'_> {
     pub(super) fn norm(
         &mut self,
@@ -17,6 +20,12 @@ impl Expansion<'_> {
         x: NodeId,
     ) -> Result<NodeId> {
         let channels = n.scale.values().len();
+        if channels > MOST_CHANNELS {
+            return Err(self.refuse(
+                name,
+                &format!("it normalises over {channels} values at once, at most {MOST_CHANNELS} are; train the network with norms over channels, or with batch normalisation"),
+            ));
+        }
         let size = channels as f64;
         let shape = self.shape(x);
         if let Shape::Vector(features) = shape {
