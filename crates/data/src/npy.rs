@@ -165,9 +165,9 @@ impl Array {
             return Ok((bytes, shape));
         }
         let (area, c) = (shape.height * shape.width, shape.channels);
-        let pixels = bytes.chunks_exact((area * c).max(1)).flat_map(|picture| {
-            (0..area * c).map(move |i| picture[i % c * area + i / c])
-        });
+        let pixels = bytes
+            .chunks_exact((area * c).max(1))
+            .flat_map(|picture| (0..area * c).map(move |i| picture[i % c * area + i / c]));
         Ok((pixels.collect(), shape))
     }
 

@@ -17,7 +17,8 @@ fn values(network: &str, input: &str, output: &str) -> Result<(), String> {
         _ => return Err("it is no whole network".into()),
     };
     let raw = std::fs::read(input).map_err(|e| format!("{input}: {e}"))?;
-    let x = (raw.chunks_exact(8)).map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]));
+    let x = (raw.chunks_exact(8))
+        .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]));
     let x = Tensor::new(graph.input().shape(), x.collect()).map_err(text)?;
     let y = graph.evaluate(&x).map_err(text)?.output;
     let bytes: Vec<u8> = y.values().iter().flat_map(|v| v.to_le_bytes()).collect();

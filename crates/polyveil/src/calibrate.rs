@@ -323,7 +323,10 @@ fn answers(
     let largest = all.iter().map(|a| a.2).fold(0.0, f64::max);
     let agreement = match original.output().shape().len() {
         1 => String::new(),
-        _ => format!("the largest output is the same on {same} of {}, ", all.len()),
+        _ => format!(
+            "the largest output is the same on {same} of {}, ",
+            all.len()
+        ),
     };
     tell.note(format_args!(
         "answers beside the network's own: {agreement}no output changes by more than {change:.3} (they reach {largest:.3})"

@@ -28,11 +28,7 @@ pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
 ///
 /// # Errors
 /// Those of [`load`].
-pub fn load_output(
-    path: &Path,
-    activation: Option<&str>,
-    output: Option<&str>,
-) -> Result<Network> {
+pub fn load_output(path: &Path, activation: Option<&str>, output: Option<&str>) -> Result<Network> {
     let activation = match activation {
         Some(name) => Some(approx::Activation::named(name).ok_or_else(|| {
             let known = approx::Activation::names();

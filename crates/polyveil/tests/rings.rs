@@ -168,7 +168,9 @@ fn imported(input: &[i64], nodes: &[Operator], constants: &[(&str, &[i64], Const
                     match constant {
                         Constant::Random => {
                             t.data_type = 1;
-                            t.float_data = (0..count).map(|_| 0.5 * uniform(&mut state) as f32).collect();
+                            t.float_data = (0..count)
+                                .map(|_| 0.5 * uniform(&mut state) as f32)
+                                .collect();
                         }
                         Constant::Floats(v) => (t.data_type, t.float_data) = (1, v.to_vec()),
                         Constant::Integers(v) => (t.data_type, t.int64_data) = (7, v.to_vec()),
@@ -189,7 +191,12 @@ fn imported(input: &[i64], nodes: &[Operator], constants: &[(&str, &[i64], Const
     from_proto(&model, Options::default()).expect("imports")
 }
 
-type Operator = (&'static str, &'static str, &'static str, &'static [(&'static str, Attribute)]);
+type Operator = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static [(&'static str, Attribute)],
+);
 
 enum Attribute {
     One(i64),
@@ -212,14 +219,29 @@ fn squeeze_and_excite_with_hard_functions_gives_an_encrypted_answer() {
     let graph = imported(
         &[1, 2, 8, 8],
         &[
-            ("Conv", "x w", "a", &[("pads", List(&[1, 1, 1, 1])), ("strides", List(&[2, 2]))]),
+            (
+                "Conv",
+                "x w",
+                "a",
+                &[("pads", List(&[1, 1, 1, 1])), ("strides", List(&[2, 2]))],
+            ),
             ("HardSwish", "a", "b", &[]),
             ("GlobalAveragePool", "b", "c", &[]),
             ("Conv", "c v", "d", &[]),
-            ("HardSigmoid", "d", "e", &[("alpha", Number(0.25)), ("beta", Number(0.5))]),
+            (
+                "HardSigmoid",
+                "d",
+                "e",
+                &[("alpha", Number(0.25)), ("beta", Number(0.5))],
+            ),
             ("Mul", "b e", "f", &[]),
             ("LeakyRelu", "f", "g", &[("alpha", Number(0.2))]),
-            ("ReduceMean", "g", "y", &[("axes", List(&[2, 3])), ("keepdims", One(0))]),
+            (
+                "ReduceMean",
+                "g",
+                "y",
+                &[("axes", List(&[2, 3])), ("keepdims", One(0))],
+            ),
         ],
         &[("w", &[4, 2, 3, 3], Random), ("v", &[4, 4, 1, 1], Random)],
     );
@@ -231,7 +253,12 @@ fn parts_and_sizes_of_pictures_give_an_encrypted_answer() {
     let graph = imported(
         &[1, 4, 4, 4],
         &[
-            ("Split", "x", "a b", &[("axis", One(1)), ("num_outputs", One(2))]),
+            (
+                "Split",
+                "x",
+                "a b",
+                &[("axis", One(1)), ("num_outputs", One(2))],
+            ),
             ("Resize", "a   sizes", "c", &[("mode", Text("linear"))]),
             ("ConvTranspose", "b w", "d", &[("strides", List(&[2, 2]))]),
             ("Sub", "d c", "e", &[]),

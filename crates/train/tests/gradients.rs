@@ -280,7 +280,10 @@ fn moved_values_factors_and_imported_functions_are_trained() {
         let x = Tensor::new(Shape::image(2, 8, 8), values).expect("fits");
         let oracle = graph.evaluate(&x).expect("fits").output;
         for (own, oracle) in outputs.iter().zip(oracle.values()) {
-            assert!((f64::from(*own) - oracle).abs() < 1e-4, "{function}: {own} {oracle}");
+            assert!(
+                (f64::from(*own) - oracle).abs() < 1e-4,
+                "{function}: {own} {oracle}"
+            );
         }
         let batch = 6;
         model.clear_gradients();
@@ -298,7 +301,10 @@ fn moved_values_factors_and_imported_functions_are_trained() {
             let slope = (at(old + h) - at(old - h)) / f64::from(2.0 * h);
             at(old);
             let within = 0.02 * slope.abs().max(f64::from(g.abs())) + 2e-3;
-            assert!((slope - f64::from(g)).abs() < within, "{function}: {slope} {g}");
+            assert!(
+                (slope - f64::from(g)).abs() < within,
+                "{function}: {slope} {g}"
+            );
         }
     }
 }

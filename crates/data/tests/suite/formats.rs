@@ -139,7 +139,10 @@ fn npz_of_floats_and_of_channels_first() {
     };
     let floats = (0..120).flat_map(|i| (f32::from(pixels[place(i)]) / 255.0).to_le_bytes());
     let floats: Vec<u8> = floats.collect();
-    let longs: Vec<u8> = pixels.iter().flat_map(|&v| i64::from(v).to_le_bytes()).collect();
+    let longs: Vec<u8> = pixels
+        .iter()
+        .flat_map(|&v| i64::from(v).to_le_bytes())
+        .collect();
     for (name, array) in [
         ("floats.npz", npy("<f4", "(2, 3, 4, 5)", &floats)),
         ("longs.npz", npy("<i8", "(2, 4, 5, 3)", &longs)),
@@ -149,7 +152,10 @@ fn npz_of_floats_and_of_channels_first() {
             ("labels.npy", npy("<i4", "(2,)", &[0, 0, 0, 0, 1, 0, 0, 0])),
         ];
         let set = open(&folder.file(name, &zip(&entries)));
-        assert_eq!((set.shape(), all_pixels(&set)), (shape(4, 5, 3), pixels.clone()));
+        assert_eq!(
+            (set.shape(), all_pixels(&set)),
+            (shape(4, 5, 3), pixels.clone())
+        );
     }
 }
 

@@ -80,7 +80,11 @@ pub fn open(path: &Path) -> Result<Content> {
 /// # Errors
 /// As [`open`].
 pub fn open_output(path: &Path, output: &str) -> Result<Content> {
-    read(read_limited(path, DEFAULT_LIMIT)?, path.parent(), Some(output))
+    read(
+        read_limited(path, DEFAULT_LIMIT)?,
+        path.parent(),
+        Some(output),
+    )
 }
 
 /// As [`open`], from a file's bytes.

@@ -216,10 +216,13 @@ fn add_input(import: &mut Import<'_>, input: &ValueInfoProto) -> Result<View> {
         )));
     }
     let batch = |k: usize| k == 0 && dims.len() > 1;
-    let sizes = dims.iter().enumerate().map(|(k, d)| match length(d.dim_value) {
-        None if batch(k) => Some(1),
-        n => n,
-    });
+    let sizes = dims
+        .iter()
+        .enumerate()
+        .map(|(k, d)| match length(d.dim_value) {
+            None if batch(k) => Some(1),
+            n => n,
+        });
     let sizes: Vec<usize> = sizes.collect::<Option<_>>().ok_or_else(|| {
         refused(format!(
             "shape ({text}) leaves more open than the batch; export with fixed sizes"

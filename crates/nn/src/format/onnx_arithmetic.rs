@@ -46,7 +46,12 @@ impl Importing<'_, '_> {
             (None, Some(name)) => match self.import.values.get(name.as_str()) {
                 Some(Value::Constant(c)) => c.integers()?,
                 Some(_) => return None,
-                None => Constant::from_proto(self.import.initializers.get(name.as_str())?, &self.import.external).ok()?.integers()?,
+                None => Constant::from_proto(
+                    self.import.initializers.get(name.as_str())?,
+                    &self.import.external,
+                )
+                .ok()?
+                .integers()?,
             },
             _ => return None,
         };
@@ -57,7 +62,9 @@ impl Importing<'_, '_> {
     fn two(&mut self, operator: &str, a: &Value, b: &Value) -> Imported<View> {
         match (a, b) {
             (Value::Refused(why), _) | (_, Value::Refused(why)) => Err(Stop::Earlier(*why)),
-            (Value::Constant(_), Value::Constant(_)) => self.refuse("two of its inputs are constants, which come before the others"),
+            (Value::Constant(_), Value::Constant(_)) => {
+                self.refuse("two of its inputs are constants, which come before the others")
+            }
             (Value::Node(x), Value::Node(y)) => self.two_computed(operator, x, y),
             (Value::Node(x), Value::Constant(c)) => match operator {
                 "Add" | "Sum" | "Mean" => self.with_constant(Op::Add, x, c, |v| v),
@@ -67,7 +74,8 @@ impl Importing<'_, '_> {
                 "Pow" => self.power(x, c),
                 "PRelu" => {
                     // c·x + (1 − c)·ReLU(x)
-                    let positive = self.each("positive", Op::Elementwise(Activation::Relu.into()), x)?;
+                    let positive =
+                        self.each("positive", Op::Elementwise(Activation::Relu.into()), x)?;
                     let positive = self.with_constant(Op::Mul, &positive, c, |v| 1.0 - v)?;
                     let all = self.with_constant(Op::Mul, x, c, |v| v)?;
                     self.both(Op::Add, &all, &positive)
@@ -82,7 +90,8 @@ impl Importing<'_, '_> {
                     self.with_constant(Op::Add, &minus, c, |v| v)
                 }
                 "Div" => {
-                    let inverse = self.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), x)?;
+                    let inverse =
+                        self.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), x)?;
                     self.with_constant(Op::Mul, &inverse, c, |v| v)
                 }
                 "Max" | "Min" => self.extreme(operator, x, c),
@@ -100,12 +109,17 @@ impl Importing<'_, '_> {
                 self.both(Op::Add, x, &minus)
             }
             "Div" => {
-                let inverse = self.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), y)?;
+                let inverse =
+                    self.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), y)?;
                 self.both(Op::Mul, x, &inverse)
             }
             "Max" | "Min" => {
                 // x + ReLU(y − x), x − ReLU(x − y)
-                let (of, sign) = if operator == "Max" { (x, 1.0) } else { (y, -1.0) };
+                let (of, sign) = if operator == "Max" {
+                    (x, 1.0)
+                } else {
+                    (y, -1.0)
+                };
                 let other = if operator == "Max" { y } else { x };
                 let minus = self.affine(of, -1.0, 0.0)?;
                 let over = self.both(Op::Add, other, &minus)?;
@@ -128,8 +142,11 @@ impl Importing<'_, '_> {
     }
 
     fn power(&mut self, x: &View, c: &Constant) -> Imported<View> {
-        let sqrt = |at: &mut Self, x: &View| at.each("root", Op::Elementwise(Activation::Sqrt.into()), x);
-        let inverse = |at: &mut Self, x: &View| at.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), x);
+        let sqrt =
+            |at: &mut Self, x: &View| at.each("root", Op::Elementwise(Activation::Sqrt.into()), x);
+        let inverse = |at: &mut Self, x: &View| {
+            at.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), x)
+        };
         match c.scalar() {
             Some(1.0) => Ok(x.clone()),
             Some(0.5) => sqrt(self, x),
@@ -155,13 +172,24 @@ impl Importing<'_, '_> {
     }
 
     /// A sum or a product of two computed tensors, each broadcast to the other.
-    pub(super) fn both(&mut self, op: Op<crate::Nonlinearity>, x: &View, y: &View) -> Imported<View> {
+    pub(super) fn both(
+        &mut self,
+        op: Op<crate::Nonlinearity>,
+        x: &View,
+        y: &View,
+    ) -> Imported<View> {
         let (a, b) = (x.axes.dims(), y.axes.dims());
         let Some(dims) = broadcast_dims(&a, &b) else {
-            return self.refuse(format!("needs two shapes that can be broadcast, {a:?} and {b:?} were given"));
+            return self.refuse(format!(
+                "needs two shapes that can be broadcast, {a:?} and {b:?} were given"
+            ));
         };
         self.bounded(&dims)?;
-        let fit = |v: &View| v.axes.broadcast(&dims).map(|axes| View { node: v.node, axes });
+        let fit = |v: &View| {
+            v.axes
+                .broadcast(&dims)
+                .map(|axes| View { node: v.node, axes })
+        };
         let (Some(x), Some(y)) = (fit(x), fit(y)) else {
             return self.refuse(format!("{a:?} and {b:?} can't be broadcast"));
         };
@@ -174,7 +202,10 @@ impl Importing<'_, '_> {
             Some(found) => found,
             None => ((0..dims.len()).collect(), shape_of(&dims)),
         };
-        let (p, q) = (self.placed(&x, &order, shape)?, self.placed(&y, &order, shape)?);
+        let (p, q) = (
+            self.placed(&x, &order, shape)?,
+            self.placed(&y, &order, shape)?,
+        );
         let node = self.add_as("", op, &[p, q])?;
         self.stored(node, &dims, &order)
     }
@@ -196,18 +227,27 @@ impl Importing<'_, '_> {
         }
         let own = x.axes.dims();
         let Some(dims) = broadcast_dims(&own, &c.dims) else {
-            return self.refuse(format!("a constant of shape {:?} does not fit {own:?}", c.dims));
+            return self.refuse(format!(
+                "a constant of shape {:?} does not fit {own:?}",
+                c.dims
+            ));
         };
         self.bounded(&dims)?;
         let Some(axes) = x.axes.broadcast(&dims) else {
-            return self.refuse(format!("a constant of shape {:?} does not fit {own:?}", c.dims));
+            return self.refuse(format!(
+                "a constant of shape {:?} does not fit {own:?}",
+                c.dims
+            ));
         };
         let x = View { node: x.node, axes };
         let Laid { node, order } = self.laid(&x)?;
         self.import.charge(dims.iter().product())?;
         let axes = super::onnx_axes::Axes::row_major(&c.dims).and_then(|a| a.broadcast(&dims));
         let Some(axes) = axes else {
-            return self.refuse(format!("a constant of shape {:?} does not fit {own:?}", c.dims));
+            return self.refuse(format!(
+                "a constant of shape {:?} does not fit {own:?}",
+                c.dims
+            ));
         };
         let values = axes.transposed(&order).gather(&c.values);
         let values: Vec<f32> = values.iter().map(|&v| of(v) as f32).collect();
@@ -241,7 +281,9 @@ impl Importing<'_, '_> {
                 let squares = self.both(Op::Mul, &x, &x)?;
                 let sum = sum(self, &squares)?;
                 match operator {
-                    "ReduceL2" => self.each("root", Op::Elementwise(Activation::Sqrt.into()), &sum)?,
+                    "ReduceL2" => {
+                        self.each("root", Op::Elementwise(Activation::Sqrt.into()), &sum)?
+                    }
                     _ => sum,
                 }
             }
@@ -259,7 +301,11 @@ impl Importing<'_, '_> {
         let old = self.import.opset < 13;
         let axis = self.axis(self.integer("axis", if old { 1 } else { -1 }), rank)?;
         // once over all axes from this one on
-        let axes: Vec<usize> = if old { (axis..rank).collect() } else { vec![axis] };
+        let axes: Vec<usize> = if old {
+            (axis..rank).collect()
+        } else {
+            vec![axis]
+        };
         self.over_channels(&x, &axes, |_, _| Ok(Op::Softmax(kind)))
     }
 
@@ -274,7 +320,11 @@ impl Importing<'_, '_> {
         let mean = self.mean(&squares, &[axis])?;
         let sum = self.affine(&mean, count as f64, 0.0)?;
         let root = self.each("root", Op::Elementwise(Activation::Sqrt.into()), &sum)?;
-        let inverse = self.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), &root)?;
+        let inverse = self.each(
+            "inverse",
+            Op::Elementwise(Activation::Reciprocal.into()),
+            &root,
+        )?;
         self.both(Op::Mul, &x, &inverse)
     }
 }

@@ -125,12 +125,18 @@ impl Axes {
                 Some(_) => return None,
             });
         }
-        Some(Self { base: self.base, offsets })
+        Some(Self {
+            base: self.base,
+            offsets,
+        })
     }
 
     /// Other lengths of as many values in the same order; None where no offsets along each say it, so that the values must be moved first.
     pub(super) fn reshaped(&self, dims: &[usize]) -> Option<Self> {
-        let mut out = Self { base: self.base, offsets: Vec::new() };
+        let mut out = Self {
+            base: self.base,
+            offsets: Vec::new(),
+        };
         let (mut old, mut new) = (self.offsets.iter().peekable(), dims.iter().peekable());
         while old.peek().is_some() || new.peek().is_some() {
             let (mut merged, mut split) = (vec![], vec![]);

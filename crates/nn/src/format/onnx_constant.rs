@@ -133,7 +133,8 @@ impl Constant {
             // the largest integer stands for "to the end"
             let (whole, exact) = (v.trunc() as i128, v.abs() <= (1u64 << 53) as f64);
             let kept = wrapped(to, whole);
-            let defined = self.element.is_integer() || self.element == Element::Bool || kept == v.trunc();
+            let defined =
+                self.element.is_integer() || self.element == Element::Bool || kept == v.trunc();
             (exact && defined).then_some(kept)
         };
         let one = |&v: &f64| match to {
@@ -166,7 +167,10 @@ impl Constant {
 
     /// With other lengths of as many values.
     pub(super) fn with_dims(&self, dims: Vec<usize>) -> Self {
-        Self { dims, ..self.clone() }
+        Self {
+            dims,
+            ..self.clone()
+        }
     }
 
     /// The constant broadcast to `dims` (right-aligned), or None when it doesn't fit: one with more axes would give its result as many.

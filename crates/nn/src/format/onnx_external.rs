@@ -81,9 +81,12 @@ impl External {
             self.bytes.set(had);
             self.seen.borrow_mut().insert(t.name.clone());
         }
-        file.seek(SeekFrom::Start(offset)).map_err(Error::io(&path))?;
+        file.seek(SeekFrom::Start(offset))
+            .map_err(Error::io(&path))?;
         let mut raw = Vec::new();
-        file.take(needed).read_to_end(&mut raw).map_err(Error::io(&path))?;
+        file.take(needed)
+            .read_to_end(&mut raw)
+            .map_err(Error::io(&path))?;
         match raw.len() as u64 == needed {
             true => Ok(raw),
             false => Err(bad("which became shorter while it was read")),
@@ -111,7 +114,9 @@ fn beside(folder: &Path, location: &str) -> std::result::Result<PathBuf, String>
         }
         any = true;
         match path.symlink_metadata() {
-            Ok(m) if m.file_type().is_symlink() => return refused("which is reached through a link"),
+            Ok(m) if m.file_type().is_symlink() => {
+                return refused("which is reached through a link");
+            }
             _ => {}
         }
     }

@@ -27,8 +27,21 @@ impl Importing<'_, '_> {
         }
         let moves = matches!(
             operator,
-            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Slice" | "Gather" | "Expand" | "Tile" | "Pad"
-                | "DepthToSpace" | "SpaceToDepth" | "Identity" | "Dropout" | "Shape"
+            "Reshape"
+                | "Flatten"
+                | "Squeeze"
+                | "Unsqueeze"
+                | "Transpose"
+                | "Slice"
+                | "Gather"
+                | "Expand"
+                | "Tile"
+                | "Pad"
+                | "DepthToSpace"
+                | "SpaceToDepth"
+                | "Identity"
+                | "Dropout"
+                | "Shape"
         );
         if inputs.is_empty() || moves {
             return Ok(None);
@@ -48,9 +61,8 @@ impl Importing<'_, '_> {
             "ConstantOfShape" => self.filled(first)?,
             "Where" => self.chosen(&given)?,
             "Size" => Some(Constant::of(Element::I64, first.values.len() as f64)),
-            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL2" | "ReduceSumSquare" => {
-                self.reduced(first)?
-            }
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL2"
+            | "ReduceSumSquare" => self.reduced(first)?,
             "MatMul" | "Gemm" => self.multiplied(&given)?,
             "DequantizeLinear" => self.dequantised(&given)?,
             "BatchNormalization" | "InstanceNormalization" => self.normalised_constant(&given)?,
@@ -64,7 +76,10 @@ impl Importing<'_, '_> {
                     Some(Some(c)) => c.scalar().unwrap_or(none),
                     _ => self.float(name, none),
                 };
-                let (low, high) = (end(1, "min", f64::NEG_INFINITY), end(2, "max", f64::INFINITY));
+                let (low, high) = (
+                    end(1, "min", f64::NEG_INFINITY),
+                    end(2, "max", f64::INFINITY),
+                );
                 Some(mapped(first, |v| v.max(low).min(high)))
             }
             _ => match &given[..] {
@@ -102,11 +117,15 @@ impl Importing<'_, '_> {
             "Sign" => |v| if v == 0.0 { 0.0 } else { v.signum() },
             "Not" => |v| f64::from(u8::from(v == 0.0)),
             "IsNaN" => {
-                return Some(Constant { element: Element::Bool, ..mapped(x, |v| f64::from(u8::from(v.is_nan()))) });
+                return Some(Constant {
+                    element: Element::Bool,
+                    ..mapped(x, |v| f64::from(u8::from(v.is_nan())))
+                });
             }
             operator => {
                 // those with attributes are other functions
-                let known = Activation::of_onnx_operator(operator).filter(|_| self.node.attribute.is_empty())?;
+                let known = Activation::of_onnx_operator(operator)
+                    .filter(|_| self.node.attribute.is_empty())?;
                 return Some(mapped(x, |v| known.value(v)));
             }
         };
@@ -125,7 +144,10 @@ impl Importing<'_, '_> {
         let mut result = (*first).clone();
         for next in rest {
             let Some(dims) = broadcast_dims(&result.dims, &next.dims) else {
-                return self.refuse(format!("{:?} and {:?} can't be broadcast", result.dims, next.dims));
+                return self.refuse(format!(
+                    "{:?} and {:?} can't be broadcast",
+                    result.dims, next.dims
+                ));
             };
             self.room(&dims)?;
             let (Some(a), Some(b)) = (result.broadcast(&dims), next.broadcast(&dims)) else {
@@ -160,11 +182,18 @@ impl Importing<'_, '_> {
                     _ => return None,
                 })
             };
-            let both = a.iter().zip(b.iter()).map(|(&a, &b)| one(a, b).map(|v| rounded(element, v)));
+            let both = a
+                .iter()
+                .zip(b.iter())
+                .map(|(&a, &b)| one(a, b).map(|v| rounded(element, v)));
             let Some(values) = both.collect::<Option<Rc<[f64]>>>() else {
                 return Ok(None);
             };
-            result = Constant { element, dims, values };
+            result = Constant {
+                element,
+                dims,
+                values,
+            };
         }
         if operator == "Mean" {
             let count = given.len() as f64;
@@ -185,7 +214,10 @@ impl Importing<'_, '_> {
             return self.refuse("its constants differ in type or lengths");
         }
         let mut dims = first.dims.clone();
-        dims[axis] = given.iter().map(|c| c.dims[axis]).fold(0usize, usize::saturating_add);
+        dims[axis] = given
+            .iter()
+            .map(|c| c.dims[axis])
+            .fold(0usize, usize::saturating_add);
         let count = self.room(&dims)?;
         let outer: usize = dims[..axis].iter().product();
         let mut values = Vec::with_capacity(count);
@@ -195,7 +227,11 @@ impl Importing<'_, '_> {
                 values.extend_from_slice(&c.values[o * block..(o + 1) * block]);
             }
         }
-        Ok(Some(Constant { element: first.element, dims, values: values.into() }))
+        Ok(Some(Constant {
+            element: first.element,
+            dims,
+            values: values.into(),
+        }))
     }
 
     fn range(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -205,7 +241,9 @@ impl Importing<'_, '_> {
         };
         let count = ((limit - start) / step).ceil().max(0.0);
         if !(count <= f64::from(1 << 24)) {
-            return self.refuse(format!("from {start} to {limit} by {step} are too many values"));
+            return self.refuse(format!(
+                "from {start} to {limit} by {step} are too many values"
+            ));
         }
         let count = self.room(&[count as usize])?;
         let values = (0..count).map(|i| start + i as f64 * step);
@@ -214,7 +252,10 @@ impl Importing<'_, '_> {
 
     fn filled(&self, shape: &Constant) -> Imported<Option<Constant>> {
         let dims = shape.integers().unwrap_or_default();
-        let dims: Vec<usize> = dims.iter().map(|&d| self.length(d)).collect::<crate::Result<_>>()?;
+        let dims: Vec<usize> = dims
+            .iter()
+            .map(|&d| self.length(d))
+            .collect::<crate::Result<_>>()?;
         if dims.len() > super::onnx_constant::MOST_AXES {
             return Ok(None);
         }
@@ -226,7 +267,11 @@ impl Importing<'_, '_> {
             return Ok(None);
         };
         let count = self.room(&dims)?;
-        Ok(Some(Constant { element: value.element, dims, values: vec![v; count].into() }))
+        Ok(Some(Constant {
+            element: value.element,
+            dims,
+            values: vec![v; count].into(),
+        }))
     }
 
     fn chosen(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -238,11 +283,20 @@ impl Importing<'_, '_> {
             return self.refuse("its constants can't be broadcast");
         };
         self.room(&dims)?;
-        let (Some(c), Some(x), Some(y)) = (c.broadcast(&dims), a.broadcast(&dims), b.broadcast(&dims)) else {
+        let (Some(c), Some(x), Some(y)) =
+            (c.broadcast(&dims), a.broadcast(&dims), b.broadcast(&dims))
+        else {
             return Ok(None);
         };
-        let values = c.iter().zip(x.iter().zip(y.iter())).map(|(&c, (&x, &y))| if c != 0.0 { x } else { y });
-        Ok(Some(Constant { element: a.element, values: values.collect(), dims }))
+        let values = c
+            .iter()
+            .zip(x.iter().zip(y.iter()))
+            .map(|(&c, (&x, &y))| if c != 0.0 { x } else { y });
+        Ok(Some(Constant {
+            element: a.element,
+            values: values.collect(),
+            dims,
+        }))
     }
 
     fn reduced(&self, x: &Constant) -> Imported<Option<Constant>> {
@@ -278,8 +332,14 @@ impl Importing<'_, '_> {
         });
         let keeps = self.integer("keepdims", 1) != 0;
         let dims = (0..rank).filter(|k| keeps || !axes.contains(k));
-        let dims = dims.map(|k| if axes.contains(&k) { 1 } else { x.dims[k] }).collect();
-        Ok(Some(Constant { element: x.element, dims, values: values.collect() }))
+        let dims = dims
+            .map(|k| if axes.contains(&k) { 1 } else { x.dims[k] })
+            .collect();
+        Ok(Some(Constant {
+            element: x.element,
+            dims,
+            values: values.collect(),
+        }))
     }
 
     fn multiplied(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -290,7 +350,10 @@ impl Importing<'_, '_> {
             return Ok(None);
         };
         if k != l {
-            return self.refuse(format!("matrices of {:?} and {:?} can't be multiplied", a.dims, b.dims));
+            return self.refuse(format!(
+                "matrices of {:?} and {:?} can't be multiplied",
+                a.dims, b.dims
+            ));
         }
         self.room(&[m, n])?;
         self.bounded(&[m, k, n])?;
@@ -298,12 +361,20 @@ impl Importing<'_, '_> {
         let mut values = Vec::with_capacity(m * n);
         for row in a.values.chunks(k.max(1)).take(m) {
             for j in 0..n {
-                let sum: f64 = row.iter().zip(b.values[j..].iter().step_by(n)).map(|(x, y)| x * y).sum();
+                let sum: f64 = row
+                    .iter()
+                    .zip(b.values[j..].iter().step_by(n))
+                    .map(|(x, y)| x * y)
+                    .sum();
                 values.push(rounded(a.element, sum));
             }
         }
         values.resize(m * n, 0.0);
-        Ok(Some(Constant { element: a.element, dims: vec![m, n], values: values.into() }))
+        Ok(Some(Constant {
+            element: a.element,
+            dims: vec![m, n],
+            values: values.into(),
+        }))
     }
 
     /// (x − zero)·scale, of all values or along an axis.
@@ -335,7 +406,11 @@ impl Importing<'_, '_> {
             let less = zero.map_or(0.0, |z| z.values[c]);
             scale.element.nearest((v - less) * scale.values[c])
         });
-        Ok(Some(Constant { element: scale.element, dims: x.dims.clone(), values: values.collect() }))
+        Ok(Some(Constant {
+            element: scale.element,
+            dims: x.dims.clone(),
+            values: values.collect(),
+        }))
     }
 
     /// Weights that are standardised: over all but the channel, by their own mean and variance or by those given.
@@ -363,12 +438,20 @@ impl Importing<'_, '_> {
         let each = batch / blocks;
         for b in 0..blocks {
             for c in 0..channels {
-                let places = || (0..each).flat_map(move |e| ((b * each + e) * channels + c) * inner..((b * each + e) * channels + c + 1) * inner);
+                let places = || {
+                    (0..each).flat_map(move |e| {
+                        ((b * each + e) * channels + c) * inner
+                            ..((b * each + e) * channels + c + 1) * inner
+                    })
+                };
                 let n = (each * inner) as f64;
                 let (mean, variance) = match own {
                     true => {
                         let mean = places().map(|i| x.values[i]).sum::<f64>() / n;
-                        (mean, places().map(|i| (x.values[i] - mean).powi(2)).sum::<f64>() / n)
+                        (
+                            mean,
+                            places().map(|i| (x.values[i] - mean).powi(2)).sum::<f64>() / n,
+                        )
                     }
                     false => (rest[0].values[c], rest[1].values[c]),
                 };
@@ -378,11 +461,19 @@ impl Importing<'_, '_> {
                 }
             }
         }
-        Ok(Some(Constant { element: x.element, dims: x.dims.clone(), values: values.into() }))
+        Ok(Some(Constant {
+            element: x.element,
+            dims: x.dims.clone(),
+            values: values.into(),
+        }))
     }
 
     fn summed(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
-        let (&[x, axis], 0, 0) = (given, self.integer("exclusive", 0), self.integer("reverse", 0)) else {
+        let (&[x, axis], 0, 0) = (
+            given,
+            self.integer("exclusive", 0),
+            self.integer("reverse", 0),
+        ) else {
             return Ok(None);
         };
         let axis = axis.scalar().map_or(0, |a| a as i64);
@@ -395,7 +486,10 @@ impl Importing<'_, '_> {
                 values[i] = rounded(x.element, values[i] + values[i - inner]);
             }
         }
-        Ok(Some(Constant { values: values.into(), ..x.clone() }))
+        Ok(Some(Constant {
+            values: values.into(),
+            ..x.clone()
+        }))
     }
 
     /// Of each index along an axis, at the same place along the others.
@@ -408,7 +502,10 @@ impl Importing<'_, '_> {
         let fits = indices.dims.len() == rank
             && (0..rank).all(|k| k == axis || indices.dims[k] <= x.dims[k]);
         let (Some(list), true) = (indices.integers(), fits) else {
-            return self.refuse(format!("indices of {:?} don't fit {:?}", indices.dims, x.dims));
+            return self.refuse(format!(
+                "indices of {:?} don't fit {:?}",
+                indices.dims, x.dims
+            ));
         };
         self.room(&indices.dims)?;
         let mut values = Vec::with_capacity(list.len());
@@ -421,7 +518,11 @@ impl Importing<'_, '_> {
                     false => Some(own),
                     true => {
                         let length = x.dims[k] as i64;
-                        let i = if index < 0 { index.saturating_add(length) } else { index };
+                        let i = if index < 0 {
+                            index.saturating_add(length)
+                        } else {
+                            index
+                        };
                         usize::try_from(i).ok().filter(|&i| i < x.dims[k])
                     }
                 };
@@ -433,7 +534,11 @@ impl Importing<'_, '_> {
             }
             values.push(x.values[at]);
         }
-        Ok(Some(Constant { element: x.element, dims: indices.dims.clone(), values: values.into() }))
+        Ok(Some(Constant {
+            element: x.element,
+            dims: indices.dims.clone(),
+            values: values.into(),
+        }))
     }
 
     fn triangle(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -447,9 +552,16 @@ impl Importing<'_, '_> {
         let values = x.values.iter().enumerate().map(|(i, &v)| {
             let (r, c) = (i / columns.max(1) % rows.max(1), i % columns.max(1));
             let by = c as f64 - r as f64;
-            if (upper && by >= k) || (!upper && by <= k) { v } else { 0.0 }
+            if (upper && by >= k) || (!upper && by <= k) {
+                v
+            } else {
+                0.0
+            }
         });
-        Ok(Some(Constant { values: values.collect(), ..x.clone() }))
+        Ok(Some(Constant {
+            values: values.collect(),
+            ..x.clone()
+        }))
     }
 
     fn scattered(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -468,7 +580,11 @@ impl Importing<'_, '_> {
         if updates.values.len() != indices.values.len() / depth * block {
             return Ok(None);
         }
-        for (index, update) in indices.values.chunks(depth).zip(updates.values.chunks(block.max(1))) {
+        for (index, update) in indices
+            .values
+            .chunks(depth)
+            .zip(updates.values.chunks(block.max(1)))
+        {
             let mut at = 0;
             for (&i, &d) in index.iter().zip(&x.dims) {
                 let i = if i < 0.0 { i + d as f64 } else { i };
@@ -479,7 +595,10 @@ impl Importing<'_, '_> {
             }
             values[at * block..][..block].copy_from_slice(update);
         }
-        Ok(Some(Constant { values: values.into(), ..x.clone() }))
+        Ok(Some(Constant {
+            values: values.into(),
+            ..x.clone()
+        }))
     }
 
     /// The value of a Constant node.

@@ -95,9 +95,12 @@ impl<'a> Import<'a> {
     pub(super) fn charge(&self, count: usize) -> Result<()> {
         let (made, most) = (self.copies.0.get().saturating_add(count), self.copies.1);
         if made > most.saturating_add(self.external.bytes()) {
-            return Err(Error::malformed("ONNX", format!(
-                "its constants, where they are used, have more values than its bytes and {MOST_COPIES} together"
-            )));
+            return Err(Error::malformed(
+                "ONNX",
+                format!(
+                    "its constants, where they are used, have more values than its bytes and {MOST_COPIES} together"
+                ),
+            ));
         }
         self.copies.0.set(made);
         Ok(())
@@ -246,7 +249,9 @@ impl<'a> Import<'a> {
             Some(sqrt) => sqrt.input.first()?,
             None => {
                 let pow = self.made_by(root, "Pow")?;
-                pow.input.first().filter(|_| self.scalar(&pow.input[1]) == Some(0.5))?
+                pow.input
+                    .first()
+                    .filter(|_| self.scalar(&pow.input[1]) == Some(0.5))?
             }
         };
         let [a, b] = &self.made_by(sum, "Add")?.input[..] else {

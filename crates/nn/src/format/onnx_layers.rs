@@ -22,9 +22,9 @@ impl Importing<'_, '_> {
             None => Ok((1, 1)),
             Some(&[a]) if a > 0 => Ok((1, self.length(a)?)),
             Some(&[a, b]) if a > 0 && b > 0 => Ok((self.length(a)?, self.length(b)?)),
-            Some(other) => {
-                self.refuse(format!("{name} {other:?} is not one or two positive numbers"))
-            }
+            Some(other) => self.refuse(format!(
+                "{name} {other:?} is not one or two positive numbers"
+            )),
         }
     }
 
@@ -80,7 +80,10 @@ impl Importing<'_, '_> {
 
     /// A picture's, or a signal's, result with as many axes as it has.
     fn pictured(&self, node: crate::NodeId, rank: usize) -> Imported<View> {
-        let (c, h, w) = self.shape(node).as_image().unwrap_or((self.shape(node).len(), 1, 1));
+        let (c, h, w) = self
+            .shape(node)
+            .as_image()
+            .unwrap_or((self.shape(node).len(), 1, 1));
         let dims = match rank {
             3 => vec![1, c, w],
             _ => vec![1, c, h, w],
@@ -98,7 +101,10 @@ impl Importing<'_, '_> {
         let (dims, weight) = self.kernel()?;
         let rank = view.axes.rank();
         if weight.dims.len() != rank {
-            return self.refuse(format!("weight of shape {:?} for a tensor of {rank} axes", weight.dims));
+            return self.refuse(format!(
+                "weight of shape {:?} for a tensor of {rank} axes",
+                weight.dims
+            ));
         }
         let x = self.picture(&view)?;
         let (kh, kw) = (dims[2], dims[3]);
@@ -109,7 +115,14 @@ impl Importing<'_, '_> {
         let padding = self.padding(self.sizes(x), spans, stride)?;
         let bias = self.input(2).map(|_| self.parameter(2)).transpose()?;
         let groups = self.length(self.integer("group", 1))?;
-        let conv = Conv2d { weight, bias, stride, padding, dilation, groups };
+        let conv = Conv2d {
+            weight,
+            bias,
+            stride,
+            padding,
+            dilation,
+            groups,
+        };
         let node = self.add(Op::Conv2d(conv), &[x])?;
         self.pictured(node, rank)
     }
@@ -127,11 +140,22 @@ impl Importing<'_, '_> {
             return self.refuse("its weight has no four axes");
         };
         let groups = self.length(self.integer("group", 1))?;
-        if self.attribute("output_shape").is_some() || !matches!(self.text("auto_pad").as_str(), "" | "NOTSET" | "VALID") {
+        if self.attribute("output_shape").is_some()
+            || !matches!(self.text("auto_pad").as_str(), "" | "NOTSET" | "VALID")
+        {
             return self.refuse("output_shape and auto_pad are not read; export with pads");
         }
-        if weight.dims.len() != rank || groups == 0 || channels != c || channels % groups != 0 || kh == 0 || kw == 0 {
-            return self.refuse(format!("weight of shape {:?} in {groups} groups for {c} channels", weight.dims));
+        if weight.dims.len() != rank
+            || groups == 0
+            || channels != c
+            || channels % groups != 0
+            || kh == 0
+            || kw == 0
+        {
+            return self.refuse(format!(
+                "weight of shape {:?} in {groups} groups for {c} channels",
+                weight.dims
+            ));
         }
         let (stride, dilation) = (self.pair("strides")?, self.pair("dilations")?);
         let pads = self.padding((h, w), (1, 1), (1, 1))?;
@@ -139,7 +163,11 @@ impl Importing<'_, '_> {
             None => (0, 0),
             Some(&[a]) => (0, self.length(a)?),
             Some(&[a, b]) => (self.length(a)?, self.length(b)?),
-            Some(other) => return self.refuse(format!("output_padding {other:?} is not one or two numbers")),
+            Some(other) => {
+                return self.refuse(format!(
+                    "output_padding {other:?} is not one or two numbers"
+                ));
+            }
         };
         // where each value of the widened picture comes from along one axis
         let axis = |n: usize, k: usize, s: usize, d: usize, (begin, end): Pair, more: usize| {
@@ -150,7 +178,9 @@ impl Importing<'_, '_> {
                 Ok(t) if t < length as usize && t.is_multiple_of(s) => Some(t / s),
                 _ => None,
             };
-            (first..last.min(first + (1 << 24))).map(at).collect::<Vec<_>>()
+            (first..last.min(first + (1 << 24)))
+                .map(at)
+                .collect::<Vec<_>>()
         };
         let rows = axis(h, kh, stride.0, dilation.0, (pads.top, pads.bottom), more.0);
         let columns = axis(w, kw, stride.1, dilation.1, (pads.left, pads.right), more.1);
@@ -159,7 +189,10 @@ impl Importing<'_, '_> {
         if rows.is_empty() || columns.is_empty() {
             return self.refuse("its pads leave nothing");
         }
-        let widened = View { node: x, axes: axes.chosen(1, &rows).chosen(2, &columns) };
+        let widened = View {
+            node: x,
+            axes: axes.chosen(1, &rows).chosen(2, &columns),
+        };
         let to = Shape::image(c, rows.len(), columns.len());
         let x = self.placed(&widened, &[0, 1, 2], to)?;
         // (C, O/G, Kh, Kw) to (O, C/G, Kh, Kw), each kernel from its end
@@ -168,13 +201,19 @@ impl Importing<'_, '_> {
         for o in 0..per_group * groups {
             let (g, p) = (o / per_group, o % per_group);
             for i in 0..block {
-                let kernel = &weight.values[((g * block + i) * per_group + p) * kh * kw..][..kh * kw];
+                let kernel =
+                    &weight.values[((g * block + i) * per_group + p) * kh * kw..][..kh * kw];
                 values.extend(kernel.iter().rev());
             }
         }
         let weight = self.weight(1, vec![per_group * groups, block, kh, kw], &values)?;
         let bias = self.input(2).map(|_| self.parameter(2)).transpose()?;
-        let conv = Conv2d { bias, groups, dilation, ..Conv2d::new(weight) };
+        let conv = Conv2d {
+            bias,
+            groups,
+            dilation,
+            ..Conv2d::new(weight)
+        };
         let node = self.add(Op::Conv2d(conv), &[x])?;
         self.pictured(node, rank)
     }
@@ -188,7 +227,10 @@ impl Importing<'_, '_> {
             _ => return self.refuse("its first input is a constant"),
         };
         if x.axes.rank() != 2 {
-            return self.refuse(format!("needs (batch, features), {:?} was given", x.axes.dims()));
+            return self.refuse(format!(
+                "needs (batch, features), {:?} was given",
+                x.axes.dims()
+            ));
         }
         let Value::Constant(c) = self.operand(1)? else {
             return self.refuse("both of its inputs are computed; export as MatMul");
@@ -260,11 +302,17 @@ impl Importing<'_, '_> {
                 if rank == 1 {
                     return self.times_weight(&x, &w.moved(&turned(&axes)));
                 }
-                let x = View { node: x.node, axes: turned(&x.axes) };
+                let x = View {
+                    node: x.node,
+                    axes: turned(&x.axes),
+                };
                 let y = self.times_weight(&x, &w.moved(&turned(&axes)))?;
                 match w.dims.len() {
                     1 => Ok(y),
-                    _ => Ok(View { node: y.node, axes: turned(&y.axes) }),
+                    _ => Ok(View {
+                        node: y.node,
+                        axes: turned(&y.axes),
+                    }),
                 }
             }
             (Value::Node(a), Value::Node(b)) => match self.attention(&a, &b)? {
@@ -284,7 +332,10 @@ impl Importing<'_, '_> {
             [] => return self.refuse("a scalar is no matrix"),
         };
         if rank == 0 || dims[rank - 1] != k {
-            return self.refuse(format!("matrices of {dims:?} and {:?} can't be multiplied", w.dims));
+            return self.refuse(format!(
+                "matrices of {dims:?} and {:?} can't be multiplied",
+                w.dims
+            ));
         }
         if batch.iter().all(|&d| d == 1) {
             let matrix = w.with_dims(vec![k, n.unwrap_or(1)]);
@@ -300,7 +351,10 @@ impl Importing<'_, '_> {
         let count: usize = batch.iter().product();
         let groups: Vec<usize> = (0..rank.saturating_sub(2)).collect();
         if rank < 2 || dims[..rank - 2].iter().product::<usize>() != count {
-            return self.refuse(format!("matrices of {dims:?} and {:?} can't be multiplied here; give both as many", w.dims));
+            return self.refuse(format!(
+                "matrices of {dims:?} and {:?} can't be multiplied here; give both as many",
+                w.dims
+            ));
         }
         let Some(axes) = Axes::row_major(&[count, k, n]) else {
             return self.refuse("its weight is too large");
@@ -323,9 +377,19 @@ impl Importing<'_, '_> {
         to.extend([m, k, n]);
         self.bounded(&to)?;
         let rank = to.len();
-        let a = View { node: a.node, axes: a.axes.unsqueezed(&[da.len()]) };
-        let b = View { node: b.node, axes: b.axes.unsqueezed(&[db.len() - 2]) };
-        let wide = |v: &View| v.axes.broadcast(&to).map(|axes| View { node: v.node, axes });
+        let a = View {
+            node: a.node,
+            axes: a.axes.unsqueezed(&[da.len()]),
+        };
+        let b = View {
+            node: b.node,
+            axes: b.axes.unsqueezed(&[db.len() - 2]),
+        };
+        let wide = |v: &View| {
+            v.axes
+                .broadcast(&to)
+                .map(|axes| View { node: v.node, axes })
+        };
         let (Some(a), Some(b)) = (wide(&a), wide(&b)) else {
             return self.refuse("its matrices can't be broadcast");
         };
@@ -376,7 +440,9 @@ impl Importing<'_, '_> {
                 break n;
             }
             let operator = ["Mul", "Div", "Add"];
-            let found = operator.iter().find_map(|o| Some((*o, self.import.made_by(&name, o)?)));
+            let found = operator
+                .iter()
+                .find_map(|o| Some((*o, self.import.made_by(&name, o)?)));
             let Some((operator, n)) = found else {
                 return Ok(None);
             };
@@ -387,16 +453,29 @@ impl Importing<'_, '_> {
             name = match (operator, scalar(a), scalar(b)) {
                 ("Mul", None, Some(c)) | ("Mul", Some(c), None) => {
                     scale *= c;
-                    if scalar(a).is_some() { b.clone() } else { a.clone() }
+                    if scalar(a).is_some() {
+                        b.clone()
+                    } else {
+                        a.clone()
+                    }
                 }
                 ("Div", None, Some(c)) => {
                     scale /= c;
                     a.clone()
                 }
                 ("Add", _, _) if scale == 1.0 => {
-                    let constant = |v: &String| matches!(self.import.values.get(v.as_str()), Some(Value::Constant(_)) | None);
+                    let constant = |v: &String| {
+                        matches!(
+                            self.import.values.get(v.as_str()),
+                            Some(Value::Constant(_)) | None
+                        )
+                    };
                     let (mask, other) = if constant(b) { (1, a) } else { (0, b) };
-                    let read = Importing { import: &mut *self.import, node: n, name: self.name.clone() };
+                    let read = Importing {
+                        import: &mut *self.import,
+                        node: n,
+                        name: self.name.clone(),
+                    };
                     let Ok(mask) = read.constant(mask) else {
                         return Ok(None);
                     };
@@ -409,14 +488,22 @@ impl Importing<'_, '_> {
                 _ => return Ok(None),
             };
         };
-        let (Some(q), Some(k)) = (view(self, product.input.first()), view(self, product.input.get(1))) else {
+        let (Some(q), Some(k)) = (
+            view(self, product.input.first()),
+            view(self, product.input.get(1)),
+        ) else {
             return Ok(None);
         };
         self.attend([&q, &k, values], scale, causal)
     }
 
     /// Attention of queries (…, L, d), keys (…, d, L) and values (…, L, d), if they fit.
-    fn attend(&mut self, [q, k, v]: [&View; 3], scale: f64, causal: bool) -> Imported<Option<View>> {
+    fn attend(
+        &mut self,
+        [q, k, v]: [&View; 3],
+        scale: f64,
+        causal: bool,
+    ) -> Imported<Option<View>> {
         let dims = q.axes.dims();
         let rank = dims.len();
         let &[ref batch @ .., length, width] = &dims[..] else {
@@ -432,7 +519,11 @@ impl Importing<'_, '_> {
         let mut order: Vec<usize> = (0..rank).collect();
         let plain = order.clone();
         order.swap(rank - 2, rank - 1);
-        let nodes = [self.placed(q, &order, to)?, self.placed(k, &plain, to)?, self.placed(v, &order, to)?];
+        let nodes = [
+            self.placed(q, &order, to)?,
+            self.placed(k, &plain, to)?,
+            self.placed(v, &order, to)?,
+        ];
         let op = Attention {
             heads,
             kv_heads: heads,
@@ -462,7 +553,10 @@ impl Importing<'_, '_> {
                 None => return self.refuse("its mask is neither none nor causal"),
             }
         }
-        let k = View { node: k.node, axes: k.axes.transposed(&[0, 1, 3, 2]) };
+        let k = View {
+            node: k.node,
+            axes: k.axes.transposed(&[0, 1, 3, 2]),
+        };
         if let Some(y) = self.attend([&q, &k, &v], scale, causal)? {
             return Ok(y);
         }
@@ -498,7 +592,11 @@ impl Importing<'_, '_> {
             [1, n] => self.placed(&view, &order, Shape::Vector(n))?,
             [1, c, ref spatial @ ..] if spatial.len() > 2 => {
                 let rows = spatial[..spatial.len() - 1].iter().product();
-                self.placed(&view, &order, Shape::image(c, rows, spatial[spatial.len() - 1]))?
+                self.placed(
+                    &view,
+                    &order,
+                    Shape::image(c, rows, spatial[spatial.len() - 1]),
+                )?
             }
             [rows, c] => {
                 // one row after the other
@@ -569,7 +667,9 @@ impl Importing<'_, '_> {
         let dims = x.axes.dims();
         let groups = self.length(self.integer("num_groups", 1))?;
         if dims.len() < 2 || groups == 0 || dims[1] % groups != 0 {
-            return self.refuse(format!("{groups} groups don't divide the channels of {dims:?}"));
+            return self.refuse(format!(
+                "{groups} groups don't divide the channels of {dims:?}"
+            ));
         }
         let rest = x.axes.count() / dims[0] / groups;
         let grouped = self.view_as(&x, vec![dims[0], groups, rest])?;
@@ -577,7 +677,9 @@ impl Importing<'_, '_> {
         let y = self.normalised(&grouped, &[2], (NormKind::Layer, epsilon), None, None)?;
         let y = self.view_as(&y, dims)?;
         if self.constant(1)?.values.len() == groups && groups != y.axes.dims()[1] {
-            return self.refuse("scale and bias for each group are not read; export with opset 21 or later");
+            return self.refuse(
+                "scale and bias for each group are not read; export with opset 21 or later",
+            );
         }
         self.scaled(&y, 1)
     }
@@ -618,13 +720,24 @@ impl Importing<'_, '_> {
         };
         let rank = view.axes.rank();
         if kernel.len() + 2 != rank {
-            return self.refuse(format!("kernel_shape {kernel:?} for a tensor of {rank} axes"));
+            return self.refuse(format!(
+                "kernel_shape {kernel:?} for a tensor of {rank} axes"
+            ));
         }
         let x = self.picture(&view)?;
         let (kernel, stride) = (self.pair("kernel_shape")?, self.pair("strides")?);
         let padding = self.padding(self.sizes(x), kernel, stride)?;
         let ceil_mode = self.integer("ceil_mode", 0) != 0;
-        Ok((x, MaxPool { kernel, stride, padding, ceil_mode }, rank))
+        Ok((
+            x,
+            MaxPool {
+                kernel,
+                stride,
+                padding,
+                ceil_mode,
+            },
+            rank,
+        ))
     }
 }
 
@@ -642,4 +755,3 @@ fn masks(mask: &Constant) -> Option<bool> {
     });
     (causal && rows == columns).then_some(true)
 }
-

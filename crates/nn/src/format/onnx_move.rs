@@ -14,7 +14,9 @@ const MOST: usize = 12;
 
 impl Importing<'_, '_> {
     fn too_many<T>(&self, dims: &[usize]) -> Imported<T> {
-        self.refuse(format!("a tensor of shape {dims:?} has too many values or axes"))
+        self.refuse(format!(
+            "a tensor of shape {dims:?} has too many values or axes"
+        ))
     }
 
     /// Input 0 with its axes changed.
@@ -40,11 +42,17 @@ impl Importing<'_, '_> {
                             return self.too_many(&view.axes.dims());
                         };
                         self.checked(&axes)?;
-                        return Ok(Value::Node(View { node: compact.node, axes }));
+                        return Ok(Value::Node(View {
+                            node: compact.node,
+                            axes,
+                        }));
                     }
                 };
                 self.checked(&axes)?;
-                Ok(Value::Node(View { node: view.node, axes }))
+                Ok(Value::Node(View {
+                    node: view.node,
+                    axes,
+                }))
             }
             Value::Refused(why) => Err(Stop::Earlier(why)),
         }
@@ -92,7 +100,8 @@ impl Importing<'_, '_> {
                     None => (0..rank).filter(|&k| dims[k] == 1).collect(),
                 };
                 if axes.iter().any(|&k| dims[k] != 1) {
-                    return self.refuse(format!("axes {axes:?} of {dims:?} are not all of length 1"));
+                    return self
+                        .refuse(format!("axes {axes:?} of {dims:?} are not all of length 1"));
                 }
                 let kept = (0..rank).filter(|k| !axes.contains(k)).map(|k| dims[k]);
                 self.reshaped(x, kept.collect())
@@ -100,7 +109,8 @@ impl Importing<'_, '_> {
             "Unsqueeze" => {
                 let axes = self.list("axes", 1)?.unwrap_or_default();
                 if axes.len() + rank > MOST {
-                    return self.refuse(format!("{} more axes than {rank} are too many", axes.len()));
+                    return self
+                        .refuse(format!("{} more axes than {rank} are too many", axes.len()));
                 }
                 let axes = self.axes(&axes, rank + axes.len())?;
                 self.moved(x, |a| Some(a.unsqueezed(&axes)))
@@ -116,7 +126,9 @@ impl Importing<'_, '_> {
                 let mut sorted = order.clone();
                 sorted.sort_unstable();
                 if !sorted.iter().copied().eq(0..rank) {
-                    return self.refuse(format!("perm {order:?} does not name each of {rank} axes once"));
+                    return self.refuse(format!(
+                        "perm {order:?} does not name each of {rank} axes once"
+                    ));
                 }
                 self.moved(x, |a| Some(a.transposed(&order)))
             }
@@ -124,7 +136,10 @@ impl Importing<'_, '_> {
             "Gather" => self.gather(x, &dims),
             "Expand" => {
                 let shape = self.integers_of(1)?.unwrap_or_default();
-                let shape: Vec<usize> = shape.iter().map(|&d| self.length(d)).collect::<crate::Result<_>>()?;
+                let shape: Vec<usize> = shape
+                    .iter()
+                    .map(|&d| self.length(d))
+                    .collect::<crate::Result<_>>()?;
                 let Some(to) = broadcast_dims(&dims, &shape) else {
                     return self.refuse(format!("{dims:?} can't be expanded to {shape:?}"));
                 };
@@ -155,7 +170,9 @@ impl Importing<'_, '_> {
             "Dropout" => {
                 let training = self.optional_constant(2)?;
                 if training.is_some_and(|t| t.scalar() != Some(0.0)) {
-                    return Err(self.unsupported("it is in training mode; export in eval mode").into());
+                    return Err(self
+                        .unsupported("it is in training mode; export in eval mode")
+                        .into());
                 }
                 Ok(x)
             }
@@ -175,7 +192,11 @@ impl Importing<'_, '_> {
     fn reshape_to(&self, from: &[usize]) -> Imported<Vec<usize>> {
         let target = self.list("shape", 1)?;
         let target = target.ok_or_else(|| self.invalid("the shape is missing"))?;
-        let bad = || Stop::New(self.invalid(format!("shape {target:?} does not fit {from:?}: the numbers of values differ")));
+        let bad = || {
+            Stop::New(self.invalid(format!(
+                "shape {target:?} does not fit {from:?}: the numbers of values differ"
+            )))
+        };
         let mut sizes = target.clone();
         if self.integer("allowzero", 0) == 0 {
             for (i, d) in sizes.iter_mut().enumerate().filter(|(_, d)| **d == 0) {
@@ -235,7 +256,8 @@ impl Importing<'_, '_> {
             return self.refuse("starts, ends, axes and steps differ in length");
         }
         self.axes(&axes, dims.len())?;
-        let mut lists: Vec<Vec<Option<usize>>> = dims.iter().map(|&d| (0..d).map(Some).collect()).collect();
+        let mut lists: Vec<Vec<Option<usize>>> =
+            dims.iter().map(|&d| (0..d).map(Some).collect()).collect();
         for i in 0..count {
             let axis = self.axis(axes[i], dims.len())?;
             let length = dims[axis] as i64;
@@ -243,8 +265,13 @@ impl Importing<'_, '_> {
             let step = steps[i];
             let indices: Vec<i64> = match step {
                 1.. => {
-                    let (begin, end) = (from_end(starts[i]).clamp(0, length), from_end(ends[i]).clamp(0, length));
-                    (begin..end).step_by(usize::try_from(step).unwrap_or(usize::MAX)).collect()
+                    let (begin, end) = (
+                        from_end(starts[i]).clamp(0, length),
+                        from_end(ends[i]).clamp(0, length),
+                    );
+                    (begin..end)
+                        .step_by(usize::try_from(step).unwrap_or(usize::MAX))
+                        .collect()
                 }
                 0 => return self.refuse("a step is 0"),
                 _ => {
@@ -257,7 +284,10 @@ impl Importing<'_, '_> {
             if indices.is_empty() && matches!(x, Value::Node(_)) {
                 return self.refuse(format!("nothing of axis {axis} is selected"));
             }
-            lists[axis] = indices.into_iter().map(|i| usize::try_from(i).ok()).collect();
+            lists[axis] = indices
+                .into_iter()
+                .map(|i| usize::try_from(i).ok())
+                .collect();
         }
         self.along_all(x, &lists)
     }
@@ -280,7 +310,9 @@ impl Importing<'_, '_> {
             i.filter(|&i| i < dims[axis])
         };
         let list: Option<Vec<usize>> = whole.iter().map(inside).collect();
-        let list = list.ok_or_else(|| self.invalid(format!("an index lies outside of axis {axis} of {dims:?}")))?;
+        let list = list.ok_or_else(|| {
+            self.invalid(format!("an index lies outside of axis {axis} of {dims:?}"))
+        })?;
         let list: Vec<Option<usize>> = list.into_iter().map(Some).collect();
         let mut to = dims.to_vec();
         to[axis] = list.len();
@@ -305,12 +337,15 @@ impl Importing<'_, '_> {
         };
         let given = self.list("pads", 1)?;
         let given = given.ok_or_else(|| self.invalid("pads are missing"))?;
-        let axes = self.integers_of(3)?.unwrap_or_else(|| (0..rank as i64).collect());
+        let axes = self
+            .integers_of(3)?
+            .unwrap_or_else(|| (0..rank as i64).collect());
         self.axes(&axes, rank)?;
         if given.len() != 2 * axes.len() {
             return self.refuse(format!("{} pads for {} axes", given.len(), axes.len()));
         }
-        let mut lists: Vec<Vec<Option<usize>>> = dims.iter().map(|&d| (0..d).map(Some).collect()).collect();
+        let mut lists: Vec<Vec<Option<usize>>> =
+            dims.iter().map(|&d| (0..d).map(Some).collect()).collect();
         // the order of begin and end stays with the axes as given
         for (i, &axis) in axes.iter().enumerate() {
             let axis = self.axis(axis, rank)?;
@@ -344,7 +379,9 @@ impl Importing<'_, '_> {
         match x {
             Value::Node(view) if zeros && value != 0.0 => {
                 if !value.is_finite() {
-                    return self.refuse(format!("it pads with {value}, which is no number to compute with; pad with zeros"));
+                    return self.refuse(format!(
+                        "it pads with {value}, which is no number to compute with; pad with zeros"
+                    ));
                 }
                 // zeros around what is so much less
                 let less = self.affine(&view, 1.0, -value)?;
@@ -353,7 +390,9 @@ impl Importing<'_, '_> {
                     other => Ok(other),
                 }
             }
-            Value::Constant(_) if zeros && value != 0.0 => self.refuse("it pads a constant with other values than zeros"),
+            Value::Constant(_) if zeros && value != 0.0 => {
+                self.refuse("it pads a constant with other values than zeros")
+            }
             x => self.along_all(x, &lists),
         }
     }
@@ -361,7 +400,9 @@ impl Importing<'_, '_> {
     fn blocks(&mut self, x: Value, dims: &[usize]) -> Imported {
         let b = self.length(self.integer("blocksize", 0))?;
         let &[n, c, h, w] = dims else {
-            return self.refuse(format!("needs a picture (1, channels, height, width), {dims:?} was given"));
+            return self.refuse(format!(
+                "needs a picture (1, channels, height, width), {dims:?} was given"
+            ));
         };
         if b == 0 || b > 1 << 12 {
             return self.refuse(format!("blocksize {b} can't be"));
@@ -392,14 +433,23 @@ impl Importing<'_, '_> {
         let axis = self.axis(self.integer("axis", 0), dims.len())?;
         let count = self.node.output.len();
         let sizes: Vec<usize> = match self.list("split", 1)? {
-            Some(sizes) => sizes.iter().map(|&s| self.length(s)).collect::<crate::Result<_>>()?,
+            Some(sizes) => sizes
+                .iter()
+                .map(|&s| self.length(s))
+                .collect::<crate::Result<_>>()?,
             None => {
                 let each = dims[axis].div_ceil(count.max(1));
-                (0..count).map(|i| dims[axis].saturating_sub(i * each).min(each)).collect()
+                (0..count)
+                    .map(|i| dims[axis].saturating_sub(i * each).min(each))
+                    .collect()
             }
         };
-        if sizes.len() != count || sizes.iter().try_fold(0usize, |s, &n| s.checked_add(n)) != Some(dims[axis]) {
-            return self.refuse(format!("parts of {sizes:?} don't make up axis {axis} of {dims:?}"));
+        if sizes.len() != count
+            || sizes.iter().try_fold(0usize, |s, &n| s.checked_add(n)) != Some(dims[axis])
+        {
+            return self.refuse(format!(
+                "parts of {sizes:?} don't make up axis {axis} of {dims:?}"
+            ));
         }
         let mut begin = 0;
         let mut parts = Vec::new();
@@ -424,11 +474,18 @@ impl Importing<'_, '_> {
         };
         let mut dims = first.axes.dims();
         let axis = self.axis(self.integer("axis", 0), dims.len())?;
-        let alike = |d: &Vec<usize>| d.len() == dims.len() && (0..d.len()).all(|k| k == axis || d[k] == dims[k]);
+        let alike = |d: &Vec<usize>| {
+            d.len() == dims.len() && (0..d.len()).all(|k| k == axis || d[k] == dims[k])
+        };
         if let Some(other) = all.iter().find(|d| !alike(d)) {
-            return self.refuse(format!("{other:?} and {dims:?} differ along another axis than {axis}"));
+            return self.refuse(format!(
+                "{other:?} and {dims:?} differ along another axis than {axis}"
+            ));
         }
-        let total = all.iter().map(|d| d[axis]).fold(0usize, usize::saturating_add);
+        let total = all
+            .iter()
+            .map(|d| d[axis])
+            .fold(0usize, usize::saturating_add);
         dims[axis] = self.length(i64::try_from(total).unwrap_or(i64::MAX))?;
         self.bounded(&dims)?;
         let laid = self.laid(&first)?;
@@ -437,13 +494,18 @@ impl Importing<'_, '_> {
         let count = |axes: &[usize]| axes.iter().map(|&k| dims[k]).product::<usize>();
         let (outer, inner) = (count(&order[..place]), count(&order[place + 1..]));
         // the axis among channels, rows and columns
-        let (shape, along): (fn(usize, (usize, usize, usize)) -> Shape, usize) = match self.shape(laid.node).as_image() {
-            Some((_, h, w)) if outer == 1 && inner == h * w => (|n, (_, h, w)| Shape::image(n, h, w), 0),
-            Some((c, h, _)) if outer == c * h && inner == 1 && h > 1 => (|n, (c, h, _)| Shape::image(c, h, n), 2),
-            _ if outer == 1 => (|n, (_, _, i)| Shape::image(n, 1, i), 0),
-            _ if inner == 1 => (|n, (o, _, _)| Shape::image(o, 1, n), 2),
-            _ => (|n, (o, _, i)| Shape::image(o, n, i), 1),
-        };
+        let (shape, along): (fn(usize, (usize, usize, usize)) -> Shape, usize) =
+            match self.shape(laid.node).as_image() {
+                Some((_, h, w)) if outer == 1 && inner == h * w => {
+                    (|n, (_, h, w)| Shape::image(n, h, w), 0)
+                }
+                Some((c, h, _)) if outer == c * h && inner == 1 && h > 1 => {
+                    (|n, (c, h, _)| Shape::image(c, h, n), 2)
+                }
+                _ if outer == 1 => (|n, (_, _, i)| Shape::image(n, 1, i), 0),
+                _ if inner == 1 => (|n, (o, _, _)| Shape::image(o, 1, n), 2),
+                _ => (|n, (o, _, i)| Shape::image(o, n, i), 1),
+            };
         let sizes = match (self.shape(laid.node).as_image(), along) {
             (Some((_, h, w)), 0) if inner == h * w => (1, h, w),
             (Some((c, h, _)), 2) if outer == c * h && h > 1 => (c, h, 1),
@@ -460,7 +522,15 @@ impl Importing<'_, '_> {
                     let mut sides = [(0, 0); 3];
                     sides[along] = (before, after);
                     let [channels, rows, columns] = sides;
-                    let pad = Pad { channels, spatial: Padding { top: rows.0, bottom: rows.1, left: columns.0, right: columns.1 } };
+                    let pad = Pad {
+                        channels,
+                        spatial: Padding {
+                            top: rows.0,
+                            bottom: rows.1,
+                            left: columns.0,
+                            right: columns.1,
+                        },
+                    };
                     let y = match pad == Pad::default() {
                         true => x,
                         false => self.add_as("part", Op::Pad(pad), &[x])?,
@@ -512,18 +582,26 @@ impl Importing<'_, '_> {
         let (at_scales, at_sizes) = if upsample { (1, usize::MAX) } else { (2, 3) };
         let scales = match self.attribute("scales") {
             Some(a) => Some(a.floats.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()),
-            None => self.optional_constant(at_scales)?.map(|c| c.values.to_vec()),
+            None => self
+                .optional_constant(at_scales)?
+                .map(|c| c.values.to_vec()),
         };
         let scales = scales.filter(|s| !s.is_empty());
         let sizes = self.integers_of(at_sizes)?.filter(|s| !s.is_empty());
         let axes: Vec<usize> = match self.integers("axes") {
-            Some(axes) => axes.iter().map(|&a| self.axis(a, rank)).collect::<crate::Result<_>>()?,
+            Some(axes) => axes
+                .iter()
+                .map(|&a| self.axis(a, rank))
+                .collect::<crate::Result<_>>()?,
             None => (0..rank).collect(),
         };
         if self.integer("antialias", 0) != 0 {
             return self.refuse("antialias is not read; export without it");
         }
-        if !matches!(self.text("keep_aspect_ratio_policy").as_str(), "" | "stretch") {
+        if !matches!(
+            self.text("keep_aspect_ratio_policy").as_str(),
+            "" | "stretch"
+        ) {
             return self.refuse("keep_aspect_ratio_policy is not read; give fixed sizes");
         }
         let mut y = x;
@@ -549,10 +627,12 @@ impl Importing<'_, '_> {
             self.bounded(&[to, from])?;
             let sampled = Sampled::new(self, upsample, (from, to), scale)?;
             y = match sampled {
-                Sampled::Places(list) => match self.moved(Value::Node(y), |a| Some(a.chosen(axis, &list)))? {
-                    Value::Node(view) => view,
-                    _ => return self.refuse("it is no computed value"),
-                },
+                Sampled::Places(list) => {
+                    match self.moved(Value::Node(y), |a| Some(a.chosen(axis, &list)))? {
+                        Value::Node(view) => view,
+                        _ => return self.refuse("it is no computed value"),
+                    }
+                }
                 Sampled::Weights(weights) => {
                     self.import.charge(weights.len())?;
                     let weight = Parameter::new(&self.name, [to, from], weights)?;
@@ -560,7 +640,10 @@ impl Importing<'_, '_> {
                     // the new axis comes last
                     let mut order: Vec<usize> = (0..rank - 1).collect();
                     order.insert(axis, rank - 1);
-                    View { node: mapped.node, axes: mapped.axes.transposed(&order) }
+                    View {
+                        node: mapped.node,
+                        axes: mapped.axes.transposed(&order),
+                    }
                 }
             };
         }
@@ -577,7 +660,12 @@ enum Sampled {
 }
 
 impl Sampled {
-    fn new(at: &Importing<'_, '_>, old: bool, (from, to): (usize, usize), scale: f64) -> Imported<Self> {
+    fn new(
+        at: &Importing<'_, '_>,
+        old: bool,
+        (from, to): (usize, usize),
+        scale: f64,
+    ) -> Imported<Self> {
         let coordinates = match at.text("coordinate_transformation_mode") {
             mode if mode.is_empty() && old => "asymmetric".into(),
             mode => mode,
@@ -601,7 +689,11 @@ impl Sampled {
                     let offset = length / 2.0 * (1.0 - adjusted);
                     offset + (i + 0.5) / scale - 0.5
                 }
-                other => return at.refuse(format!("coordinate_transformation_mode {other} is not read")),
+                other => {
+                    return at.refuse(format!(
+                        "coordinate_transformation_mode {other} is not read"
+                    ));
+                }
             })
         };
         let last = from as i64 - 1;
@@ -636,7 +728,9 @@ impl Sampled {
                     };
                     let terms: Vec<(i64, f64)> = match mode {
                         "linear" => vec![(floor, 1.0 - t), (floor + 1, t)],
-                        _ => (-1..=2).map(|k| (floor + k, cubic((k as f64 - t).abs()))).collect(),
+                        _ => (-1..=2)
+                            .map(|k| (floor + k, cubic((k as f64 - t).abs())))
+                            .collect(),
                     };
                     for (k, w) in terms {
                         weights[i * from + k.clamp(0, last) as usize] += w as f32;

@@ -9,7 +9,7 @@ use super::onnx_schema;
 use crate::Result;
 use crate::error::Error;
 use crate::graph::NodeId;
-use crate::op::{NormKind, Nonlinearity, Op, Softmax};
+use crate::op::{Nonlinearity, NormKind, Op, Softmax};
 use crate::tensor::{Parameter, Shape};
 use approx::Activation;
 
@@ -113,7 +113,11 @@ impl<'a> Importing<'_, 'a> {
 
     pub(super) fn weight(&self, i: usize, dims: Vec<usize>, values: &[f64]) -> Imported<Parameter> {
         let values: Vec<_> = values.iter().map(|&v| v as f32).collect();
-        Ok(Parameter::new(self.input(i).unwrap_or(&self.name), dims, values)?)
+        Ok(Parameter::new(
+            self.input(i).unwrap_or(&self.name),
+            dims,
+            values,
+        )?)
     }
 
     pub(super) fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
@@ -170,7 +174,8 @@ impl<'a> Importing<'_, 'a> {
         let from_end = if axis < 0 { rank as i64 } else { 0 };
         let found = usize::try_from(axis.saturating_add(from_end)).ok();
         let found = found.filter(|&a| a < rank);
-        found.ok_or_else(|| self.invalid(format!("axis {axis} lies outside of the tensor's {rank}")))
+        found
+            .ok_or_else(|| self.invalid(format!("axis {axis} lies outside of the tensor's {rank}")))
     }
 
     /// Axes, not negative, sorted.
@@ -188,7 +193,9 @@ impl<'a> Importing<'_, 'a> {
     pub(super) fn values(mut self) -> Imported<Vec<Value>> {
         let node = self.node;
         if !standard(&node.domain) {
-            return Err(self.unsupported("export with the standard ONNX operators").into());
+            return Err(self
+                .unsupported("export with the standard ONNX operators")
+                .into());
         }
         if let Some(detail) = onnx_schema::refusal(node) {
             return self.refuse(detail);
@@ -196,7 +203,11 @@ impl<'a> Importing<'_, 'a> {
         if let Some((a, x)) = self.import.pattern(node)
             && let Some(Value::Node(x)) = self.import.values.get(x).cloned()
         {
-            return Ok(vec![Value::Node(self.each("", Op::Elementwise(a.into()), &x)?)]);
+            return Ok(vec![Value::Node(self.each(
+                "",
+                Op::Elementwise(a.into()),
+                &x,
+            )?)]);
         }
         if node.op_type == "Constant" {
             return Ok(vec![Value::Constant(self.stated()?)]);
@@ -220,10 +231,13 @@ impl<'a> Importing<'_, 'a> {
             "Gemm" => self.gemm(),
             "MatMul" => self.matmul(),
             "Attention" => self.attention_operator(),
-            "Add" | "Mul" | "Sub" | "Div" | "Pow" | "Sum" | "Mean" | "Max" | "Min" | "PRelu" => self.arithmetic(),
+            "Add" | "Mul" | "Sub" | "Div" | "Pow" | "Sum" | "Mean" | "Max" | "Min" | "PRelu" => {
+                self.arithmetic()
+            }
             "Neg" => self.computed(0).and_then(|x| self.affine(&x, -1.0, 0.0)),
             "Abs" => self.computed(0).and_then(|x| {
-                let positive = self.each("positive", Op::Elementwise(Activation::Relu.into()), &x)?;
+                let positive =
+                    self.each("positive", Op::Elementwise(Activation::Relu.into()), &x)?;
                 let twice = self.affine(&positive, 2.0, 0.0)?;
                 let less = self.affine(&x, -1.0, 0.0)?;
                 self.both(Op::Add, &twice, &less)
@@ -244,7 +258,9 @@ impl<'a> Importing<'_, 'a> {
                 let spatial: Vec<usize> = (2..x.axes.rank()).collect();
                 self.maximum(&x, &spatial)
             }),
-            "ReduceMean" | "ReduceSum" | "ReduceL2" | "ReduceSumSquare" | "ReduceMax" => self.reduce(),
+            "ReduceMean" | "ReduceSum" | "ReduceL2" | "ReduceSumSquare" | "ReduceMax" => {
+                self.reduce()
+            }
             "Concat" => self.concat(),
             "Resize" | "Upsample" => self.resize(),
             "Softmax" => self.softmax(Softmax::Shares),
@@ -278,7 +294,16 @@ impl<'a> Importing<'_, 'a> {
         let known = Activation::of_onnx_operator(operator);
         let parameters = matches!(
             operator,
-            "LeakyRelu" | "HardSigmoid" | "Elu" | "Celu" | "Selu" | "Clip" | "Gelu" | "Sqrt" | "Reciprocal" | "ThresholdedRelu"
+            "LeakyRelu"
+                | "HardSigmoid"
+                | "Elu"
+                | "Celu"
+                | "Selu"
+                | "Clip"
+                | "Gelu"
+                | "Sqrt"
+                | "Reciprocal"
+                | "ThresholdedRelu"
         );
         if known.is_none() && !parameters {
             return Err(self.unsupported(&self.advice()).into());
@@ -329,11 +354,16 @@ impl<'a> Importing<'_, 'a> {
     fn advice(&self) -> String {
         let hint = match self.node.op_type.as_str() {
             "Exp" | "Log" | "Sin" | "Cos" | "Erf" => "it is read of constants only; ",
-            "LSTM" | "GRU" | "RNN" => "recurrent networks are not read; use convolutions or attention; ",
-            "Where" | "Greater" | "Less" | "Equal" | "ArgMax" | "TopK" | "NonZero" | "Floor" | "Ceil" | "Round" | "Sign" => {
+            "LSTM" | "GRU" | "RNN" => {
+                "recurrent networks are not read; use convolutions or attention; "
+            }
+            "Where" | "Greater" | "Less" | "Equal" | "ArgMax" | "TopK" | "NonZero" | "Floor"
+            | "Ceil" | "Round" | "Sign" => {
                 "comparing and rounding computed values is no polynomial; leave it to the client; "
             }
-            "GridSample" | "RoiAlign" | "NonMaxSuppression" => "places that depend on computed values are not read; ",
+            "GridSample" | "RoiAlign" | "NonMaxSuppression" => {
+                "places that depend on computed values are not read; "
+            }
             _ => "",
         };
         format!("{hint}read are {}", onnx_schema::names())
@@ -376,7 +406,9 @@ impl<'a> Importing<'_, 'a> {
         let end = |name: &str, i: usize| -> Imported<Option<f64>> {
             let given = match self.attribute(name) {
                 Some(a) => Some(f64::from(a.f)),
-                None => self.optional_constant(i)?.map(|c| c.scalar().unwrap_or(f64::NAN)),
+                None => self
+                    .optional_constant(i)?
+                    .map(|c| c.scalar().unwrap_or(f64::NAN)),
             };
             // the ends that exporters write for none
             Ok(given.filter(|v| v.abs() < 1e30 || v.is_nan()))

@@ -160,7 +160,12 @@ fn merged(offsets: &[Vec<u32>], from: Shape) -> Option<Vec<Vec<u32>>> {
             ends && even(last, outer) && even(list, inner)
         });
         match joined {
-            Some(last) => *last = last.iter().flat_map(|a| list.iter().map(move |b| a + b)).collect(),
+            Some(last) => {
+                *last = last
+                    .iter()
+                    .flat_map(|a| list.iter().map(move |b| a + b))
+                    .collect()
+            }
             None => out.push(list.clone()),
         }
     }
@@ -184,8 +189,15 @@ fn slice(chosen: &[Vec<Option<usize>>]) -> Option<Op<Nonlinearity>> {
             Some(second) => second.checked_sub(first).filter(|s| *s > 0)?,
             None => 1,
         };
-        let even = indices.iter().enumerate().all(|(k, &i)| i == first + k * step);
-        even.then_some(AxisSlice { begin: first, end: last + 1, step })
+        let even = indices
+            .iter()
+            .enumerate()
+            .all(|(k, &i)| i == first + k * step);
+        even.then_some(AxisSlice {
+            begin: first,
+            end: last + 1,
+            step,
+        })
     };
     let axes = chosen.iter().map(axis).collect::<Option<Vec<_>>>()?;
     Some(Op::Slice(Slice { axes }))
@@ -195,11 +207,18 @@ fn padding(chosen: &[Vec<Option<usize>>], dims: &[usize]) -> Option<Op<Nonlinear
     let around = |(c, &d): (&Vec<Option<usize>>, &usize)| {
         let before = c.iter().position(Option::is_some)?;
         let after = c.len().checked_sub(before + d)?;
-        let whole = c[before..before + d].iter().enumerate().all(|(k, i)| *i == Some(k));
+        let whole = c[before..before + d]
+            .iter()
+            .enumerate()
+            .all(|(k, i)| *i == Some(k));
         let zeros = c[before + d..].iter().all(Option::is_none);
         (whole && zeros).then_some((before, after))
     };
-    let sides = chosen.iter().zip(dims).map(around).collect::<Option<Vec<_>>>()?;
+    let sides = chosen
+        .iter()
+        .zip(dims)
+        .map(around)
+        .collect::<Option<Vec<_>>>()?;
     let [channels, rows, columns] = sides[..] else {
         return None;
     };
@@ -217,7 +236,8 @@ pub(super) struct Laid {
 
 impl Importing<'_, '_> {
     pub(super) fn stored(&self, node: NodeId, dims: &[usize], order: &[usize]) -> Imported<View> {
-        self.import.charge(dims.iter().fold(0, |s, &d| s.saturating_add(d)))?;
+        self.import
+            .charge(dims.iter().fold(0, |s, &d| s.saturating_add(d)))?;
         let axes = Axes::stored(dims, order);
         let axes = axes.ok_or_else(|| self.invalid("it has too many values"))?;
         Ok(View { node, axes })
@@ -239,7 +259,10 @@ impl Importing<'_, '_> {
     pub(super) fn laid(&mut self, x: &View) -> Imported<Laid> {
         let count = self.shape(x.node).len();
         if let Some(order) = x.axes.order(count) {
-            return Ok(Laid { node: x.node, order });
+            return Ok(Laid {
+                node: x.node,
+                order,
+            });
         }
         let order: Vec<usize> = (0..x.axes.rank()).collect();
         let node = self.placed(x, &order, shape_of(&x.axes.dims()))?;
@@ -278,7 +301,10 @@ impl Importing<'_, '_> {
         // values that are not needed would count among those that are calibrated
         if !x.axes.zeros() && x.axes.count() >= count {
             let node = self.add_as(suffix, op, &[x.node])?;
-            return Ok(View { node, axes: x.axes.clone() });
+            return Ok(View {
+                node,
+                axes: x.axes.clone(),
+            });
         }
         let laid = self.laid(x)?;
         let node = self.add_as(suffix, op, &[laid.node])?;
@@ -331,7 +357,11 @@ impl Importing<'_, '_> {
             let to = self.spread(x.node, channels, &rest, &dims);
             let x = self.placed(x, &order, to)?;
             let weight = weight.reshaped(&self.name, &[rows, columns, 1, 1])?;
-            let conv = Conv2d { bias, groups: blocks, ..Conv2d::new(weight) };
+            let conv = Conv2d {
+                bias,
+                groups: blocks,
+                ..Conv2d::new(weight)
+            };
             self.add(Op::Conv2d(conv), &[x])?
         };
         let kept: Vec<usize> = (0..dims.len()).filter(|k| !over.contains(k)).collect();
@@ -352,9 +382,7 @@ impl Importing<'_, '_> {
             (Some((c, h, w)), _) if c == channels && h * w == all => Shape::image(c, h, w),
             (_, []) => Shape::image(channels, 1, 1),
             (_, [l]) => Shape::image(channels, 1, *l),
-            (_, [first, others @ ..]) => {
-                Shape::image(channels, *first, others.iter().product())
-            }
+            (_, [first, others @ ..]) => Shape::image(channels, *first, others.iter().product()),
         }
     }
 
@@ -373,7 +401,11 @@ impl Importing<'_, '_> {
             return self.stored(node, &out, &order);
         };
         let count = |axes: &[usize]| axes.iter().map(|&k| dims[k]).product::<usize>();
-        let (mut outer, mut n, mut inner) = (count(&order[..first]), count(over), count(&order[last + 1..]));
+        let (mut outer, mut n, mut inner) = (
+            count(&order[..first]),
+            count(over),
+            count(&order[last + 1..]),
+        );
         if count(&order[first..=last]) != n {
             // bring what is summed together, innermost
             order.retain(|k| !over.contains(k));
@@ -384,7 +416,10 @@ impl Importing<'_, '_> {
             node = self.placed(x, &order, to)?;
         }
         let (from, of) = (self.shape(node), |c, h, w| Shape::image(c, h, w));
-        let whole = |node| View { node, axes: Axes::row_major(&[from.len()]).unwrap_or(x.axes.clone()) };
+        let whole = |node| View {
+            node,
+            axes: Axes::row_major(&[from.len()]).unwrap_or(x.axes.clone()),
+        };
         let window = |kernel| {
             Op::AvgPool(AvgPool {
                 kernel,
@@ -395,8 +430,12 @@ impl Importing<'_, '_> {
         };
         let node = match from.as_image() {
             Some((c, h, w)) if outer == c && h * w == n => self.add(Op::GlobalAvgPool, &[node])?,
-            Some((c, h, w)) if outer == c * h && w == n && h > 1 => self.add(window((1, w)), &[node])?,
-            Some((c, h, w)) if outer == c && h == n && w == inner => self.add(window((h, 1)), &[node])?,
+            Some((c, h, w)) if outer == c * h && w == n && h > 1 => {
+                self.add(window((1, w)), &[node])?
+            }
+            Some((c, h, w)) if outer == c && h == n && w == inner => {
+                self.add(window((h, 1)), &[node])?
+            }
             _ if inner == 1 => {
                 let node = self.placed(&whole(node), &[0], of(outer, 1, n))?;
                 self.add(Op::GlobalAvgPool, &[node])?
@@ -457,7 +496,12 @@ impl Importing<'_, '_> {
                 None => Parameter::new(name, [channels], vec![1.0; channels])?,
             };
             let bias = bias.map(|b| b.reshaped(name, &[channels])).transpose()?;
-            Ok(Op::Norm(Norm { kind, scale, epsilon, bias }))
+            Ok(Op::Norm(Norm {
+                kind,
+                scale,
+                epsilon,
+                bias,
+            }))
         })
     }
 }

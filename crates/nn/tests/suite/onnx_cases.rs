@@ -275,7 +275,10 @@ fn constants_that_raise_the_rank_do() {
     };
     assert!(add(&[1, 2, 1, 1]).is_ok());
     let x: Vec<f64> = (0..8).map(f64::from).collect();
-    assert_eq!(values(&add(&[1, 2, 1, 1]).expect("imports"), &x), [1.5, 5.5]);
+    assert_eq!(
+        values(&add(&[1, 2, 1, 1]).expect("imports"), &x),
+        [1.5, 5.5]
+    );
     // the mean is over other axes then: channels and rows
     let five = add(&[1, 1, 2, 1, 1]).expect("imports");
     assert_eq!(values(&five, &x), [3.0, 4.0]);
@@ -468,7 +471,10 @@ fn refusals_name_the_cause() {
     let graph: &mut GraphProto = two.graph.as_mut().expect("there");
     graph.input.insert(0, info("k", &[]));
     assert_eq!(
-        onnx::from_proto(&two, onnx::Options::default()).expect("imports").input().shape(),
+        onnx::from_proto(&two, onnx::Options::default())
+            .expect("imports")
+            .input()
+            .shape(),
         Shape::Vector(3)
     );
     // GELU as half precision writes it

@@ -57,7 +57,12 @@ fn outside(entries: &[(&str, &str)]) -> Vec<u8> {
         external_data: entries.iter().map(entry).collect(),
         ..floats("w", &[3], &[])
     };
-    model(&[1, 3], vec![node("Add", &["x", "w"], "y", vec![])], vec![w]).encode_to_vec()
+    model(
+        &[1, 3],
+        vec![node("Add", &["x", "w"], "y", vec![])],
+        vec![w],
+    )
+    .encode_to_vec()
 }
 
 fn read(folder: &Path, entries: &[(&str, &str)]) -> Result<Graph, Error> {
@@ -82,8 +87,14 @@ fn values_in_files_beside_the_model_are_read() {
     };
     let at = ("location", "net.onnx.data");
     assert_eq!(of(&[at]), [1.0, 2.0, 3.0]);
-    assert_eq!(of(&[at, ("offset", "8"), ("length", "12")]), [3.0, 4.0, 5.0]);
-    assert_eq!(of(&[("location", "./below/w"), ("checksum", "-")]), [1.0, 2.0, 3.0]);
+    assert_eq!(
+        of(&[at, ("offset", "8"), ("length", "12")]),
+        [3.0, 4.0, 5.0]
+    );
+    assert_eq!(
+        of(&[("location", "./below/w"), ("checksum", "-")]),
+        [1.0, 2.0, 3.0]
+    );
     assert_eq!(of(&[("location", "below\\w")]), [1.0, 2.0, 3.0]);
     // a file of its own, by the path that the program takes
     std::fs::write(here.join("net.onnx"), outside(&[at])).expect("written");
@@ -111,9 +122,18 @@ fn values_in_other_places_are_refused() {
         (&[], "names no file"),
         (&[("location", "")], "names no file"),
         (&[("location", ".")], "names no file"),
-        (&[("location", "../secret")], "outside of the model's folder"),
-        (&[("location", "folder/../../secret")], "outside of the model's folder"),
-        (&[("location", "..\\secret")], "outside of the model's folder"),
+        (
+            &[("location", "../secret")],
+            "outside of the model's folder",
+        ),
+        (
+            &[("location", "folder/../../secret")],
+            "outside of the model's folder",
+        ),
+        (
+            &[("location", "..\\secret")],
+            "outside of the model's folder",
+        ),
         (&[("location", absolute)], "absolute"),
         (&[("location", "C:\\secret")], "absolute"),
         (&[("location", "folder")], "no file"),
@@ -130,7 +150,10 @@ fn values_in_other_places_are_refused() {
     let links = if cfg!(unix) { links } else { &[] };
     for (entries, said) in cases.iter().chain(links) {
         let e = read(&here, entries).expect_err("refused").to_string();
-        assert!(e.contains(said) && e.contains("tensor w"), "{entries:?}: {e}");
+        assert!(
+            e.contains(said) && e.contains("tensor w"),
+            "{entries:?}: {e}"
+        );
     }
     let e = onnx::from_bytes(&outside(&[w])).expect_err("refused");
     assert!(e.to_string().contains("external_data=False"), "{e}");

@@ -48,7 +48,14 @@ pub fn score(
     let activation = activation.map(train::networks::activation).transpose()?;
     let mut rows: Vec<Scored> = Vec::new();
     for path in models {
-        let model = zoo::open(path, &zoo::Options { activation, ..zoo::Options::default() }).map_err(named(path))?;
+        let model = zoo::open(
+            path,
+            &zoo::Options {
+                activation,
+                ..zoo::Options::default()
+            },
+        )
+        .map_err(named(path))?;
         let (task, judged) = match model {
             zoo::Model::Encoder(_) => encoder(path, source)?,
             model => {

@@ -52,7 +52,13 @@ impl<D: Clone> Start<D> {
     fn graph(&self) -> Result<(Graph, Metadata)> {
         let activation = self.activation.as_deref();
         let activation = activation.and_then(approx::Activation::named);
-        let model = zoo::open(&self.model, &zoo::Options { activation, ..zoo::Options::default() });
+        let model = zoo::open(
+            &self.model,
+            &zoo::Options {
+                activation,
+                ..zoo::Options::default()
+            },
+        );
         model
             .and_then(zoo::Model::graph)
             .map_err(named(&self.model))

@@ -31,9 +31,15 @@ pub fn table(
     let (mut table, mut first, mut count_all) = (Table::default(), None::<Vec<bool>>, 0);
     for (name, path) in models {
         let activation = activation.and_then(approx::Activation::named);
-        let (graph, metadata) = zoo::open(path, &zoo::Options { activation, ..zoo::Options::default() })
-            .and_then(zoo::Model::graph)
-            .map_err(named(path))?;
+        let (graph, metadata) = zoo::open(
+            path,
+            &zoo::Options {
+                activation,
+                ..zoo::Options::default()
+            },
+        )
+        .and_then(zoo::Model::graph)
+        .map_err(named(path))?;
         let task = task_of(&metadata, graph.input().shape(), graph.output().shape());
         let task = task.map_err(named(path))?;
         let inputs = Inputs::open(&task, &source)?;
