@@ -173,14 +173,14 @@ impl Model {
             Layer::Rearrange(places) => {
                 let (x, size) = (value(0), places.len());
                 for (x, y) in x.chunks_exact(from.len()).zip(y.chunks_exact_mut(size)) {
-                    for (y, &place) in y.iter_mut().zip(places) {
+                    for (y, &place) in y.iter_mut().zip(places.iter()) {
                         *y = x.get(place as usize).copied().unwrap_or(0.0);
                     }
                 }
             }
             Layer::Affine { factor, shift } => {
                 for (y, x) in y.iter_mut().zip(value(0)) {
-                    *y = factor * x + shift;
+                    *y = *factor * x + *shift;
                 }
             }
             Layer::Identity => y.copy_from_slice(value(0)),
@@ -326,7 +326,7 @@ impl Model {
                 dx.fill(0.0);
                 let size = places.len();
                 for (dx, dy) in dx.chunks_exact_mut(from.len()).zip(dy.chunks_exact(size)) {
-                    for (dy, &place) in dy.iter().zip(places) {
+                    for (dy, &place) in dy.iter().zip(places.iter()) {
                         if let Some(dx) = dx.get_mut(place as usize) {
                             *dx += dy;
                         }
@@ -335,7 +335,7 @@ impl Model {
             }
             Layer::Affine { factor, .. } => {
                 for (dx, dy) in dx.iter_mut().zip(&dy) {
-                    *dx = factor * dy;
+                    *dx = *factor * dy;
                 }
             }
             Layer::Identity => dx.copy_from_slice(&dy),

@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn nothing_to_replace_changes_nothing() {
         let graph = small_resnet();
-        assert_eq!(average_pools(&graph).expect("replaces"), graph);
+        assert_eq!(graph.with_average_pools().expect("replaces"), graph);
         // every convolution has one behind it already
         assert_eq!(
             insert_batch_norms(&graph, &Where::AfterEveryConvolution).expect("inserts"),
