@@ -96,6 +96,18 @@ fn task(outputs: Outputs) -> Task {
     Task::Pictures(pictures.expect("valid"))
 }
 
+/// A polynomial network's bytes, with words of what it reads: square pictures of this size.
+pub(crate) fn for_pictures(bytes: &[u8], side: usize) -> Verdict<Vec<u8>> {
+    let graph = nn::format::artefact::from_bytes(bytes).map_err(own)?;
+    let (shape, outputs) = (Shape::image(3, side, side), graph.output().shape());
+    let outputs = Outputs::unsaid(outputs);
+    let pictures = Pictures::new(shape, Normalization::imagenet(), outputs).map_err(own)?;
+    let task = Task::Pictures(pictures);
+    let name = graph.metadata().name.clone();
+    let graph = graph.with_metadata(metadata(&name, &task));
+    nn::format::artefact::to_bytes(&graph).map_err(own)
+}
+
 fn metadata(name: &str, task: &Task) -> Metadata {
     Metadata {
         name: name.into(),

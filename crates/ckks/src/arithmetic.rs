@@ -104,6 +104,20 @@ pub trait Arithmetic: Sync {
             self.with_scale(x, scale)
         }
     }
+    /// factor·x·y + Σ cᵢ·zᵢ + constant, of degree 2, at the product's level and scale; the factor is an integer. An override goes through memory once.
+    fn mul_combination(
+        &self,
+        (factor, x, y): (f64, &Self::Value, &Self::Value),
+        terms: &[(f64, &Self::Value)],
+        constant: f64,
+    ) -> Result<Self::Value, Error> {
+        let product = self.mul(x, y)?;
+        let here = self.info(&product);
+        let all: Vec<(f64, &Self::Value)> = std::iter::once((factor, &product))
+            .chain(terms.iter().copied())
+            .collect();
+        self.linear_combination(&all, constant, here.level, here.scale)
+    }
     /// Degree 2 → degree 1 and one level down. An override divides by P and the level's primes at once.
     fn relinearize_rescale(&self, x: &Self::Value) -> Result<Self::Value, Error> {
         self.rescale(&self.relinearize(x)?)

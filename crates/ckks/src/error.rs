@@ -104,6 +104,12 @@ pub enum Error {
         /// Why not, and the remedy.
         reason: String,
     },
+    /// Weights that are stored outside of memory could not be read.
+    #[error("{reason}")]
+    StoredWeights {
+        /// Why not, and the remedy.
+        reason: String,
+    },
     /// A value to be encoded is not finite or too large for the scale.
     #[error(
         "cannot encode a value of magnitude {magnitude:e} at scale 2^{log_scale:.1}: values must be finite and below 2^62 after scaling"

@@ -16,7 +16,7 @@ use crate::{
     Arithmetic, BlockMap, Ciphertext, Coefficients, Complex64, Context, Convolution, Engine, Error,
     EvaluationKeys, KeyRequest, Level, RingSwitch, RingSwitchKeys, WeightRows, packing,
 };
-use ring::{RnsPoly, limb};
+use ring::{Ntt, RnsPoly, limb};
 use std::sync::Arc;
 use switch::ModDown;
 
@@ -128,6 +128,20 @@ impl Evaluator {
             })
             .collect())
     }
+    /// Every polynomial times what stands for an integer modulo each prime.
+    fn times(&self, x: &Ciphertext, factor: impl Fn(&ring::Modulus) -> u64 + Sync) -> Ciphertext {
+        let ring = self.parameters().ring();
+        let polys = x.polys.iter().map(|p| {
+            RnsPoly::from_limbs(ring, p.indices(), |k, out| {
+                let q = p.modulus(k);
+                limb::mul_scalar_to(q, out, p.limb(k), factor(q));
+            })
+        });
+        Ciphertext {
+            polys: polys.collect(),
+            info: x.info,
+        }
+    }
     fn key(&self, name: KeyName, level: Level) -> Result<Arc<crate::SwitchingKey>, Error> {
         let limit = self.parameters().key_limit(level);
         self.keys.find(name, limit, level.index())
@@ -183,6 +197,24 @@ impl Evaluator {
             })
             .collect();
         Ok(Ciphertext { polys, info })
+    }
+}
+
+/// Limb k of polynomial p of the product of two values of degree 1.
+fn product_limb(
+    q: &ring::Modulus,
+    (a, b): (&[RnsPoly<Ntt>], &[RnsPoly<Ntt>]),
+    (p, k): (usize, usize),
+    out: &mut [u64],
+) {
+    match p {
+        0 => limb::mul_to(q, out, a[0].limb(k), b[0].limb(k)),
+        1 => limb::dot(
+            q,
+            out,
+            &[(a[0].limb(k), b[1].limb(k)), (a[1].limb(k), b[0].limb(k))],
+        ),
+        _ => limb::mul_to(q, out, a[1].limb(k), b[1].limb(k)),
     }
 }
 
@@ -251,20 +283,56 @@ impl Arithmetic for Evaluator {
             .map(|p| {
                 RnsPoly::from_limbs(self.parameters().ring(), indices.clone(), |k, out| {
                     let q = self.parameters().prime(indices[k]);
-                    let mut begun = false;
-                    for (c, x, positions) in &prepared {
-                        let Some(source) = x.polys.get(p).map(|x| x.limb(positions[k])) else {
-                            continue;
-                        };
-                        if begun {
-                            limb::mul_scalar_add(q, out, source, q.from_i128(*c));
-                        } else {
-                            limb::mul_scalar_to(q, out, source, q.from_i128(*c));
+                    let factors: Vec<([u64; 1], &[u64])> = prepared
+                        .iter()
+                        .filter_map(|(c, x, at)| {
+                            Some(([q.from_i128(*c)], x.polys.get(p)?.limb(at[k])))
+                        })
+                        .collect();
+                    match &factors[..] {
+                        [([c], x)] => limb::mul_scalar_to(q, out, x, *c),
+                        all => {
+                            let pairs: Vec<_> = all.iter().map(|(c, x)| (*x, &c[..])).collect();
+                            limb::dot_runs(q, out, &pairs);
                         }
-                        begun = true;
                     }
-                    if !begun {
-                        out.fill(0);
+                    if p == 0 && constant != 0 {
+                        limb::add_scalar(q, out, q.from_i128(constant));
+                    }
+                })
+            })
+            .collect();
+        Ok(Ciphertext { polys, info })
+    }
+    fn mul_combination(
+        &self,
+        (factor, x, y): (f64, &Ciphertext, &Ciphertext),
+        terms: &[(f64, &Ciphertext)],
+        constant: f64,
+    ) -> Result<Ciphertext, Error> {
+        let product = typing::product(&x.info, &y.info)?;
+        let (level, scale) = (product.level, product.scale);
+        let infos = std::iter::once(product).chain(terms.iter().map(|(_, x)| x.info));
+        let info = typing::combination(infos, level, scale)?;
+        let indices = self.parameters().limbs(level).clone();
+        let mut prepared = Vec::with_capacity(terms.len());
+        for (c, x) in terms {
+            let positions = switch::positions(x.polys[0].indices(), &indices);
+            prepared.push((integer(c * (scale / x.info.scale))?, *x, positions));
+        }
+        let (factor, constant) = (integer(factor)?, integer(constant * scale)?);
+        let polys = (0..3usize)
+            .map(|p| {
+                RnsPoly::from_limbs(self.parameters().ring(), indices.clone(), |k, out| {
+                    let q = self.parameters().prime(indices[k]);
+                    product_limb(q, (&x.polys, &y.polys), (p, k), out);
+                    if factor != 1 {
+                        limb::mul_scalar(q, out, q.from_i128(factor));
+                    }
+                    for (c, x, at) in &prepared {
+                        if let Some(x) = x.polys.get(p) {
+                            limb::mul_scalar_add(q, out, x.limb(at[k]), q.from_i128(*c));
+                        }
                     }
                     if p == 0 && constant != 0 {
                         limb::add_scalar(q, out, q.from_i128(constant));
@@ -275,18 +343,10 @@ impl Arithmetic for Evaluator {
         Ok(Ciphertext { polys, info })
     }
     fn mul_integer(&self, x: &Ciphertext, k: i64) -> Result<Ciphertext, Error> {
-        let mut y = x.clone();
-        for p in &mut y.polys {
-            p.each_limb(|_, q, limb| limb::mul_scalar(q, limb, q.from_i64(k)));
-        }
-        Ok(y)
+        Ok(self.times(x, |q| q.from_i64(k)))
     }
     fn divide_exactly(&self, x: &Ciphertext, m: u64) -> Result<Ciphertext, Error> {
-        let mut y = x.clone();
-        for p in &mut y.polys {
-            p.each_limb(|_, q, limb| limb::mul_scalar(q, limb, q.inv(q.reduce(m))));
-        }
-        Ok(y)
+        Ok(self.times(x, |q| q.inv(q.reduce(m))))
     }
     fn shift(&self, x: &Coefficients, exponent: i64) -> Result<Coefficients, Error> {
         let x = x.value();
@@ -317,18 +377,21 @@ impl Arithmetic for Evaluator {
         Coefficients::of(self, self.widened(classes)?)
     }
     fn mul_i(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
-        let mut y = x.clone();
         let half = self.parameters().n() / 2;
-        for p in &mut y.polys {
+        let polys = x.polys.iter().map(|p| {
             let indices: Arc<[usize]> = p.indices().into();
-            p.each_limb(|k, q, limb| {
-                let i = self.context.imaginary(indices[k]);
-                let (first, second) = limb.split_at_mut(half);
-                limb::mul_scalar(q, first, i);
-                limb::mul_scalar(q, second, q.neg(i));
-            });
-        }
-        Ok(y)
+            RnsPoly::from_limbs(self.parameters().ring(), indices.clone(), |k, out| {
+                let (q, i) = (p.modulus(k), self.context.imaginary(indices[k]));
+                let (first, second) = out.split_at_mut(half);
+                let (from, rest) = p.limb(k).split_at(half);
+                limb::mul_scalar_to(q, first, from, i);
+                limb::mul_scalar_to(q, second, rest, q.neg(i));
+            })
+        });
+        Ok(Ciphertext {
+            polys: polys.collect(),
+            info: x.info,
+        })
     }
     fn mul(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {
         let info = typing::product(&x.info, &y.info)?;
@@ -337,16 +400,7 @@ impl Arithmetic for Evaluator {
         let polys = (0..3usize)
             .map(|p| {
                 RnsPoly::from_limbs(self.parameters().ring(), indices.clone(), |k, out| {
-                    let q = a[0].modulus(k);
-                    match p {
-                        0 => limb::mul_to(q, out, a[0].limb(k), b[0].limb(k)),
-                        1 => limb::dot(
-                            q,
-                            out,
-                            &[(a[0].limb(k), b[1].limb(k)), (a[1].limb(k), b[0].limb(k))],
-                        ),
-                        _ => limb::mul_to(q, out, a[1].limb(k), b[1].limb(k)),
-                    }
+                    product_limb(a[0].modulus(k), (a, b), (p, k), out);
                 })
             })
             .collect();

@@ -11,6 +11,7 @@
 
 use crate::Error;
 use rayon::prelude::*;
+use std::any::Any;
 use std::ops::{Add, Mul, Neg, Range};
 use std::sync::Arc;
 
@@ -244,8 +245,23 @@ pub trait WeightRows: Sync {
     /// What the reader refuses.
     fn read(&self, outputs: Range<usize>, rows: &mut [i32]) -> Result<(), Error>;
     /// What they are read from, where other layers may read the same.
-    fn shared(&self) -> Option<&Arc<[i32]>> {
+    fn shared(&self) -> Option<Shared> {
         None
+    }
+}
+
+/// Where rows are read from, kept alive: equal where other rows are read from the same place.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<dyn Any + Send + Sync>, u64);
+
+impl Shared {
+    /// What lies from this place of an owner on.
+    pub fn new<T: Any + Send + Sync>(owner: Arc<T>, place: u64) -> Self {
+        Self(owner, place)
+    }
+    /// What tells it from others as long as it lives.
+    pub(crate) fn identity(&self) -> (usize, u64) {
+        (Arc::as_ptr(&self.0).cast::<()>() as usize, self.1)
     }
 }
 

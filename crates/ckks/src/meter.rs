@@ -7,6 +7,7 @@
 
 use crate::coefficients::Parts;
 use crate::errors::{Errors, Mixing, Place, ROUNDED, UNIQUE};
+use crate::folded::Shared;
 use crate::gains::{Known, MIXING_TERMS};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::ring_switch::{RingSwitch, Small};
@@ -140,7 +141,7 @@ struct State {
 }
 
 /// Weights, kept alive, and what is known of their rows.
-type KnownRows = (Arc<[i32]>, Arc<[Rows]>);
+type KnownRows = (Shared, Arc<[Rows]>);
 
 /// Values, kept alive, and their largest magnitude.
 type KnownBias = (Arc<[f64]>, f64);
@@ -157,9 +158,9 @@ struct Remembered {
     uses: KeyUse,
 }
 
-/// What the rows of a linear layer in coefficients depend on: the address and number of its weights, their scale, the length of a row, and which of
+/// What the rows of a linear layer in coefficients depend on: what tells its weights from others, their scale, the length of a row, and which of
 /// them are of one ciphertext: outputs, channels of a ciphertext, classes.
-type LayerKey = (usize, usize, u64, usize, usize, usize, usize);
+type LayerKey = ((usize, u64), u64, usize, usize, usize, usize);
 
 /// The rows of one output ciphertext: the largest and the mean sum of squares, the largest sum of magnitudes, and whether many entries of each count.
 #[derive(Clone, Copy, Debug)]
@@ -578,11 +579,11 @@ impl Meter {
         scale: f64,
     ) -> Result<Arc<[Rows]>, Error> {
         let (to, shared) = (layer.output(), weights.shared());
-        let key = shared.map(|w| {
+        let key = shared.as_ref().map(|w| {
             let grouping = (layer.outputs(), to.channels_each(), to.classes());
-            let (at, bits) = (w.as_ptr() as usize, scale.to_bits());
             let (outputs, each, classes) = grouping;
-            (at, w.len(), bits, layer.row(), outputs, each, classes)
+            let bits = scale.to_bits();
+            (w.identity(), bits, layer.row(), outputs, each, classes)
         });
         if let Some((_, known)) = key.and_then(|k| self.state().layers.get(&k).cloned()) {
             return Ok(known);
@@ -613,7 +614,7 @@ impl Meter {
             .map(&mut rows)
             .collect::<Result<_, Error>>()?;
         if let (Some(key), Some(w)) = (key, shared) {
-            (self.state().layers).insert(key, (w.clone(), rows.clone()));
+            (self.state().layers).insert(key, (w, rows.clone()));
         }
         Ok(rows)
     }

@@ -243,18 +243,11 @@ pub(crate) fn double<A: Arithmetic + ?Sized>(
     let level = a.info(x).level.min(a.info(y).level);
     let x = a.align(x, level)?;
     let y = a.align(y, level)?;
-    let product = a.mul(&x, &y)?;
-    let scale = a.info(&product).scale;
-    let terms: Vec<(f64, &A::Value)> = match minus {
-        None => vec![(2.0, &product)],
-        Some(z) => vec![(2.0, &product), (-1.0, z)],
+    let scale = a.info(&x).scale * a.info(&y).scale;
+    let sum = match minus {
+        None => a.mul_combination((2.0, &x, &y), &[], -1.0)?,
+        Some(z) => a.mul_combination((2.0, &x, &y), &[(-1.0, z)], 0.0)?,
     };
-    let sum = a.linear_combination(
-        &terms,
-        if minus.is_none() { -1.0 } else { 0.0 },
-        level,
-        scale,
-    )?;
     typing::below(a.parameters(), "polynomial", level)?;
     let canonical = (a.parameters().scale_below(level)).unwrap_or(scale);
     let y = a.with_exact_scale(&a.relinearize_rescale(&sum)?, canonical)?;

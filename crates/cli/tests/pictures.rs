@@ -97,10 +97,14 @@ fn a_network_in_coefficients_goes_the_whole_way() {
         .write(Vec::new(), "x")
         .expect("writes");
     folder.file("toy.client", &client);
-    folder.file(
-        "toy.plan",
-        &plan.plan().write(Vec::new(), "x").expect("writes"),
-    );
+    // its weights in a file of their own
+    let (file, weights) = (plan.plan())
+        .write_beside((Vec::new(), "x"), (Vec::new(), "y"))
+        .expect("writes");
+    folder.file("toy.plan", &file);
+    folder.file("toy.weights", &weights);
+    let (text, _) = done(&format!("inspect {}", path("toy.weights")), &[]);
+    assert!(text.contains("weights of a plan"), "{text}");
 
     // what the plan is, in words
     let [pvm, toy, key, keys] = [

@@ -9,7 +9,7 @@ use nn::{Conv2d, Graph, Network, NodeId, Op, Padding, PolyGraph, Shape, Tensor};
 use polyveil_compiler::{Target, coefficients};
 use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::folding::{Folding, Term, Within};
-use runtime::{ClearTwin, Client, Excess, LockStep, Operation, Plan, Server, VerifiedPlan};
+use runtime::{ClearTwin, Client, Excess, Limits, LockStep, Operation, Plan, Server, VerifiedPlan};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use support::{Builder, Random, act, conv_bn, resnet, twin};
@@ -513,6 +513,123 @@ fn resumed(ran: &Ran) {
     }
 }
 
+/// The same plan with one weight more by 1.
+fn altered(plan: &VerifiedPlan) -> VerifiedPlan {
+    let mut plan = plan.plan().clone();
+    let terms = plan.steps.iter_mut().find_map(|s| match &mut s.operation {
+        Operation::Weigh { terms, .. } => Some(terms),
+        _ => None,
+    });
+    let Some(Term::Kernel { weights, .. }) = terms.and_then(|t| t.first_mut()) else {
+        panic!("a layer");
+    };
+    let mut all = vec![0; weights.len()];
+    weights.read(0, &mut all).expect("held");
+    all[0] += 1;
+    *weights = all.into();
+    VerifiedPlan::new(plan).expect("holds together")
+}
+
+/// With weights in a file beside the plan: the same plan, and the same answer from rows that are read when they are used. Files that do not
+/// belong, are cut, missing or changed are refused in one line.
+fn with_weights_beside(ran: &Ran) {
+    let (compiled, name) = (ran.server.plan(), "net.plan");
+    let path = std::env::temp_dir().join(format!("polyveil-{}.weights", std::process::id()));
+    let written = |plan: &VerifiedPlan| {
+        let (out, weights) = ((Vec::new(), name), (Vec::new(), "net.weights"));
+        plan.plan().write_beside(out, weights).expect("written")
+    };
+    let (file, weights) = written(compiled);
+    let read = |beside: Option<&std::path::Path>| {
+        VerifiedPlan::read_within(&file[..], name, Limits::default(), beside)
+    };
+    let with = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).expect("written");
+        read(Some(&path))
+    };
+    let plan = Arc::new(with(&weights).expect("belongs"));
+    assert!(plan.plan() == compiled.plan() && plan.digest() == compiled.digest());
+    assert_eq!(plan.plan().write(Vec::new(), "x").expect("written"), {
+        compiled.plan().write(Vec::new(), "x").expect("written")
+    });
+    let held = compiled.facts().peak_without_keys - plan.facts().peak_without_keys;
+    let count = |t: &Term| match t {
+        Term::Kernel { weights, .. } => weights.held_bytes(),
+        Term::Multiple { .. } => 0,
+    };
+    let terms = compiled
+        .plan()
+        .steps
+        .iter()
+        .flat_map(|s| match &s.operation {
+            Operation::Weigh { terms, .. } => &terms[..],
+            _ => &[],
+        });
+    assert_eq!(held, terms.map(count).sum::<u64>());
+
+    let server = Server::read(plan.clone(), &ran.keys[..], "keys", &mut |_, _| {});
+    let server = server.expect("server");
+    let run = || {
+        let state = server.read_input(&ran.input[..], "input").expect("belongs");
+        let answer = server.run(state, &mut ())?;
+        server.write_answer(&answer, Vec::new(), "answer")
+    };
+    assert!(run().expect("runs") == ran.answer, "another answer");
+
+    let refused = |read: Result<VerifiedPlan, runtime::Error>, what: &str| {
+        let told = read.map(drop).expect_err(what).to_string();
+        assert!(
+            !told.contains('\n') && told.contains(".weights") | told.contains(name),
+            "{what}: {told}"
+        );
+        told
+    };
+    refused(read(None), "nothing given");
+    let told = refused(read(Some("nowhere.weights".as_ref())), "missing");
+    assert!(told.contains("compile again"), "{told}");
+    for length in [0, 100, 192, 300, weights.len() / 2, weights.len() - 1] {
+        refused(with(&weights[..length]), "short");
+    }
+    refused(with(&[&weights[..], &[0]].concat()), "long");
+    refused(with(&file), "a plan");
+    let (_, others) = written(&in_one_ring(compiled));
+    let told = refused(with(&others), "another plan's");
+    assert!(told.contains("another plan"), "{told}");
+    for k in 0..200 {
+        let mut bytes = weights.clone();
+        bytes[k * 7919 % weights.len()] ^= 1 << (k % 8);
+        refused(with(&bytes), "changed");
+    }
+    let (_, altered) = written(&altered(compiled));
+    let told = refused(
+        with(&[&weights[..192], &altered[192..]].concat()),
+        "altered",
+    );
+    assert!(told.contains("digest"), "{told}");
+
+    // the open file changes under a run
+    with(&weights).expect("belongs");
+    let server = Server::read(
+        Arc::new(read(Some(&path)).expect("belongs")),
+        &ran.keys[..],
+        "keys",
+        &mut |_, _| {},
+    );
+    let server = server.expect("server");
+    let mut bytes = weights.clone();
+    bytes[204] ^= 1;
+    std::fs::write(&path, &bytes).expect("written");
+    let state = server.read_input(&ran.input[..], "input").expect("belongs");
+    let error = server.run(state, &mut ()).map(drop).expect_err("changed");
+    let told = error.to_string();
+    assert!(
+        told.contains(".weights") && told.contains("changed"),
+        "{told}"
+    );
+    assert_eq!(error.help(), Some(runtime::Help::Resume));
+    std::fs::remove_file(&path).expect("removed");
+}
+
 /// An open file that has no name any more.
 fn tempfile(bytes: &[u8]) -> std::fs::File {
     let path = std::env::temp_dir().join(format!("polyveil-keys-{}", std::process::id()));
@@ -531,6 +648,7 @@ fn a_network_in_coefficients_runs_on_ciphertexts() {
     assert!(rings.contains(&Within::Small), "{rings:?}");
     let ran = on_ciphertexts(&compiled, &graph, &data[0]);
     with_stored_keys(&ran);
+    with_weights_beside(&ran);
     resumed(&ran);
     let one = in_one_ring(&compiled);
     on_ciphertexts(&one, &graph, &data[0]);
@@ -667,14 +785,14 @@ fn plans_that_do_not_hold_together_are_refused() {
     refused("at most", &|p| {
         kernel(p, &|t| {
             if let Term::Kernel { weights, .. } = t {
-                *weights = weights.iter().map(|_| i32::MAX).collect();
+                *weights = vec![i32::MAX; weights.len()].into();
             }
         });
     });
     refused("weights", &|p| {
         kernel(p, &|t| {
             if let Term::Kernel { weights, .. } = t {
-                *weights = weights[1..].into();
+                *weights = vec![1; weights.len() - 1].into();
             }
         });
     });

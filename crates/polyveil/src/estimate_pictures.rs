@@ -267,14 +267,14 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
     out.stated_error = Some(plan.answer_bounds().stated_error());
     out.error_bound = Some(plan.answer_bounds().error);
     require_memory(&plan, facts.peak_bytes, limit)?;
-    run(&mut out, plan, &graph, prediction, a.pictures, tell)?;
+    run(&mut out, plan, graph, prediction, a.pictures, tell)?;
     Ok(out)
 }
 
 fn run(
     out: &mut Pictures,
     plan: Arc<VerifiedPlan>,
-    graph: &PolyGraph,
+    graph: PolyGraph,
     prediction: Prediction,
     seed: u64,
     tell: Listener<'_>,
@@ -292,9 +292,11 @@ fn run(
         )
         .into());
     }
-    // what compiling and the twin took does not count as the run's
+    // what compiling and the twin took, and the network, do not count as the run's
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-    let session = Session::new(plan.clone(), graph, prediction, tell)?;
+    let session = Session::new(plan.clone(), &graph, prediction, tell)?;
+    drop(graph);
+    ring::heap::trim();
     let start = Instant::now();
     let outcome = session.run(x.values(), Precision::Unmeasured, tell)?;
     let largest = |of: &[f64]| {

@@ -3,6 +3,7 @@
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output};
 use nn::{Graph, Metadata, PolyGraph, Shape, Tensor};
+use runtime::plan_file::BESIDE_FROM;
 use runtime::wire::container::Kind;
 use runtime::{ClientFile, Limits, Purpose, Step, VerifiedPlan};
 use std::path::{Path, PathBuf};
@@ -157,19 +158,23 @@ pub fn plan(path: &Path) -> Result<VerifiedPlan> {
 /// As [`plan()`].
 pub fn plan_within(path: &Path, limits: Limits) -> Result<VerifiedPlan> {
     let name = path.display().to_string();
-    Ok(VerifiedPlan::read_within(
-        files::open(path)?,
-        &name,
-        limits,
-    )?)
+    let (file, weights) = (files::open(path)?, path.with_extension(WEIGHTS));
+    let plan = VerifiedPlan::read_within(file, &name, limits, Some(&weights));
+    Ok(plan?)
 }
 
+/// The ending of a file of weights beside a plan.
+const WEIGHTS: &str = "weights";
+
 /// The files that a compilation writes, opened before it begins: a plan, and beside it, with the ending `client`, what clients need of
-/// it. A plan that goes into a pipe or a device has nothing beside it.
+/// it. A plan that goes into a pipe or a device has nothing beside it. One whose layers in coefficients have a megabyte of weights or more has them
+/// in a third file, with the ending `weights`: a run reads them from there as it needs them. Smaller ones stay one file, which is simpler to keep and to send.
 #[derive(Debug)]
 pub struct PlanFiles {
     plan: Output,
     client: Option<(Output, PathBuf)>,
+    weights: PathBuf,
+    existing: Existing,
 }
 
 impl PlanFiles {
@@ -181,15 +186,27 @@ impl PlanFiles {
         let plan = Output::create(path, Content::Container(Kind::Plan), others, existing)?;
         let beside = path.with_extension("client");
         if !plan.is_file() {
-            return Ok(Self { plan, client: None });
+            let (client, weights) = (None, PathBuf::new());
+            return Ok(Self {
+                plan,
+                client,
+                weights,
+                existing,
+            });
         }
-        if beside == path {
-            return Err("the client file is written beside the plan, with the ending `client`: give the plan another name".into());
+        let weights = path.with_extension(WEIGHTS);
+        if beside == path || weights == path {
+            return Err("the client file, and a large plan's weights, are written beside the plan, with the endings `client` and `weights`: give the plan another name".into());
         }
         let content = Content::Container(Kind::ClientFile);
         let client = Output::create(&beside, content, others, existing)?;
         let client = Some((client, beside));
-        Ok(Self { plan, client })
+        Ok(Self {
+            plan,
+            client,
+            weights,
+            existing,
+        })
     }
 
     /// Writes them; gives the client file's name.
@@ -199,11 +216,27 @@ impl PlanFiles {
     pub fn save(self, plan: &VerifiedPlan, graph: &PolyGraph) -> Result<Option<PathBuf>> {
         require_plan_of(plan, graph)?;
         let file = plan.client_file(task_bytes(graph))?;
-        self.plan
-            .write(|out, name| Ok(plan.plan().write(out, name).map(drop)?))?;
+        let of = plan.plan();
         let Some((client, beside)) = self.client else {
+            self.plan
+                .write(|out, name| Ok(of.write(out, name).map(drop)?))?;
             return Ok(None);
         };
+        if of.integer_bytes() < BESIDE_FROM {
+            self.plan
+                .write(|out, name| Ok(of.write(out, name).map(drop)?))?;
+        } else {
+            let content = Content::Container(Kind::Weights);
+            let weights = Output::create(&self.weights, content, &[], self.existing)?;
+            let (weights, plan) = weights.fill(|weights, its| {
+                let (plan, ()) = self.plan.fill(|out, name| {
+                    Ok(of.write_beside((out, name), (weights, its)).map(drop)?)
+                })?;
+                Ok(plan)
+            })?;
+            weights.place()?;
+            plan.place()?;
+        }
         client.write(|out, name| Ok(file.write(out, name).map(drop)?))?;
         Ok(Some(beside))
     }

@@ -194,6 +194,42 @@ pub fn dot2_runs(
     dispatch!(out0.len(), dot2_runs(q, out0, out1, x0, x1, y))
 }
 
+/// One factor of a pair of sums: of the first and of the second, and the one that both share.
+pub type Shared<'a> = ([&'a [u64]; 2], &'a [u64]);
+
+/// Several pairs of sums, each as by [`dot2_runs`]: a piece of all factors in full length, which the sums have in common, stays in the
+/// nearest cache for all of them.
+///
+/// # Panics
+/// Also if there is not a list of factors for each pair, or a shared one's length does not divide N.
+pub fn dot2_runs_each(q: &Modulus, out: &mut [[&mut [u64]; 2]], factors: &[Vec<Shared<'_>>]) {
+    assert_eq!(out.len(), factors.len(), "a list of factors for each pair");
+    let Some(n) = out.first().map(|o| o[0].len()) else {
+        return;
+    };
+    for (out, factors) in out.iter().zip(factors) {
+        out.iter().for_each(|o| same(n, o.len()));
+        for (x, y) in factors {
+            x.iter().for_each(|x| check_run(n, x, y));
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if n.is_multiple_of(8)
+        && backend() == Backend::Ifma
+        && factors.iter().all(|f| f.len() <= DOT_TERMS)
+    {
+        // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
+        if unsafe { ifma::limb::dot2_runs_each(q, out, factors) } {
+            return;
+        }
+    }
+    for ([out0, out1], factors) in out.iter_mut().zip(factors) {
+        let own = |o: usize| -> Vec<&[u64]> { factors.iter().map(|(x, _)| x[o]).collect() };
+        let shared: Vec<&[u64]> = factors.iter().map(|(_, y)| *y).collect();
+        dot2_runs(q, out0, out1, &own(0), &own(1), &shared);
+    }
+}
+
 fn check_runs(n: usize, pairs: &[(&[u64], &[u64])]) {
     pairs.iter().for_each(|(x, y)| check_run(n, x, y));
 }
@@ -353,6 +389,42 @@ mod tests {
                             assert_eq!(acc, out);
                         }
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_of_common_factors_equal_single_ones() {
+        for (p, n) in PRIMES
+            .into_iter()
+            .flat_map(|p| [12, 64, 96, 8192].map(|n| (p, n)))
+        {
+            let q = modulus(p);
+            let xs: Vec<_> = (0..40).map(|k| vec_or_top(&q, n, k)).collect();
+            let ys: Vec<_> = (0..20)
+                .map(|k| vec_or_top(&q, n >> (k % 3), 100 + k))
+                .collect();
+            // some sums of few terms, one of many, one of none
+            let factors: Vec<Vec<Shared<'_>>> = [3, 8, 20, 0, 1]
+                .map(|terms| {
+                    let each =
+                        (0..terms).map(|k| ([&xs[2 * k][..], &xs[2 * k + 1][..]], &ys[k][..]));
+                    each.collect()
+                })
+                .into();
+            let mut had = vec![[vec![1; n], vec![2; n]]; factors.len()];
+            let mut out: Vec<[&mut [u64]; 2]> = had
+                .iter_mut()
+                .map(|h| h.each_mut().map(|v| &mut v[..]))
+                .collect();
+            dot2_runs_each(&q, &mut out, &factors);
+            for (had, factors) in had.iter().zip(&factors) {
+                for (o, had) in had.iter().enumerate() {
+                    let pairs: Vec<_> = factors.iter().map(|(x, y)| (x[o], *y)).collect();
+                    let mut one = vec![3; n];
+                    dot_runs(&q, &mut one, &pairs);
+                    assert_eq!(had, &one, "{p} {n} {}", factors.len());
                 }
             }
         }

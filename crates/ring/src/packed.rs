@@ -58,6 +58,11 @@ impl PackedLimb {
         8 * self.words.len()
     }
 
+    /// All residues where they lie, if they are stored as they are.
+    pub fn whole(&self) -> Option<&[u64]> {
+        (self.bytes == 8).then_some(&self.words[..])
+    }
+
     /// Residues `at..at + out.len()`.
     ///
     /// # Panics

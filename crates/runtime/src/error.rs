@@ -278,7 +278,7 @@ impl Error {
             Self::Range { .. } => Some(Help::Calibrate),
             Self::Plan { .. } | Self::Port { .. } => Some(Help::Compile),
             Self::Step {
-                source: ckks::Error::StoredKey { .. },
+                source: ckks::Error::StoredKey { .. } | ckks::Error::StoredWeights { .. },
                 ..
             } => Some(Help::Resume),
             _ => None,

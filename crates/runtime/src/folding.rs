@@ -2,9 +2,9 @@
 //!
 //! A plan holds numbers: layouts, kernels, and integer weights, each once. Polynomials of weights exist one at a time while a layer is carried out.
 
-use crate::Register;
+use crate::{Integers, Register};
 use ckks::coefficients::{Parts, slot_of};
-use ckks::folded::{Convolution, Folded, WeightRows};
+use ckks::folded::{Convolution, Folded, Shared, WeightRows};
 use ckks::{
     Arithmetic, Coefficients, Descent, Error, HalfBootstrap, Level, MeterValue, Parameters, memory,
 };
@@ -163,7 +163,7 @@ pub enum TermOn<Rows> {
 }
 
 /// A summand with its weights.
-pub type Term = TermOn<Arc<[i32]>>;
+pub type Term = TermOn<Integers>;
 
 impl<Rows> TermOn<Rows> {
     /// Operands.
@@ -204,27 +204,25 @@ impl<Rows> TermOn<Rows> {
 
 /// Rows of which each weight is repeated.
 struct Repeated<'a> {
-    weights: &'a Arc<[i32]>,
+    weights: &'a Integers,
     times: usize,
 }
 
 impl WeightRows for Repeated<'_> {
     fn read(&self, outputs: Range<usize>, rows: &mut [i32]) -> Result<(), Error> {
         let each = rows.len() / outputs.len().max(1) / self.times;
-        let from = self.weights.get(outputs.start * each..outputs.end * each);
-        let Some(from) = from.filter(|f| f.len() * self.times == rows.len()) else {
-            let reason = format!(
-                "{} weights do not hold rows {outputs:?}",
-                self.weights.len()
-            );
-            return Err(Error::conformance("weights", reason));
-        };
+        let from = outputs.start * each;
+        if self.times == 1 {
+            return self.weights.read(from, rows);
+        }
+        let mut once = vec![0; rows.len() / self.times];
+        self.weights.read(from, &mut once)?;
         let repeated = rows.chunks_exact_mut(self.times);
-        repeated.zip(from).for_each(|(to, w)| to.fill(*w));
+        repeated.zip(once).for_each(|(to, w)| to.fill(w));
         Ok(())
     }
-    fn shared(&self) -> Option<&Arc<[i32]>> {
-        Some(self.weights)
+    fn shared(&self) -> Option<Shared> {
+        Some(self.weights.shared())
     }
 }
 
@@ -458,8 +456,8 @@ fn masked<A: Arithmetic + ?Sized>(
 /// written in few bytes, and a plan that somebody else made must not take longer than its bytes pay for.
 pub(crate) struct Allowance {
     left: usize,
-    /// Address of weights and how their rows are grouped.
-    seen: BTreeSet<(usize, usize)>,
+    /// What tells weights from others, and how their rows are grouped.
+    seen: BTreeSet<((usize, u64), usize)>,
     layouts: BTreeSet<Folding>,
 }
 
@@ -505,12 +503,12 @@ impl Allowance {
         Ok(())
     }
     /// Whether weights were not seen in this grouping before; what is in the file pays for itself once.
-    fn is_new(&mut self, weights: &Arc<[i32]>, grouping: usize) -> Result<bool, String> {
-        let address = weights.as_ptr() as usize;
-        if self.seen.insert((address, usize::MAX)) {
+    fn is_new(&mut self, weights: &Integers, grouping: usize) -> Result<bool, String> {
+        let own = weights.identity();
+        if self.seen.insert((own, usize::MAX)) {
             self.left = self.left.saturating_add(weights.len());
         }
-        let new = self.seen.insert((address, grouping));
+        let new = self.seen.insert((own, grouping));
         if new {
             self.spend(weights.len())?;
         }
@@ -562,10 +560,10 @@ pub(crate) fn check_weigh(
                 if !allowed.is_new(weights, grouping)? {
                     continue;
                 }
-                let large = |w: &&i32| w.unsigned_abs() > LARGEST_WEIGHT.unsigned_abs();
-                if let Some(w) = weights.iter().find(large) {
+                let largest = weights.largest();
+                if largest > LARGEST_WEIGHT.unsigned_abs() {
                     return Err(format!(
-                        "a weight of {w}, at most {LARGEST_WEIGHT} is supported"
+                        "a weight of {largest}, at most {LARGEST_WEIGHT} is supported"
                     ));
                 }
             }
@@ -579,7 +577,8 @@ pub(crate) fn check_weigh(
     }
     for b in bias.iter().flatten() {
         let fits = b.len().is_power_of_two() && b.len() <= 2 * slots;
-        let new = allowed.seen.insert((b.as_ptr() as usize, usize::MAX));
+        let own = (b.as_ptr() as usize, 0);
+        let new = allowed.seen.insert((own, usize::MAX));
         if !fits || (new && b.iter().any(|v| !v.is_finite())) {
             return Err(format!("a bias of length {}", b.len()));
         }

@@ -53,13 +53,14 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
     let mut file = Reader::new(input, name, header.kind)?;
     let (spec, details) = match header.kind {
         Kind::ClientKey => (None, vec![("client file", short(&header.ids.client))]),
+        Kind::Weights => (None, Vec::new()),
         kind => {
             let (spec, details) = match kind {
                 Kind::ClientFile => client_file(&mut file)?,
                 Kind::EvaluationKeys => evaluation_keys(&mut file)?,
                 Kind::Input | Kind::Answer => ciphertexts(&mut file)?,
                 Kind::Checkpoint => checkpoint(&mut file)?,
-                Kind::Plan | Kind::ClientKey => plan(&mut file)?,
+                Kind::Plan | Kind::ClientKey | Kind::Weights => plan(&mut file)?,
             };
             (Some(spec), details)
         }

@@ -1,8 +1,8 @@
 //! The operations of a plan: what they read and write, what they do over any [`Arithmetic`], and what their time counts as.
 
-use crate::Register;
 use crate::alarm;
 use crate::folding::{self, Folding, TermOn, Within};
+use crate::{Integers, Register};
 use ckks::coefficients::Parts;
 use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, Polynomial};
 use serde::{Deserialize, Serialize};
@@ -167,7 +167,7 @@ pub enum OperationOn<Map, Bias, Rows> {
 }
 
 /// An operation with its weights.
-pub type Operation = OperationOn<BlockMap, Arc<[f64]>, Arc<[i32]>>;
+pub type Operation = OperationOn<BlockMap, Arc<[f64]>, Integers>;
 
 /// What a layer is for, as the network's lowering says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -421,12 +421,9 @@ impl Operation {
             Self::Polynomial { polynomial, .. } => vec![a.polynomial(&xs[0], polynomial)?],
             Self::Square { constant, .. } => {
                 let level = a.info(&xs[0]).level;
-                let p = a.mul(&xs[0], &xs[0])?;
-                let scale = a.info(&p).scale;
-                let p = if *constant == 0.0 {
-                    p
-                } else {
-                    a.linear_combination(&[(1.0, &p)], *constant, level, scale)?
+                let p = match *constant == 0.0 {
+                    true => a.mul(&xs[0], &xs[0])?,
+                    false => a.mul_combination((1.0, &xs[0], &xs[0]), &[], *constant)?,
                 };
                 vec![lowered(&p, level)?]
             }
@@ -447,8 +444,8 @@ impl Operation {
                     )?;
                     a.with_exact_scale(&a.rescale(&y)?, a.parameters().scale(mid))
                 };
-                let p = a.mul(&factor(*c1, *c0)?, &factor(-*c1, *d0)?)?;
-                let p = a.linear_combination(&[(1.0, &p)], *e, mid, a.info(&p).scale)?;
+                let (x, y) = (factor(*c1, *c0)?, factor(-*c1, *d0)?);
+                let p = a.mul_combination((1.0, &x, &y), &[], *e)?;
                 vec![lowered(&p, mid)?]
             }
             Self::Add { .. } => vec![a.add(&xs[0], &xs[1])?],
@@ -461,17 +458,26 @@ impl Operation {
             } => {
                 let level = a.info(&xs[0]).level;
                 let (pairs, added) = xs.split_at(2 * (1 + more.len()));
-                let mut p = a.mul(&pairs[0], &pairs[1])?;
-                for pair in pairs[2..].chunks_exact(2) {
-                    p = a.add(&p, &a.mul(&pair[0], &pair[1])?)?;
-                }
-                if *factor != 1 || *constant != 0.0 || !add.is_empty() {
-                    let scale = a.info(&p).scale;
-                    let terms: Vec<(f64, &A::Value)> = std::iter::once((f64::from(*factor), &p))
-                        .chain(add.iter().map(|t| t.0).zip(added))
-                        .collect();
-                    p = a.linear_combination(&terms, *constant, level, scale)?;
-                }
+                let terms =
+                    || -> Vec<(f64, &A::Value)> { add.iter().map(|t| t.0).zip(added).collect() };
+                let plain = *factor == 1 && *constant == 0.0 && add.is_empty();
+                let p = if more.is_empty() && !plain {
+                    let product = (f64::from(*factor), &pairs[0], &pairs[1]);
+                    a.mul_combination(product, &terms(), *constant)?
+                } else {
+                    let mut p = a.mul(&pairs[0], &pairs[1])?;
+                    for pair in pairs[2..].chunks_exact(2) {
+                        p = a.add(&p, &a.mul(&pair[0], &pair[1])?)?;
+                    }
+                    if !plain {
+                        let scale = a.info(&p).scale;
+                        let all: Vec<(f64, &A::Value)> = std::iter::once((f64::from(*factor), &p))
+                            .chain(terms())
+                            .collect();
+                        p = a.linear_combination(&all, *constant, level, scale)?;
+                    }
+                    p
+                };
                 vec![lowered(&p, level)?]
             }
             Self::Align { level, .. } => vec![a.align(&xs[0], Level::new(*level))?],

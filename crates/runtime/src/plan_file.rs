@@ -3,7 +3,11 @@
 //! Sections: `head` (JSON: parameters, description, ports), `plcs` (where the ports' values lie), `step` (JSON: the steps, weights by number), `tabl` (kind and length
 //! of each weight vector), `blob` (all weights, little endian, deflated). The digest covers the first four and each weight vector's own
 //! digest, as it is and not as it is deflated. Weights go through a small buffer: neither digest nor file takes a second copy of them.
+//!
+//! Integers of layers in coefficients may lie in a file beside the plan instead ([`integers`](crate::integers)); `wide` then says in how many bytes each. The digest is the
+//! same either way.
 
+use crate::integers::{self, BLOCK, Integers, Width};
 use crate::operation::{Operation, OperationOn};
 use crate::plan::{Description, Plan, Port, Step};
 use crate::wire::conformance::{self, parameters_digest};
@@ -16,12 +20,14 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 const HEAD: [u8; 4] = *b"head";
 const STEPS: [u8; 4] = *b"step";
 const TABLE: [u8; 4] = *b"tabl";
 const BLOB: [u8; 4] = *b"blob";
+const WIDE: [u8; 4] = *b"wide";
 /// Most bytes of JSON in one section.
 const JSON_LIMIT: u64 = 256 << 20;
 /// Most bytes of weights, as they are.
@@ -30,8 +36,8 @@ const BLOB_LIMIT: u64 = 16 << 30;
 const INTEGERS_LIMIT: usize = 1 << 28;
 /// Bytes of weights that a file may hold whatever it is, and for each byte of theirs in it. Sparse networks have 50 times as many.
 const UNPACKED: (u64, u64) = (16 << 20, 100);
-/// Weights that are turned to bytes or back at once.
-const BLOCK: usize = 1 << 14;
+/// Bytes of integers from which on they lie in a file beside the plan.
+pub const BESIDE_FROM: u64 = 1 << 20;
 const REMEDY: &str = "compile the plan again";
 
 /// What reading a plan that somebody else made may take.
@@ -90,23 +96,32 @@ impl Form {
     }
 }
 
+/// Where a plan's integers lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In its own file.
+    Inside,
+    /// In a file beside it.
+    Beside,
+}
+
 /// A weight vector, shared with the plan.
 #[derive(Clone)]
 enum Vector {
     Single(Arc<[f32]>),
     Double(Arc<[f64]>),
     Complex(Arc<[Complex64]>),
-    Integer(Arc<[i32]>),
+    Integer(Integers),
 }
 
 impl Vector {
     /// Where it lies, and how it is stored.
-    fn shape(&self) -> (usize, Form, usize) {
+    fn shape(&self) -> ((usize, u64), Form, usize) {
         match self {
-            Self::Single(v) => (v.as_ptr() as usize, Form::Single, v.len()),
-            Self::Double(v) => (v.as_ptr() as usize, Form::Double, v.len()),
-            Self::Complex(v) => (v.as_ptr() as usize, Form::Complex, v.len()),
-            Self::Integer(v) => (v.as_ptr() as usize, Form::Integer, v.len()),
+            Self::Single(v) => ((v.as_ptr() as usize, 0), Form::Single, v.len()),
+            Self::Double(v) => ((v.as_ptr() as usize, 0), Form::Double, v.len()),
+            Self::Complex(v) => ((v.as_ptr() as usize, 0), Form::Complex, v.len()),
+            Self::Integer(v) => (v.identity(), Form::Integer, v.len()),
         }
     }
 
@@ -124,7 +139,9 @@ impl Vector {
         match self {
             Self::Single(v) => blocks(v, &mut take, |x, out| out.extend(x.to_le_bytes())),
             Self::Double(v) => blocks(v, &mut take, |x, out| out.extend(x.to_le_bytes())),
-            Self::Integer(v) => blocks(v, &mut take, |x, out| out.extend(x.to_le_bytes())),
+            Self::Integer(v) => {
+                v.blocks(|v| blocks(v, &mut take, |x, out| out.extend(x.to_le_bytes())))
+            }
             Self::Complex(v) => blocks(v, &mut take, |z, out| {
                 out.extend(z.re.to_le_bytes());
                 out.extend(z.im.to_le_bytes());
@@ -140,10 +157,19 @@ impl Vector {
         let integer = |b: &[u8]| i32::from_le_bytes(b.try_into().unwrap_or_default());
         let (width, mut hasher) = (form.width(), blake3::Hasher::new());
         let vector = match form {
-            Form::Single => Self::Single(values(from, &mut hasher, (width, length), single)?),
-            Form::Double => Self::Double(values(from, &mut hasher, (width, length), double)?),
-            Form::Complex => Self::Complex(values(from, &mut hasher, (width, length), complex)?),
-            Form::Integer => Self::Integer(values(from, &mut hasher, (width, length), integer)?),
+            Form::Single => {
+                Self::Single(values(from, &mut hasher, (width, length), single)?.into())
+            }
+            Form::Double => {
+                Self::Double(values(from, &mut hasher, (width, length), double)?.into())
+            }
+            Form::Complex => {
+                Self::Complex(values(from, &mut hasher, (width, length), complex)?.into())
+            }
+            Form::Integer => {
+                let values = values(from, &mut hasher, (width, length), integer)?;
+                Self::Integer(values.into())
+            }
         };
         Ok((vector, *hasher.finalize().as_bytes()))
     }
@@ -168,7 +194,7 @@ fn values<T>(
     hasher: &mut blake3::Hasher,
     (width, length): (usize, usize),
     value: impl Fn(&[u8]) -> T,
-) -> std::io::Result<Arc<[T]>> {
+) -> std::io::Result<Vec<T>> {
     let mut values = Vec::with_capacity(length);
     let mut bytes = vec![0; width * BLOCK.min(length)];
     while values.len() < length {
@@ -177,7 +203,7 @@ fn values<T>(
         hasher.update(block);
         values.extend(block.chunks_exact(width).map(&value));
     }
-    Ok(values.into())
+    Ok(values)
 }
 
 /// The different weight vectors of a plan, in the order of their first use.
@@ -186,7 +212,7 @@ struct Weights {
     table: Vec<(Form, usize)>,
     vectors: Vec<Vector>,
     digests: Vec<Digest>,
-    by_place: HashMap<(usize, Form, usize), usize>,
+    by_place: HashMap<((usize, u64), Form, usize), usize>,
     by_digest: HashMap<(Form, Digest), usize>,
 }
 
@@ -240,6 +266,9 @@ impl Weights {
 }
 
 fn hashed(vector: &Vector) -> Digest {
+    if let Vector::Integer(v) = vector {
+        return v.digest();
+    }
     let mut hasher = blake3::Hasher::new();
     let hash = |bytes: &[u8]| {
         hasher.update(bytes);
@@ -285,6 +314,19 @@ impl Encoded {
             weights,
         }
     }
+    fn integers(&self) -> impl Iterator<Item = &Integers> + Clone {
+        self.weights.vectors.iter().filter_map(|v| match v {
+            Vector::Integer(v) => Some(v),
+            _ => None,
+        })
+    }
+    fn ids(&self, parameters: &Parameters) -> Ids {
+        Ids {
+            parameters: parameters_digest(parameters),
+            plan: self.digest(),
+            ..Ids::default()
+        }
+    }
     fn digest(&self) -> Digest {
         digest(
             &[&self.head, &self.places, &self.steps, &self.table],
@@ -307,33 +349,65 @@ impl Plan {
         Encoded::new(self).digest()
     }
 
-    /// Writes the plan file.
+    /// Writes the plan file, with all weights in it.
     ///
     /// # Errors
     /// If the parameters do not hold together, or the file cannot be written.
     pub fn write<W: Write>(&self, out: W, name: &str) -> Result<W> {
+        self.write_as(&Encoded::new(self), out, name, Place::Inside)
+    }
+
+    /// Writes the plan file, and the file beside it that has its integers.
+    ///
+    /// # Errors
+    /// As [`Plan::write`].
+    pub fn write_beside<W: Write, V: Write>(
+        &self,
+        (out, name): (W, &str),
+        (weights, weights_name): (V, &str),
+    ) -> Result<(W, V)> {
         let parameters = conformance::parameters(self.parameters.clone(), name)?;
         let encoded = Encoded::new(self);
+        let ids = encoded.ids(&parameters);
+        let weights = integers::write(weights, weights_name, ids, encoded.integers())?;
+        let out = self.write_as(&encoded, out, name, Place::Beside)?;
+        Ok((out, weights))
+    }
+
+    /// Bytes of integers that a file beside it would have.
+    pub fn integer_bytes(&self) -> u64 {
+        let encoded = Encoded::new(self);
+        encoded.integers().map(Integers::stored_bytes).sum()
+    }
+
+    fn write_as<W: Write>(&self, encoded: &Encoded, out: W, name: &str, place: Place) -> Result<W> {
+        let parameters = conformance::parameters(self.parameters.clone(), name)?;
         let mut deflate =
             flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
         for vector in &encoded.weights.vectors {
+            if place == Place::Beside && matches!(vector, Vector::Integer(_)) {
+                continue;
+            }
             let written = vector.bytes(|bytes| deflate.write_all(bytes));
             written.map_err(Error::io(name))?;
         }
         let blob = deflate.finish().map_err(Error::io(name))?;
-        let sections: [([u8; 4], &[u8]); 5] = [
+        let mut sections: Vec<([u8; 4], &[u8])> = vec![
             (HEAD, &encoded.head),
             (PLACES, &encoded.places),
             (STEPS, &encoded.steps),
             (TABLE, &encoded.table),
             (BLOB, &blob),
         ];
-        let ids = Ids {
-            parameters: parameters_digest(&parameters),
-            plan: encoded.digest(),
-            ..Ids::default()
+        let widths: Vec<Width> = match place {
+            Place::Inside => Vec::new(),
+            Place::Beside => encoded.integers().map(Integers::width).collect(),
         };
-        write_file(out, name, Kind::Plan, ids, &sections)
+        let widths = conformance::json(&widths);
+        if place == Place::Beside {
+            sections.push((WIDE, &widths));
+        }
+        write_file(out, name, Kind::Plan, encoded.ids(&parameters), &sections)
     }
 
     /// Reads a plan file; gives the plan and its digest.
@@ -341,14 +415,19 @@ impl Plan {
     /// # Errors
     /// [`Error::File`] with the field that is wrong.
     pub fn read(input: impl Read, name: &str) -> Result<(Self, Digest)> {
-        Self::read_within(input, name, Limits::default())
+        Self::read_within(input, name, Limits::default(), None)
     }
 
-    /// As [`Plan::read`], within limits of the caller's.
+    /// As [`Plan::read`], within limits of the caller's; `beside` is where its integers are, if they are not in it.
     ///
     /// # Errors
-    /// [`Error::File`] with the field that is wrong.
-    pub fn read_within(input: impl Read, name: &str, limits: Limits) -> Result<(Self, Digest)> {
+    /// [`Error::File`] with the file and the field that is wrong.
+    pub fn read_within(
+        input: impl Read,
+        name: &str,
+        limits: Limits,
+        beside: Option<&Path>,
+    ) -> Result<(Self, Digest)> {
         let mut file = Reader::new(input, name, Kind::Plan)?;
         let head_bytes = file.section(HEAD, JSON_LIMIT)?;
         let mut head: Head = from_json(&head_bytes, name, "section `head`")?;
@@ -360,7 +439,12 @@ impl Plan {
         let steps: Vec<Step<StoredOperation>> = from_json(&step_bytes, name, "section `step`")?;
         let table_bytes = file.section(TABLE, JSON_LIMIT)?;
         let table: Vec<(Form, usize)> = from_json(&table_bytes, name, "section `tabl`")?;
-        let unpacked = check_table(&table, &parameters).map_err(|e| refuse("section `tabl`", e))?;
+        let place = match file.header().sections {
+            6.. => Place::Beside,
+            _ => Place::Inside,
+        };
+        let unpacked =
+            check_table(&table, &parameters, place).map_err(|e| refuse("section `tabl`", e))?;
         let blob = file.section(BLOB, BLOB_LIMIT)?;
         let (any, each) = UNPACKED;
         let most = (limits.unpacked).unwrap_or(any.saturating_add(blob.len() as u64 * each));
@@ -375,13 +459,26 @@ impl Plan {
             return Err(Error::file(name, "section `tabl`", problem, remedy));
         }
         let wanted = *file.header();
+        let integers = match place {
+            Place::Inside => Vec::new(),
+            Place::Beside => {
+                let widths = file.section(WIDE, JSON_LIMIT)?;
+                let widths: Vec<Width> = from_json(&widths, name, "section `wide`")?;
+                stored_beside(&table, &widths, (beside, name), &wanted.ids)?
+            }
+        };
         file.finish()?;
-        let inflated = inflate(&blob, &table);
+        let inflated = inflate(&blob, &table, integers);
         let (weights, digests) = inflated.map_err(|e| refuse("section `blob`", e.into()))?;
         drop(blob);
         let digest = digest(&[&head_bytes, &places, &step_bytes, &table_bytes], &digests);
         if digest != wanted.ids.plan {
-            let problem = "the content does not match the digest in the header";
+            let problem = match place {
+                Place::Inside => "the content does not match the digest in the header",
+                Place::Beside => {
+                    "its content and the weights beside it do not match the digest in the header"
+                }
+            };
             return Err(refuse("plan digest", problem.into()));
         }
         let restored = |s: Step<StoredOperation>| {
@@ -405,10 +502,34 @@ impl Plan {
     }
 }
 
-/// The bytes of a table's weight vectors, or why it cannot be.
+/// Opens the integers that lie beside a plan.
+fn stored_beside(
+    table: &[(Form, usize)],
+    widths: &[Width],
+    (beside, name): (Option<&Path>, &str),
+    ids: &Ids,
+) -> Result<Vec<Integers>> {
+    let lengths = table.iter().filter(|(form, _)| *form == Form::Integer);
+    let lengths: Vec<usize> = lengths.map(|(_, length)| *length).collect();
+    if lengths.len() != widths.len() {
+        let problem = format!("{} widths of {} vectors", widths.len(), lengths.len());
+        return Err(Error::file(name, "section `wide`", problem, REMEDY));
+    }
+    let path = beside.ok_or_else(|| integers::missing(name))?;
+    let weights = path.display().to_string();
+    let file = std::fs::File::open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => integers::missing(name),
+        _ => Error::io(&weights)(e),
+    })?;
+    let vectors: Vec<(usize, Width)> = lengths.into_iter().zip(widths.iter().copied()).collect();
+    integers::open(file, &weights, ids, &vectors)
+}
+
+/// The bytes of a table's weight vectors in the plan's own file, or why it cannot be.
 fn check_table(
     table: &[(Form, usize)],
     parameters: &Parameters,
+    place: Place,
 ) -> std::result::Result<u64, String> {
     let mut total = 0u64;
     for (form, length) in table {
@@ -423,7 +544,9 @@ fn check_table(
                 "a weight vector of length {length}, at most {most} are possible"
             ));
         }
-        total = total.saturating_add((form.width() * length) as u64);
+        if *form != Form::Integer || place == Place::Inside {
+            total = total.saturating_add((form.width() * length) as u64);
+        }
     }
     if total > BLOB_LIMIT {
         return Err(format!(
@@ -433,15 +556,23 @@ fn check_table(
     Ok(total)
 }
 
-/// The weight vectors, all of them finite, and their digests.
+/// The weight vectors, all of them finite, and their digests; `integers` are those that lie beside the plan, if there are any.
 fn inflate(
     blob: &[u8],
     table: &[(Form, usize)],
+    integers: Vec<Integers>,
 ) -> std::result::Result<(Vec<Vector>, Vec<Digest>), &'static str> {
     let mut inflate = flate2::read::DeflateDecoder::new(blob);
+    let mut integers = integers.into_iter();
     let both = table
         .iter()
         .map(|&(form, length)| {
+            if form == Form::Integer
+                && let Some(stored) = integers.next()
+            {
+                let digest = stored.digest();
+                return Ok((Vector::Integer(stored), digest));
+            }
             let read = Vector::read(form, length, &mut inflate);
             let (vector, digest) =
                 read.map_err(|_| "it holds fewer weights than its table says")?;

@@ -38,6 +38,8 @@ impl Preparation {
         let start = Instant::now();
         let cpu = thread_cpu_seconds();
         let more = bytes.saturating_sub(reserved() as u64);
+        // what compiling or reading left is no part of the run
+        ring::heap::trim();
         let reservation = reserve(usize::try_from(more).unwrap_or(usize::MAX));
         if reservation.is_none() {
             let words = ", leave keys on disk, or compile for less memory";

@@ -21,6 +21,7 @@ use ckks::memory::KeptTransforms;
 use ckks::{Context, CostTable, HalfBootstrap, MeterValue, Parameters, SeededCiphertext};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// A plan that passed: the only kind that runs.
@@ -58,15 +59,21 @@ impl VerifiedPlan {
     /// # Errors
     /// [`Error::File`](crate::Error::File) with the field that is wrong, [`Error::Plan`](crate::Error::Plan), [`Error::Port`](crate::Error::Port).
     pub fn read(input: impl std::io::Read, name: &str) -> Result<Self> {
-        Self::read_within(input, name, Limits::default())
+        Self::read_within(input, name, Limits::default(), None)
     }
 
-    /// As [`VerifiedPlan::read`], within limits of the caller's.
+    /// As [`VerifiedPlan::read`], within limits of the caller's; `beside` is where its integers are, if they are not in it
+    /// ([`Plan::write_beside`]).
     ///
     /// # Errors
     /// As [`VerifiedPlan::read`].
-    pub fn read_within(input: impl std::io::Read, name: &str, limits: Limits) -> Result<Self> {
-        let (plan, digest) = Plan::read_within(input, name, limits)?;
+    pub fn read_within(
+        input: impl std::io::Read,
+        name: &str,
+        limits: Limits,
+        beside: Option<&Path>,
+    ) -> Result<Self> {
+        let (plan, digest) = Plan::read_within(input, name, limits, beside)?;
         Ok(Self {
             digest: OnceLock::from(digest),
             ..Self::new(plan)?

@@ -707,9 +707,9 @@ fn weight_bytes(plan: &Plan) -> u64 {
         if let Operation::Weigh { terms, .. } = &step.operation {
             for term in terms {
                 if let folding::Term::Kernel { weights, .. } = term
-                    && seen.insert(weights.as_ptr() as usize)
+                    && seen.insert(weights.identity())
                 {
-                    bytes += 4 * weights.len() as u64;
+                    bytes += weights.held_bytes();
                 }
             }
         }
@@ -721,7 +721,7 @@ fn weight_bytes(plan: &Plan) -> u64 {
                     }
                     Values::Complex(v) => (v.as_ptr() as usize, 16 * v.len()),
                 };
-                if seen.insert(address) {
+                if seen.insert((address, 0)) {
                     bytes += size as u64;
                 }
             }

@@ -10,6 +10,7 @@ groups! {
     beside "kill-run" 6 kill_run "`run` with 2 bootstraps killed up to 3 times, then resumed: the same answer";
     beside "kill-run-threads" 2 kill_run_threads "the same, threads and instructions drawn anew at every resume";
     alone "kill-embedded" 0 kill_embedded "the same with the demonstration's network and keys that protect, by instructions that are fast";
+    alone "kill-resnet18" 0 kill_resnet18 "a ResNet-18's shape at 224 px, weights beside its plan, killed ten times: the same answer, within the memory that was predicted";
     beside "resume-elsewhere" 2 resume_elsewhere "one checkpoint, resumed with other threads, instructions, keys on disk: the same answer";
     beside "resume-wrong" 12 resume_wrong "a checkpoint that does not belong: refused";
     beside "kill-keygen" 8 kill_keygen "`keygen` killed, then again";
@@ -36,7 +37,7 @@ fn moment(t: &mut Try<'_>, whole: Duration) -> Duration {
 fn killed_run(t: &mut Try<'_>, backends: usize) -> Verdict {
     let whole = t.lab.net("deep").run;
     let line = run_line("deep", "A", "x.answer");
-    let kills = resumed(t, &line, whole, backends)?;
+    let kills = resumed(t, &line, whole, (3, backends))?;
     t.same("x.answer", "@deep/A/x.answer")?;
     if kills == 0 {
         t.leftovers(".", &["x.answer"])?;
@@ -44,9 +45,14 @@ fn killed_run(t: &mut Try<'_>, backends: usize) -> Verdict {
     Ok(())
 }
 
-/// Kills what writes x.answer up to three times, and resumes it, each time with threads and one of the first instruction sets drawn anew where there
+/// Kills what writes x.answer up to `most` times, and resumes it, each time with threads and one of the first instruction sets drawn anew where there
 /// are any; how often it was killed.
-fn resumed(t: &mut Try<'_>, line: &str, whole: Duration, backends: usize) -> Verdict<usize> {
+fn resumed(
+    t: &mut Try<'_>,
+    line: &str,
+    whole: Duration,
+    (most, backends): (usize, usize),
+) -> Verdict<usize> {
     let mut kills = 0;
     loop {
         let threads = match backends > 0 {
@@ -62,7 +68,7 @@ fn resumed(t: &mut Try<'_>, line: &str, whole: Duration, backends: usize) -> Ver
         };
         let start = Start::with(if backends > 0 { &environment } else { &[] });
         let running = t.start(&format!("{line}{resume}{threads}"), &[], &start)?;
-        if kills == 3 {
+        if kills == most {
             running.end_within(AT_MOST)?.ok()?;
             break;
         }
@@ -99,7 +105,43 @@ fn kill_embedded(_: &Lab) -> Vec<Case> {
         let line = "run --plan net.plan --keys k/evaluation.keys --input x.input --no-probe --machine shipped";
         let running = t.start(&format!("{line} -o whole.answer"), &[], &Start::default())?;
         let whole = running.end_within(AT_MOST)?.ok()?.wall;
-        resumed(t, &format!("{line} -o x.answer"), whole, 2)?;
+        resumed(t, &format!("{line} -o x.answer"), whole, (3, 2))?;
+        t.same("x.answer", "whole.answer")
+    })
+}
+
+/// Ten kills of a network that takes minutes and 4 GB, in what is left of it each time; threads are drawn anew at every resume.
+fn kill_resnet18(_: &Lab) -> Vec<Case> {
+    repeat(1, |t| {
+        t.polyveil("estimate resnet18 --size 224 --pictures 4 --save bare.pvm --machine shipped")?
+            .ok()?;
+        let named = crate::make::for_pictures(&t.bytes("bare.pvm")?, 224)?;
+        t.file("net.pvm", &named)?;
+        // grey noise, well within what the network was calibrated on
+        let pixels: Vec<u8> = (0..3 * 224 * 224)
+            .map(|_| 100 + t.random.below(30) as u8)
+            .collect();
+        t.file("x.png", &crate::foreign::png(224, 224, &pixels))?;
+        for line in [
+            "compile net.pvm -o net.plan --layers coefficients --machine shipped --no-probe",
+            "keygen net.client -o k",
+            "encrypt --key k/client.key --image x.png -o x.input",
+        ] {
+            t.polyveil(line)?.ok()?;
+        }
+        Kind::Other.unless(t.exists("net.weights"), "no weights beside the plan")?;
+        let line = "run --plan net.plan --keys k/evaluation.keys --input x.input --no-probe --machine shipped";
+        let whole = format!("{line} -o whole.answer --threads 2 --json");
+        let running = t.start(&whole, &[], &Start::default())?;
+        let done = running.end_within(AT_MOST)?.ok()?;
+        let report = done.json()?;
+        let bytes = |name: &str| report[name].as_f64().unwrap_or(f64::NAN);
+        let (peak, predicted) = (bytes("peak_bytes"), bytes("predicted_peak_bytes"));
+        let text = format!("a peak of {peak:e} bytes, {predicted:e} were predicted");
+        Kind::Other.unless(peak <= predicted, text)?;
+        let kills = resumed(t, &format!("{line} -o x.answer"), done.wall / 4, (10, 1))?;
+        let text = format!("it ended after {kills} kills");
+        Kind::Other.unless(kills >= 3, text)?;
         t.same("x.answer", "whole.answer")
     })
 }

@@ -8,7 +8,7 @@ use super::Evaluator;
 use super::switch::{Decomposed, DigitLimbs, KeyLimb, chunks};
 use crate::keys::{KeyName, galois_element};
 use crate::map::{Climb, Typed};
-use crate::tables::{Permutation, Plains, TILE};
+use crate::tables::{Permutation, Plains};
 use crate::typing::Info;
 use crate::work::{At, Hoisting};
 use crate::{Arithmetic, BlockMap, Ciphertext, Error, MapSize, SwitchingKey};
@@ -326,7 +326,7 @@ impl<'a> Hoisted<'a> {
             })
             .collect()
     }
-    /// Limb k of every inner sum, tile by tile, so that a tile of all babies stays in the near caches for all giants.
+    /// Limb k of every inner sum, by pieces: one of all babies stays in the nearest cache for all giants.
     fn sums<'b>(
         &'b self,
         k: usize,
@@ -357,29 +357,20 @@ impl<'a> Hoisted<'a> {
             .iter()
             .map(|_| (AlignedVec::dirty(n), AlignedVec::dirty(n)))
             .collect();
-        let tile = TILE.min(n);
         for range in together {
             let factors: Vec<Vec<Factor<'_>>> = terms[range.clone()]
                 .iter()
                 .map(|terms| terms.iter().filter_map(factor).collect())
                 .collect();
-            for at in (0..n).step_by(tile) {
-                let span = at..at + tile;
-                for (factors, (out0, out1)) in factors.iter().zip(&mut sums[range.clone()]) {
-                    let [x0, x1] = [0, 1].map(|m| -> Vec<&[u64]> {
-                        factors.iter().map(|(x, _)| &x[m][span.clone()]).collect()
-                    });
-                    let y: Vec<&[u64]> = factors
-                        .iter()
-                        .map(|(_, y)| {
-                            let run = n / y.len();
-                            &y[at / run..(at + tile).div_ceil(run)]
-                        })
-                        .collect();
-                    let (out0, out1) = (&mut out0[span.clone()], &mut out1[span.clone()]);
-                    limb::dot2_runs(q, out0, out1, &x0, &x1, &y);
-                }
-            }
+            let lists: Vec<Vec<limb::Shared<'_>>> = factors
+                .iter()
+                .map(|f| f.iter().map(|(x, y)| (*x, &y[..])).collect())
+                .collect();
+            let mut out: Vec<[&mut [u64]; 2]> = sums[range.clone()]
+                .iter_mut()
+                .map(|(s0, s1)| [&mut s0[..], &mut s1[..]])
+                .collect();
+            limb::dot2_runs_each(q, &mut out, &lists);
         }
         sums
     }

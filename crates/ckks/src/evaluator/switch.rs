@@ -23,7 +23,7 @@ pub(crate) struct Decomposed {
 
 /// How many limbs one task works on at a time: what a basis conversion reads is then read once for all of them, and what it
 /// gives still lies in a near cache when it is used.
-const CHUNK: usize = 2;
+const CHUNK: usize = 4;
 
 /// One limb of a key: the products of digits with both its halves, tile by tile from the first on.
 pub(crate) struct KeyLimb<'a> {
@@ -72,12 +72,19 @@ impl<'a> KeyLimb<'a> {
         for (d, half) in self.halves.chunks_exact_mut(2 * tile).enumerate() {
             let (a, b) = half.split_at_mut(tile);
             self.streams[d].fill(a);
-            self.key.b(d, self.at).unpack(start, b);
+            let packed = self.key.b(d, self.at);
+            if packed.whole().is_none() {
+                packed.unpack(start, b);
+            }
         }
-        let (a, b): (Vec<&[u64]>, Vec<&[u64]>) = self
-            .halves
-            .chunks_exact(2 * tile)
-            .map(|half| half.split_at(tile))
+        let halves = self.halves.chunks_exact(2 * tile).enumerate();
+        let (a, b): (Vec<&[u64]>, Vec<&[u64]>) = halves
+            .map(|(d, half)| {
+                let (a, b) = half.split_at(tile);
+                // read where it lies, if it is not packed
+                let whole = self.key.b(d, self.at).whole();
+                (a, whole.map_or(b, |w| &w[start..start + tile]))
+            })
             .unzip();
         let x: Vec<&[u64]> = digits.iter().map(|x| &x[start..start + tile]).collect();
         limb::dot2(self.q, u0, u1, &x, &b, &a);
@@ -185,11 +192,15 @@ impl Decomposed {
 }
 
 impl Context {
-    pub(crate) fn decompose(&self, mut c: RnsPoly<Ntt>, level: Level) -> Decomposed {
+    pub(crate) fn decompose(&self, c: RnsPoly<Ntt>, level: Level) -> Decomposed {
         let shape = self.digits(level);
-        if let Some(scaling) = &shape.scaling {
-            c.each_limb(|k, q, limb| limb::mul_scalar(q, limb, scaling[k]));
-        }
+        let c = match &shape.scaling {
+            None => c,
+            // not in place: the limbs may be shared
+            Some(scaling) => RnsPoly::from_limbs(c.ring(), c.indices(), |k, out| {
+                limb::mul_scalar_to(c.modulus(k), out, c.limb(k), scaling[k]);
+            }),
+        };
         let coefficients = c.to_coeff();
         self.decompose_scaled(shape, c, &coefficients)
     }

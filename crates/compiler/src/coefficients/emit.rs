@@ -8,7 +8,7 @@ use crate::activation::{Activation, Form};
 use crate::linear_op::narrow;
 use ckks::{Folded, HalfBootstrap, Parameters};
 use runtime::folding::{Folding, LARGEST_WEIGHT, Term, WEIGHT_BITS, Within};
-use runtime::{Operation, Port, Register, Step};
+use runtime::{Integers, Operation, Port, Register, Step};
 use std::sync::Arc;
 
 /// How a quantity's values become a plan's.
@@ -241,8 +241,8 @@ impl Writer<'_> {
                     }
                     _ => {
                         let weights = k.weights.iter().map(|w| integer(*w));
-                        let weights: Vec<i32> = weights.collect::<Result<_, _>>()?;
-                        Ok(kernel_term(inputs, from, k, weights.into()))
+                        let weights: Integers = weights.collect::<Result<_, _>>()?;
+                        Ok(kernel_term(inputs, from, k, weights))
                     }
                 }
             })
@@ -304,7 +304,7 @@ impl Writer<'_> {
     }
 }
 
-fn kernel_term(inputs: Vec<Register>, from: &Folded, k: &Kernel, weights: Arc<[i32]>) -> Term {
+fn kernel_term(inputs: Vec<Register>, from: &Folded, k: &Kernel, weights: Integers) -> Term {
     Term::Kernel {
         inputs,
         from: from.into(),

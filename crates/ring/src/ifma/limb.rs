@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{SHORT, Sum, Wide, factor, high, load, low, set, store, subtract_if_above};
+use crate::limb::Shared;
 use crate::modulus::Shoup;
 use crate::vector::{Term, limb_kernels};
 use crate::{Modulus, portable};
@@ -90,35 +91,80 @@ unsafe fn dots<const O: usize, const V: usize>(
     // SAFETY: as the caller promises; the lengths are multiples of 8, and of 8·V where V registers are taken at a time.
     unsafe {
         if !out[0].len().is_multiple_of(8 * V) {
-            return dot_blocks::<O, true, false, 1>(&sum, out, &terms);
+            return dot_blocks::<O, true, false, 1>(&sum, out, 0, &terms);
         }
         match (terms.len() > SHORT, streams > DOT_STREAMS) {
-            (false, false) => dot_blocks::<O, false, false, V>(&sum, out, &terms),
-            (false, true) => dot_blocks::<O, false, true, V>(&sum, out, &terms),
-            (true, _) => dot_blocks::<O, true, true, V>(&sum, out, &terms),
+            (false, false) => dot_blocks::<O, false, false, V>(&sum, out, 0, &terms),
+            (false, true) => dot_blocks::<O, false, true, V>(&sum, out, 0, &terms),
+            (true, _) => dot_blocks::<O, true, true, V>(&sum, out, 0, &terms),
         }
     }
 }
 
-/// Sums V registers of each output at a time.
+/// Words of a piece of all factors in full length that the nearest cache holds: half of 48 KiB and more.
+const DOT_NEAR: usize = 1 << 12;
+
+/// [`crate::limb::dot2_runs_each`], piece by piece; false, and nothing done, for runs that are no power of two and for odd lengths.
+///
+/// Pieces of factors are fetched ahead by the first sum, of shared factors in full length by every one.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+pub(crate) fn dot2_runs_each(
+    q: &Modulus,
+    out: &mut [[&mut [u64]; 2]],
+    factors: &[Vec<Shared<'_>>],
+) -> bool {
+    const V: usize = 4;
+    let n = out.first().map_or(0, |o| o[0].len());
+    let terms: Option<Vec<Vec<Term<2>>>> = (factors.iter())
+        .map(|f| f.iter().map(|(x, y)| Term::new(n, *x, y)).collect())
+        .collect();
+    let (Some(terms), true) = (terms, n.is_multiple_of(8 * V)) else {
+        return false;
+    };
+    let sum = Sum::new(q);
+    let most = terms.iter().map(Vec::len).max().unwrap_or(0);
+    let piece = (DOT_NEAR / (2 * most.max(1)))
+        .next_power_of_two()
+        .max(8 * V);
+    for at in (0..n).step_by(piece) {
+        let end = n.min(at + piece);
+        for (k, (out, terms)) in out.iter_mut().zip(&terms).enumerate() {
+            let out = out.each_mut().map(|o| &mut o[at..end]);
+            let fetch = k == 0 || terms.iter().any(|t| t.shift == 0);
+            // SAFETY: Term::new checked the lengths against n, which Rust's slices show every output to have; pieces are multiples of 8·V.
+            unsafe {
+                match (terms.len() > SHORT, fetch) {
+                    (false, false) => dot_blocks::<2, false, false, V>(&sum, out, at, terms),
+                    (false, true) => dot_blocks::<2, false, true, V>(&sum, out, at, terms),
+                    (true, _) => dot_blocks::<2, true, true, V>(&sum, out, at, terms),
+                }
+            }
+        }
+    }
+    true
+}
+
+/// Sums V registers of each output at a time; the outputs begin at word `from` of what the terms are factors of.
 ///
 /// # Safety
-/// Every output has the same length, a multiple of 8·V; each term's own factors are readable for as many words and its shared
-/// factor for `length >> shift` words.
+/// Every output has the same length, a multiple of 8·V, and `from` is one; each term's own factors are readable for `from` and as many words more,
+/// its shared factor for `(from + length) >> shift` words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 unsafe fn dot_blocks<const O: usize, const LONG: bool, const FETCH: bool, const V: usize>(
     sum: &Sum,
     out: [&mut [u64]; O],
+    from: usize,
     terms: &[Term<O>],
 ) {
     let lanes = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
-    for at in (0..out[0].len()).step_by(8 * V) {
+    for to in (0..out[0].len()).step_by(8 * V) {
+        let at = from + to;
         let mut l = [[_mm512_setzero_si512(); V]; O];
         let mut h = [[_mm512_setzero_si512(); V]; O];
         for t in terms {
             let mut y = [_mm512_setzero_si512(); V];
-            // SAFETY: at + 8·V <= the length, so all offsets below (after the shift for the shared factor) lie inside the
+            // SAFETY: at + 8·V <= from + the length, so all offsets below (after the shift for the shared factor) lie inside the
             // factors; the masked load reads only 8 >> shift words. A prefetch may point anywhere.
             unsafe {
                 if t.shift == 0 {
@@ -158,7 +204,7 @@ unsafe fn dot_blocks<const O: usize, const LONG: bool, const FETCH: bool, const 
             }
         }
         for o in 0..O {
-            let block = out[o][at..at + 8 * V].as_chunks_mut::<8>().0;
+            let block = out[o][to..to + 8 * V].as_chunks_mut::<8>().0;
             for v in 0..V {
                 store(&mut block[v], sum.reduce::<LONG>(h[o][v], l[o][v]));
             }

@@ -94,10 +94,12 @@ pub enum Kind {
     Checkpoint = 7,
     /// What a client must know of a plan.
     ClientFile = 8,
+    /// A plan's integer weights, where they lie beside it.
+    Weights = 9,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::ClientKey,
         Self::EvaluationKeys,
         Self::Input,
@@ -105,6 +107,7 @@ impl Kind {
         Self::Plan,
         Self::Checkpoint,
         Self::ClientFile,
+        Self::Weights,
     ];
     /// What a file that begins with these bytes holds, whatever its version; none of another program's.
     pub fn of(head: &[u8]) -> Option<Self> {
@@ -121,6 +124,7 @@ impl Kind {
             Self::Plan => "plan",
             Self::Checkpoint => "checkpoint",
             Self::ClientFile => "client file",
+            Self::Weights => "weights of a plan",
         }
     }
     /// Who may see such a file.
@@ -133,7 +137,7 @@ impl Kind {
             Self::Input | Self::Answer => {
                 "anyone, in particular the server: nobody can decrypt it without the client's key"
             }
-            Self::Plan => {
+            Self::Plan | Self::Weights => {
                 "whoever may know the model: weights are in the clear; the server needs it, the client only the client file beside it"
             }
             Self::Checkpoint => "anyone, in particular the server: it holds ciphertexts only",
@@ -152,6 +156,9 @@ impl Kind {
                 Help::Compile.with("give the client file that compilation writes beside the plan")
             }
             Self::Checkpoint => Help::Run.with("a run writes one at each bootstrap"),
+            Self::Weights => {
+                Help::Compile.with("give the file that compilation writes beside a large plan")
+            }
         }
     }
 }

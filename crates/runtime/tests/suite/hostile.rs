@@ -119,7 +119,7 @@ fn bootstraps(count: usize, slots: impl Fn(usize) -> usize) -> Plan {
 /// The way down of both halves of the slots to register 2, a layer from there to register 3, then `steps`, which write registers from 4 on.
 fn coefficients(steps: impl IntoIterator<Item = Operation>) -> Plan {
     let all = folding(1024, 8, [1024, 8, 7]);
-    let weights: Arc<[i32]> = (0..1 << 20).map(|k| (k * k) % 7 - 3).collect();
+    let weights: Integers = (0..1 << 20).map(|k| (k * k) % 7 - 3).collect();
     let down = Operation::Descend {
         inputs: vec![0, 1],
         output: 2,
@@ -152,7 +152,7 @@ fn weigh(
     from: &Folding,
     to: &Folding,
     kernel: [usize; 2],
-    weights: &Arc<[i32]>,
+    weights: &Integers,
 ) -> Operation {
     let [inputs, outputs] = [from, to].map(|f| f.shape[0].div_ceil(f.spacing).min(1 << 10));
     let term = folding::Term::Kernel {
@@ -177,7 +177,7 @@ fn weigh(
 /// Plans with layers in coefficients: repeated ones, large ones in few bytes, many layouts.
 fn in_coefficients() -> Vec<(&'static str, Plan)> {
     let all = folding(1024, 8, [1024, 8, 7]);
-    let weights: Arc<[i32]> = (0..1 << 20).map(|k| k % 5 * (k % 5) % 5 - 2).collect();
+    let weights: Integers = (0..1 << 20).map(|k| k % 5 * (k % 5) % 5 - 2).collect();
     let repeated = (4..4004).map(|k| weigh(k, &all, &all, [1, 1], &weights));
     // the same weights in other rows
     let regrouped = (0..600).map(|k| {
@@ -187,7 +187,7 @@ fn in_coefficients() -> Vec<(&'static str, Plan)> {
         let to = folding(spacing, 8, [(1 << 20) / channels, height, width]);
         weigh(4 + 1024 * k, &from, &to, [1, 1], &weights)
     });
-    let one: Arc<[i32]> = [1].into();
+    let one: Integers = vec![1].into();
     let wide = folding(1, 256, [1, 128, 128]);
     let kernels = (4..4004).map(|k| weigh(k, &wide, &folding(1, 256, [1, 1, 1]), [128; 2], &one));
     let apart = folding(1, 128, [1, 128, 128]);
@@ -439,7 +439,7 @@ fn weights_that_deflate_a_thousandfold_are_refused_unless_the_caller_allows_them
         let limits = Limits {
             unpacked: Some(unpacked),
         };
-        Plan::read_within(&bytes[..], "x.plan", limits)
+        Plan::read_within(&bytes[..], "x.plan", limits, None)
     };
     assert!(allowed(unpacked - 1).is_err());
     assert_eq!(allowed(unpacked).expect("allowed").0, plan);
