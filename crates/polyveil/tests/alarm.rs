@@ -593,6 +593,37 @@ fn the_embedded_network_in_the_clear() {
     tally.holds(inside, outside);
 }
 
+/// Prompts of a language model of real size, one a line, within its intervals and alone:
+/// `POLYVEIL_LANGUAGE=stories.pvm POLYVEIL_PROMPTS=training/stories/prompts.txt cargo test -p polyveil --test alarm -- --ignored --nocapture prompts`.
+#[test]
+#[ignore = "minutes, and a network that is not in this repository"]
+fn prompts_of_a_language_model_in_the_clear() {
+    let (Ok(model), Ok(prompts)) = (
+        std::env::var("POLYVEIL_LANGUAGE"),
+        std::env::var("POLYVEIL_PROMPTS"),
+    ) else {
+        println!("skipped: POLYVEIL_LANGUAGE and POLYVEIL_PROMPTS name no files");
+        return;
+    };
+    let graph = network::load_polynomial(Path::new(&model)).expect("loads");
+    let plan = compile(&graph, &Target::default()).expect("compiles");
+    let alarm = plan.plan().description.alarm.clone().expect("an alarm");
+    let task = network::task_of_graph(&graph).expect("a task");
+    let (mut inside, mut false_alarms) = (0, 0);
+    for line in std::fs::read_to_string(prompts).expect("a file").lines() {
+        let Ok(x) = task.encode(&polyveil::task::Input::Text(line)) else {
+            continue;
+        };
+        let outside = graph.evaluate(&x).expect("fits").outside;
+        let sums = plan.simulate_with_alarm(x.values(), None).expect("runs").1;
+        let most = sums.iter().copied().fold(0.0, f64::max);
+        println!("{most:.1} of {:.1}: {line}: outside {outside:?}", alarm.threshold);
+        inside += usize::from(outside.is_empty());
+        false_alarms += usize::from(outside.is_empty() && most > alarm.threshold);
+    }
+    assert!(inside > 0 && false_alarms == 0, "{false_alarms} of {inside}");
+}
+
 /// `POLYVEIL_CIFAR=FILE cargo test --release -p polyveil --test alarm -- --ignored --nocapture the_embedded_network_on_ciphertexts`; `POLYVEIL_EACH` of
 /// each kind.
 #[test]
