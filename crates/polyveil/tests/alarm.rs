@@ -617,11 +617,17 @@ fn prompts_of_a_language_model_in_the_clear() {
         let outside = graph.evaluate(&x).expect("fits").outside;
         let sums = plan.simulate_with_alarm(x.values(), None).expect("runs").1;
         let most = sums.iter().copied().fold(0.0, f64::max);
-        println!("{most:.1} of {:.1}: {line}: outside {outside:?}", alarm.threshold);
+        println!(
+            "{most:.1} of {:.1}: {line}: outside {outside:?}",
+            alarm.threshold
+        );
         inside += usize::from(outside.is_empty());
         false_alarms += usize::from(outside.is_empty() && most > alarm.threshold);
     }
-    assert!(inside > 0 && false_alarms == 0, "{false_alarms} of {inside}");
+    assert!(
+        inside > 0 && false_alarms == 0,
+        "{false_alarms} of {inside}"
+    );
 }
 
 /// `POLYVEIL_CIFAR=FILE cargo test --release -p polyveil --test alarm -- --ignored --nocapture the_embedded_network_on_ciphertexts`; `POLYVEIL_EACH` of
