@@ -179,6 +179,10 @@ def export(work, names):
                 if isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.running_mean is not None:
                     m.running_mean.normal_(0, 0.1)
                     m.running_var.uniform_(0.5, 1.5)
+            # what begins as zeros would hide what lies before it
+            for p in model.parameters():
+                if p.dim() > 0 and not p.any():
+                    p.normal_(0, 0.02)
         if isinstance(shape[0], tuple):
             x = torch.randint(0, shape[1], shape[0])
         else:

@@ -53,6 +53,9 @@ pub(crate) fn conv2d(
                     let offset = (v * c.dilation.1) as isize - c.padding.left as isize;
                     let row = &mut patches[((ch * kh + u) * kw + v) * columns..][..columns];
                     let span = valid(ow, w, c.stride.1, offset);
+                    if span.is_empty() {
+                        continue;
+                    }
                     for i in valid(oh, h, c.stride.0, row_offset) {
                         let line = &image
                             [(i as isize * c.stride.0 as isize + row_offset) as usize * w..][..w];

@@ -46,6 +46,16 @@ pub(crate) fn begins<N: ElementFunction>(network: &Network<N>) -> Begins {
                     (*a, *b) = (*a * c, *b * c);
                 }
             }
+            Op::Elementwise(f) => {
+                let Some(p) = f.polynomial().filter(|p| p.degree() < 2) else {
+                    break;
+                };
+                let line = p.to_monomial();
+                let factor = line.get(1).copied().unwrap_or(0.0);
+                for (a, b) in scale.iter_mut().zip(&mut shift) {
+                    (*a, *b) = (*a * factor, *b * factor + line[0]);
+                }
+            }
             // its statistics are of what it was trained on
             Op::BatchNorm(n) => {
                 let each = n.mean.values().iter().zip(n.variance.values());

@@ -37,7 +37,8 @@ pub struct Start<S> {
     pub metadata: Metadata,
 }
 
-/// The data, network and teacher that a configuration names; maxima become averages, since no polynomial computes a maximum.
+/// The data, network and teacher that a configuration names; maxima become averages, since no polynomial computes a maximum, and a
+/// softmax at the end goes.
 ///
 /// # Errors
 /// Those of [`Direct::open`], [`networks::graph`] and `surgery::insert_batch_norms`.
@@ -46,6 +47,8 @@ pub fn start<S: Direct>(run: &Run<Network, S::Data>) -> Result<Start<S>> {
     let (input, outputs) = (sources.input(), sources.outputs());
     let (graph, metadata, parameterization) =
         networks::graph(&run.network, input, outputs, run.seed)?;
+    // the loss takes the softmax, and so does whoever reads the answers
+    let graph = graph.without_last_softmax().unwrap_or(graph);
     let mut graph = graph.with_average_pools()?;
     if let Some(place) = &run.batch_norms {
         graph = surgery::insert_batch_norms(&graph, place)?;

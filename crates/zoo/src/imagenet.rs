@@ -1,14 +1,121 @@
-//! Networks for large pictures as torchvision builds them, with new weights: the residual networks of He et al. 2016 (table 1), a 7×7 stem of stride 2, a
-//! mean over 3×3 places of stride 2 where the paper has a maximum, four stages of basic or bottleneck blocks with projections on the
+//! Networks for large pictures as torchvision builds them, with new weights or those of a state dict (ResNet, Wide-ResNet and ResNeXt, MobileNetV2,
+//! VGG; timm's ResNets have the same names): the residual networks of He et al. 2016 (table 1), a 7×7 stem of stride 2, a
+//! mean over 3×3 places of stride 2 where the paper has a maximum (state dicts keep it), four stages of basic or bottleneck blocks with projections on the
 //! shortcut where shapes change (v1.5: the stride is the 3×3 convolution's); and MobileNetV2 of Sandler et al. 2018 (table 2), inverted bottlenecks whose
 //! narrow ends have no activation. Global mean and dense layer at the end.
 
+use crate::family::{Claim, Family, Model, Options};
 use crate::resnet::{Builder, Weights};
 use approx::{Activation, Polynomial};
+use nn::format::Checkpoint;
+use nn::format::state_dict::StateDict;
 use nn::op::ElementFunction;
 use nn::{
-    AvgPool, Graph, Network, NodeId, Nonlinearity, Op, Padding, PolyGraph, Range, Result, Shape,
+    AvgPool, Error, Graph, MaxPool, Metadata, Network, NodeId, Nonlinearity, Op, Padding, PolyGraph,
+    Range, Result, Shape,
 };
+use task::{Normalization, Outputs, Pictures, Task};
+
+/// The registry's entry.
+pub(crate) const FAMILY: Family = Family {
+    name: "torchvision's networks for pictures of 224×224",
+    read: claim,
+};
+
+/// Height and width of the pictures that published weights were trained on.
+const SIZE: usize = 224;
+/// Most blocks of a stage, and layers of a chain.
+const MOST: usize = 256;
+
+fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
+    let weights = &checkpoint.tensors;
+    let has = |name: &str| weights.find(name).is_some();
+    // of weights alone nobody knows it: torchvision's are relu, MobileNetV2's relu6
+    let function = || options.activation(FAMILY.name);
+    let graph = if has("conv1.weight") && has("layer4.0.conv1.weight") {
+        let times = if has("layer1.0.conv3.weight") { 4 } else { 1 };
+        read(weights, function()?, |b, x| {
+            let blocks = [1, 2, 3, 4].map(|stage| {
+                let there = |k: &usize| has(&format!("layer{stage}.{k}.conv1.weight"));
+                (0..MOST).take_while(there).count()
+            });
+            residual(b, x, blocks, times)
+        })?
+    } else if has("features.18.0.weight") && has("classifier.1.weight") {
+        read(weights, function()?, |b, x| inverted(b, x))?
+    } else if has("features.0.weight") && has("classifier.6.weight") {
+        read_vgg(weights, function()?)?
+    } else {
+        return Ok(Claim::Declined(
+            "it has neither layer4.0.conv1.weight (ResNet) nor features.18.0.weight (MobileNetV2) nor classifier.6.weight (VGG)".into(),
+        ));
+    };
+    let outputs = Outputs::Classes(Vec::new());
+    let pictures = Pictures::new(graph.input().shape(), Normalization::imagenet(), outputs);
+    let metadata = Metadata {
+        task: pictures.ok().map(|p| Task::Pictures(p).to_bytes()),
+        ..Metadata::default()
+    };
+    Ok(Claim::Model(Box::new(Model::Trained(graph, metadata))))
+}
+
+/// A network of these weights up to its mean and dense layer.
+fn read(
+    weights: &StateDict,
+    activation: Activation,
+    body: impl FnOnce(&mut Builder<'_, Nonlinearity>, NodeId) -> Result<NodeId>,
+) -> Result<Graph> {
+    let mut function = |_: &str| Ok(Nonlinearity::from(activation));
+    let mut b = Builder::new(Weights::File(weights), &mut function);
+    let x = b.network.input("input", Shape::image(3, SIZE, SIZE))?;
+    let x = body(&mut b, x)?;
+    b.head(x, 0)
+}
+
+/// VGG: a chain of convolutions with biases, with or without batch normalisation, a maximum where a number is left out, three dense layers.
+fn read_vgg(weights: &StateDict, activation: Activation) -> Result<Graph> {
+    let has = |name: &str| weights.find(name).is_some();
+    let mut function = |_: &str| Ok(Nonlinearity::from(activation));
+    let mut b = Builder::new(Weights::File(weights), &mut function);
+    let mut x = b.network.input("input", Shape::image(3, SIZE, SIZE))?;
+    let mut at = 0;
+    while at < MOST && has(&format!("features.{at}.weight")) {
+        let name = |i: usize| format!("features.{i}");
+        let normalised = has(&format!("features.{}.running_mean", at + 1));
+        x = match normalised {
+            true => b.convolution(&name(at), &name(at + 1), x, (0, 3), 1)?,
+            false => b.plain(&name(at), x, (0, 3, 1), 1)?,
+        };
+        at += 1 + usize::from(normalised);
+        x = b.activation(&name(at), x)?;
+        at += 1;
+        let next = |i: usize| has(&format!("features.{i}.weight"));
+        if !next(at) {
+            let pool = MaxPool {
+                kernel: (2, 2),
+                stride: (2, 2),
+                padding: Padding::default(),
+                ceil_mode: false,
+            };
+            x = b.network.add(name(at), Op::MaxPool(pool), &[x])?;
+            at += 1;
+        }
+    }
+    if b.network.shape(x).dims()[1..] != [7, 7] {
+        return Err(Error::malformed(
+            "VGG",
+            "its convolutions don't end in pictures of 7×7; export the network as ONNX",
+        ));
+    }
+    x = b.network.add("flatten", Op::Flatten, &[x])?;
+    for (number, part) in [0, 3, 6].into_iter().enumerate() {
+        if number > 0 {
+            x = b.activation(&format!("classifier.{}", part - 2), x)?;
+        }
+        x = b.dense(&format!("classifier.{part}"), x, 0)?;
+    }
+    b.network.finish(x)
+}
 
 /// A network for large pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,13 +229,22 @@ fn residual<N: ElementFunction>(
 ) -> Result<NodeId> {
     let x = b.convolution("conv1", "bn1", x, (WIDTH, 7), 2)?;
     let x = b.activation("act1", x)?;
-    let pool = AvgPool {
-        kernel: (3, 3),
-        stride: (2, 2),
-        padding: Padding::same(1),
-        count_include_pad: true,
+    let (kernel, stride, padding) = ((3, 3), (2, 2), Padding::same(1));
+    let pool = match b.is_read() {
+        true => Op::MaxPool(MaxPool {
+            kernel,
+            stride,
+            padding,
+            ceil_mode: false,
+        }),
+        false => Op::AvgPool(AvgPool {
+            kernel,
+            stride,
+            padding,
+            count_include_pad: true,
+        }),
     };
-    let mut x = b.network.add("pool1", Op::AvgPool(pool), &[x])?;
+    let mut x = b.network.add("pool1", pool, &[x])?;
     let mut from = WIDTH;
     for (stage, blocks) in (1..).zip(blocks) {
         let width = WIDTH << (stage - 1);
@@ -144,7 +260,8 @@ fn residual<N: ElementFunction>(
             let mut y = x;
             for (i, &(channels, kernel, stride)) in (1..).zip(layers) {
                 let (conv, norm) = (part(&format!("conv{i}")), part(&format!("bn{i}")));
-                y = b.convolution(&conv, &norm, y, (channels, kernel), stride)?;
+                let groups = b.groups(&conv, y);
+                y = b.grouped(&conv, &norm, y, (channels, kernel, groups), stride)?;
                 if i < layers.len() {
                     y = b.activation(&part(&format!("act{i}")), y)?;
                 }

@@ -35,6 +35,7 @@ use std::path::Path;
 /// The registry: families in the order in which a checkpoint is shown to them. Language models have their own, [`architecture`].
 const FAMILIES: &[Family] = &[
     resnet::FAMILY,
+    imagenet::FAMILY,
     transformers::LANGUAGE,
     transformers::ENCODER,
     mlp::FAMILY,

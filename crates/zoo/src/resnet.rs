@@ -402,6 +402,34 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
         (channels, kernel, groups): (usize, usize, usize),
         stride: usize,
     ) -> Result<NodeId> {
+        let y = self.plain(name, x, (channels, kernel, groups), stride)?;
+        let norm_of = self.weights.batch_norm(norm, channels)?;
+        self.network.add(norm, Op::BatchNorm(norm_of), &[y])
+    }
+
+    /// Whether weights come from a file.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self.weights, Weights::File(_))
+    }
+
+    /// The groups of a file's convolution of this name; 1 of new ones.
+    pub(crate) fn groups(&self, name: &str, x: NodeId) -> usize {
+        let Weights::File(weights) = self.weights else {
+            return 1;
+        };
+        let of = weights.find(&format!("{name}.weight"));
+        let each = of.and_then(|t| t.shape.get(1).copied()).unwrap_or(0);
+        (self.dims(x).0.checked_div(each)).map_or(1, |g| g.max(1))
+    }
+
+    /// A convolution in groups of channels, with a bias where the file has one, and nothing behind it.
+    pub(crate) fn plain(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        (channels, kernel, groups): (usize, usize, usize),
+        stride: usize,
+    ) -> Result<NodeId> {
         let (from, _, _) = self.dims(x);
         let shape = [channels, from / groups.max(1), kernel, kernel];
         let weight = self.weights.matrix(&format!("{name}.weight"), &shape)?;
@@ -417,9 +445,7 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
             groups,
             ..Conv2d::new(weight)
         };
-        let y = self.network.add(name, Op::Conv2d(conv), &[x])?;
-        let norm_of = self.weights.batch_norm(norm, channels)?;
-        self.network.add(norm, Op::BatchNorm(norm_of), &[y])
+        self.network.add(name, Op::Conv2d(conv), &[x])
     }
 
     pub(crate) fn activation(&mut self, name: &str, x: NodeId) -> Result<NodeId> {
@@ -467,14 +493,18 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
     }
 
     pub(crate) fn head(mut self, x: NodeId, classes: usize) -> Result<Network<N>> {
-        let (channels, _, _) = self.dims(x);
         let x = self.network.add("pool", Op::GlobalAvgPool, &[x])?;
         let x = self.network.add("flatten", Op::Flatten, &[x])?;
-        let name = if self.weights.has("fc.weight") {
-            "fc"
-        } else {
-            "linear"
-        };
+        let names = ["fc", "classifier.1"];
+        let there = |n: &&str| self.weights.has(&format!("{n}.weight"));
+        let name = names.into_iter().find(there).unwrap_or("linear");
+        let x = self.dense(name, x, classes)?;
+        self.network.finish(x)
+    }
+
+    /// A dense layer with its bias.
+    pub(crate) fn dense(&mut self, name: &str, x: NodeId, classes: usize) -> Result<NodeId> {
+        let channels = self.network.shape(x).len();
         let bias = format!("{name}.bias");
         let linear = Linear {
             weight: self
@@ -485,8 +515,7 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
                 _ => Parameter::new(&bias, [classes], vec![0.0; classes])?,
             }),
         };
-        let x = self.network.add(name, Op::Linear(linear), &[x])?;
-        self.network.finish(x)
+        self.network.add(name, Op::Linear(linear), &[x])
     }
 }
 

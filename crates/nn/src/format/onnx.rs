@@ -128,6 +128,7 @@ pub fn from_proto(model: &ModelProto, options: Options<'_>) -> Result<Graph> {
         if node.output.iter().any(|o| needed.contains(o.as_str())) {
             add(&mut import, node)?;
         }
+        import.used(node);
     }
     match import.values.get(output).cloned() {
         Some(Value::Node(view)) => {

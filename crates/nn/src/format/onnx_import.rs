@@ -13,8 +13,14 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
-/// Values that uses of constants may make beyond the file's own bytes: scalars added to pictures, weights that layers share.
+/// Values that uses of constants may make beyond [`PER_BYTE`] for each of the file's own bytes: scalars added to pictures, weights that layers share.
 const MOST_COPIES: usize = 1 << 24;
+
+/// Values for each byte: weights that are computed, as standardised ones are, pass through several operators.
+const PER_BYTE: usize = 4;
+
+/// Constants of more values are forgotten behind their last use.
+const LARGE: usize = 1 << 18;
 
 /// Whether it is ONNX' own domain, which has two names.
 pub(super) fn standard(domain: &str) -> bool {
@@ -66,8 +72,10 @@ pub(super) struct Import<'a> {
     pub(super) network: NetworkBuilder<Nonlinearity>,
     /// For each name, the number from which on no node has it.
     pub(super) suffixes: HashMap<String, usize>,
-    /// Values of constants, and the most that there may be.
+    /// Values of constants, and the file's bytes.
     copies: (Cell<usize>, usize),
+    /// How often each value is still to be used.
+    uses: HashMap<&'a str, usize>,
 }
 
 impl<'a> Import<'a> {
@@ -82,23 +90,31 @@ impl<'a> Import<'a> {
             initializers: (graph.initializer.iter())
                 .map(|t| (t.name.as_str(), t))
                 .collect(),
+            uses: graph.node.iter().flat_map(|n| &n.input).fold(
+                HashMap::new(),
+                |mut uses, name| {
+                    *uses.entry(name.as_str()).or_default() += 1;
+                    uses
+                },
+            ),
             external,
             values: HashMap::new(),
             refusals: Vec::new(),
             network: Network::builder(),
             suffixes: HashMap::new(),
-            copies: (Cell::new(0), bytes.saturating_add(MOST_COPIES)),
+            copies: (Cell::new(0), bytes),
         }
     }
 
     /// Accounts for `count` values that are made of a constant, so that a small file can't ask for much memory.
     pub(super) fn charge(&self, count: usize) -> Result<()> {
-        let (made, most) = (self.copies.0.get().saturating_add(count), self.copies.1);
-        if made > most.saturating_add(self.external.bytes()) {
+        let made = self.copies.0.get().saturating_add(count);
+        let bytes = self.copies.1.saturating_add(self.external.bytes());
+        if made > bytes.saturating_mul(PER_BYTE).saturating_add(MOST_COPIES) {
             return Err(Error::malformed(
                 "ONNX",
                 format!(
-                    "its constants, where they are used, have more values than its bytes and {MOST_COPIES} together"
+                    "its constants, where they are used, have more values than {PER_BYTE} for each of its bytes and {MOST_COPIES} together"
                 ),
             ));
         }
@@ -117,6 +133,19 @@ impl<'a> Import<'a> {
             *suffix += 1;
             if !self.network.contains(&name) {
                 return name;
+            }
+        }
+    }
+
+    /// Forgets large constants that no node behind this one uses.
+    pub(super) fn used(&mut self, node: &'a NodeProto) {
+        for name in &node.input {
+            let left = self.uses.entry(name.as_str()).or_default();
+            *left = left.saturating_sub(1);
+            if let (0, Some(Value::Constant(c))) = (*left, self.values.get(name.as_str()))
+                && c.values.len() > LARGE
+            {
+                self.values.remove(name.as_str());
             }
         }
     }

@@ -409,6 +409,11 @@ impl Importing<'_, '_> {
                 {
                     name = from.clone();
                 }
+                if let Some(n) = at.import.made_by(&name, "Where")
+                    && let Some(x) = at.guarded(n)
+                {
+                    name = x;
+                }
             }
             name
         };

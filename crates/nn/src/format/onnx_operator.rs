@@ -212,6 +212,10 @@ impl<'a> Importing<'_, 'a> {
         if node.op_type == "Constant" {
             return Ok(vec![Value::Constant(self.stated()?)]);
         }
+        // softmax as torch guards it against rows of which nothing is seen
+        if node.op_type == "Where" && self.guarded(node).is_some() {
+            return Ok(vec![Value::Node(self.computed(2)?)]);
+        }
         if node.op_type == "Split" {
             return self.split();
         }
@@ -266,9 +270,19 @@ impl<'a> Importing<'_, 'a> {
             "Softmax" => self.softmax(Softmax::Shares),
             "LogSoftmax" => self.softmax(Softmax::Logarithms),
             "Shape" => return self.shape_value(),
+
             _ => self.activation(),
         };
         computed.map(Value::Node)
+    }
+
+    /// The `x` of `Where(IsNaN(x), c, x)`.
+    pub(super) fn guarded(&self, node: &NodeProto) -> Option<String> {
+        let [asked, _, x] = &node.input[..] else {
+            return None;
+        };
+        let test = self.import.made_by(asked, "IsNaN")?;
+        (test.input.first() == Some(x)).then(|| x.clone())
     }
 
     /// The lengths of a tensor's axes, or of those that are asked for.

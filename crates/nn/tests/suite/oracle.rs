@@ -453,3 +453,22 @@ fn polynomials_are_not_guarded_but_reported() {
     );
     assert!(o.to_string().contains("square"));
 }
+
+/// Taps that reach beyond the picture at every place, as of wide dilations on small pictures.
+#[test]
+fn a_dilation_wider_than_the_picture_leaves_the_middle_tap() {
+    let mut b = Graph::builder();
+    let x = b.input("x", Shape::image(1, 3, 3)).expect("valid");
+    let weight: Vec<f32> = (1..=9).map(|v| v as f32).collect();
+    let conv = Conv2d {
+        padding: Padding::same(5),
+        dilation: (5, 5),
+        ..Conv2d::new(Parameter::new("w", [1, 1, 3, 3], weight).expect("finite"))
+    };
+    let y = b.add("y", Op::Conv2d(conv), &[x]).expect("valid");
+    let graph = b.finish(y).expect("valid");
+    let x = Stream::new(3).tensor(Shape::image(1, 3, 3));
+    let y = graph.evaluate(&x).expect("fits").output;
+    let five: Vec<f64> = x.values().iter().map(|v| 5.0 * v).collect();
+    assert_close(y.values(), &five, 1e-15);
+}

@@ -307,3 +307,58 @@ fn a_perceptron_is_one_file_and_one_line() {
     let own = graph.evaluate(&input).expect("evaluates").output;
     crate::assert_close(own.values(), &y, 1e-12);
 }
+
+/// State dicts under torchvision's names, with weights that a formula makes on both sides (`golden/torchvision.py`).
+#[test]
+#[ignore = "seconds in release: networks of full size"]
+fn published_networks_give_what_torch_gives() {
+    let values = |t: usize, name: &str, shape: &[usize]| -> Vec<f64> {
+        let inputs: usize = shape.iter().skip(1).product();
+        let value = |i: usize| {
+            let h = ((7919 * t + 104_729 * i) % 65521) as f64 / 65521.0 - 0.5;
+            let v = match name {
+                n if n.ends_with("running_var") => 1.0 + h,
+                n if n.ends_with("running_mean") || n.ends_with("bias") => 0.2 * h,
+                _ if shape.len() == 1 => 1.0 + 0.4 * h,
+                _ => h * (24.0 / inputs as f64).sqrt(),
+            };
+            f64::from(v as f32)
+        };
+        (0..shape.iter().product()).map(value).collect()
+    };
+    let picture: Vec<f64> = values(999, "running_mean", &[3, 224, 224]);
+    let picture = picture.into_iter().map(|v| 2.0 * v).collect();
+    let picture = nn::Tensor::new(nn::Shape::image(3, 224, 224), picture).expect("fits");
+    let (mut name, mut activation, mut tensors) = ("", None, BTreeMap::new());
+    for line in include_str!("../golden/torchvision.txt").lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["network", n, a] => (name, activation) = (n, Activation::named(a)),
+            ["tensor", n, ref shape @ ..] => {
+                let shape: Vec<usize> = shape.iter().map(|d| d.parse().expect("a length")).collect();
+                let values = values(tensors.len(), n, &shape);
+                tensors.insert(n.to_string(), StateTensor { shape, values });
+            }
+            ["outputs", ref outputs @ ..] => {
+                let checkpoint = nn::format::Checkpoint {
+                    config: None,
+                    tensors: StateDict::new(std::mem::take(&mut tensors)),
+                };
+                let options = zoo::Options {
+                    activation,
+                    ..zoo::Options::default()
+                };
+                let model = zoo::identify(&checkpoint, &options).expect(name);
+                let (graph, _) = model.graph().expect("of one shape");
+                let had = graph.evaluate(&picture).expect("fits").output;
+                let torch: Vec<f64> = outputs.iter().map(|v| v.parse().expect("a number")).collect();
+                let largest = torch.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+                assert_eq!(had.values().len(), torch.len(), "{name}");
+                for (a, b) in had.values().iter().zip(&torch) {
+                    assert!((a - b).abs() < 1e-4 * largest, "{name}: {a}, {b}");
+                }
+            }
+            _ => panic!("{line}"),
+        }
+    }
+}
