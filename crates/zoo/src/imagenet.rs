@@ -11,8 +11,8 @@ use nn::format::Checkpoint;
 use nn::format::state_dict::StateDict;
 use nn::op::ElementFunction;
 use nn::{
-    AvgPool, Error, Graph, MaxPool, Metadata, Network, NodeId, Nonlinearity, Op, Padding, PolyGraph,
-    Range, Result, Shape,
+    AvgPool, Error, Graph, MaxPool, Metadata, Network, NodeId, Nonlinearity, Op, Padding,
+    PolyGraph, Range, Result, Shape,
 };
 use task::{Normalization, Outputs, Pictures, Task};
 

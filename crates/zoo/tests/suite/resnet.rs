@@ -335,7 +335,8 @@ fn published_networks_give_what_torch_gives() {
         match words[..] {
             ["network", n, a] => (name, activation) = (n, Activation::named(a)),
             ["tensor", n, ref shape @ ..] => {
-                let shape: Vec<usize> = shape.iter().map(|d| d.parse().expect("a length")).collect();
+                let shape: Vec<usize> =
+                    shape.iter().map(|d| d.parse().expect("a length")).collect();
                 let values = values(tensors.len(), n, &shape);
                 tensors.insert(n.to_string(), StateTensor { shape, values });
             }
@@ -351,7 +352,10 @@ fn published_networks_give_what_torch_gives() {
                 let model = zoo::identify(&checkpoint, &options).expect(name);
                 let (graph, _) = model.graph().expect("of one shape");
                 let had = graph.evaluate(&picture).expect("fits").output;
-                let torch: Vec<f64> = outputs.iter().map(|v| v.parse().expect("a number")).collect();
+                let torch: Vec<f64> = outputs
+                    .iter()
+                    .map(|v| v.parse().expect("a number"))
+                    .collect();
                 let largest = torch.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
                 assert_eq!(had.values().len(), torch.len(), "{name}");
                 for (a, b) in had.values().iter().zip(&torch) {
