@@ -215,6 +215,7 @@ use Attribute::{List, Number, One, Text};
 use Constant::{Floats, Integers, Random};
 
 #[test]
+#[ignore = "seconds in release: imported operators under encryption"]
 fn squeeze_and_excite_with_hard_functions_gives_an_encrypted_answer() {
     let graph = imported(
         &[1, 2, 8, 8],
@@ -249,6 +250,7 @@ fn squeeze_and_excite_with_hard_functions_gives_an_encrypted_answer() {
 }
 
 #[test]
+#[ignore = "seconds in release: imported operators under encryption"]
 fn parts_and_sizes_of_pictures_give_an_encrypted_answer() {
     let graph = imported(
         &[1, 4, 4, 4],
@@ -290,6 +292,7 @@ fn parts_and_sizes_of_pictures_give_an_encrypted_answer() {
 }
 
 #[test]
+#[ignore = "seconds in release: imported operators under encryption"]
 fn tokens_moved_and_multiplied_give_an_encrypted_answer() {
     let graph = imported(
         &[1, 6, 8],

@@ -1,7 +1,6 @@
 //! Import of single ONNX operators: their attributes and inputs, and which function reads each.
 
 use super::element::Element;
-use super::onnx_axes::Axes;
 use super::onnx_constant::{Constant, type_name};
 use super::onnx_import::{Import, Imported, Stop, Value, View, standard};
 use super::onnx_proto::{AttributeProto, NodeProto};
@@ -490,14 +489,5 @@ impl<'a> Importing<'_, 'a> {
             ))
             .into()),
         }
-    }
-
-    /// A computed tensor as a row-major node of its own.
-    pub(super) fn compact(&mut self, x: &View) -> Imported<View> {
-        let dims = x.axes.dims();
-        let order: Vec<usize> = (0..dims.len()).collect();
-        let node = self.placed(x, &order, super::onnx_place::shape_of(&dims))?;
-        let axes = Axes::row_major(&dims).ok_or_else(|| self.invalid("it has too many values"))?;
-        Ok(View { node, axes })
     }
 }

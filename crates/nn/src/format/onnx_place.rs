@@ -504,4 +504,13 @@ impl Importing<'_, '_> {
             }))
         })
     }
+
+    /// A computed tensor as a row-major node of its own.
+    pub(super) fn compact(&mut self, x: &View) -> Imported<View> {
+        let dims = x.axes.dims();
+        let order: Vec<usize> = (0..dims.len()).collect();
+        let node = self.placed(x, &order, shape_of(&dims))?;
+        let axes = Axes::row_major(&dims).ok_or_else(|| self.invalid("it has too many values"))?;
+        Ok(View { node, axes })
+    }
 }
