@@ -8,6 +8,7 @@ use nn::lower::Numerator;
 use nn::{PolyGraph, Tensor};
 use polyveil_compiler::{Layers, Target, compile};
 use rand_core::SeedableRng;
+use runtime::machine::{cpu_seconds, peak_bytes};
 use runtime::{ClearTwin, Client, Excess, LockStep, Operation, Purpose, Server, VerifiedPlan};
 use std::sync::Arc;
 use support::transformer::{Size, transformer};
@@ -95,11 +96,8 @@ fn transformer_layers() {
     }
 }
 
-/// Through files, on ciphertexts: client, server, client, every step beside the clear twin.
-#[test]
-fn a_layer_on_ciphertexts() {
-    let (graph, inputs) = transformer(3, SMALL, 4);
-    let compiled = compile(&graph, &target(9)).expect("compiles");
+/// Through files, on ciphertexts: client, server, client; the answer. Every step beside the clear twin, if `checked`.
+fn on_ciphertexts(compiled: &VerifiedPlan, x: &Tensor, checked: bool) -> Vec<f64> {
     let file = compiled.plan().write(Vec::new(), "plan").expect("written");
     let plan = Arc::new(VerifiedPlan::read(&file[..], "plan").expect("read"));
     assert_eq!(plan.plan(), compiled.plan());
@@ -109,34 +107,50 @@ fn a_layer_on_ciphertexts() {
         .write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| {})
         .expect("keys");
     let server = Server::read(plan.clone(), &keys[..], "keys", &mut |_, _| {}).expect("server");
+    drop(keys);
     let input = client
-        .write_input(inputs[0].values(), Vec::new(), "input", &mut rng(3))
+        .write_input(x.values(), Vec::new(), "input", &mut rng(3))
         .expect("input");
     let state = server.read_input(&input[..], "input").expect("belongs");
-    let mut check =
-        LockStep::new(&plan, server.engine(), &client, &state, Excess::Stop).expect("starts");
-    let answer = server
-        .run(state, &mut check)
-        .expect("every step within its bound");
-    let (_, clear) = check.finish().expect("runs");
+    let before = cpu_seconds();
+    let answer = match checked {
+        false => server.run(state, &mut ()).expect("runs"),
+        true => {
+            let mut check = LockStep::new(&plan, server.engine(), &client, &state, Excess::Stop)
+                .expect("starts");
+            server
+                .run(state, &mut check)
+                .expect("every step within its bound")
+        }
+    };
+    println!("{:.1} CPU s", cpu_seconds() - before);
     let bytes = server
         .write_answer(&answer, Vec::new(), "answer")
         .expect("answer");
-    let had = client.read_answer(&bytes[..], "answer").expect("an answer");
+    client.read_answer(&bytes[..], "answer").expect("an answer")
+}
+
+#[test]
+fn a_layer_on_ciphertexts() {
+    let (graph, inputs) = transformer(3, SMALL, 4);
+    let plan = compile(&graph, &target(9)).expect("compiles");
+    let had = on_ciphertexts(&plan, &inputs[0], true);
+    let twin = ClearTwin::new(&plan, &plan.client_spec(), inputs[0].values()).expect("fits");
+    let clear = twin.finish().expect("runs");
     let error = largest(had.iter().zip(&clear).map(|(a, b)| a - b));
     let stated = plan.answer_bounds().error;
     println!("error {error:.2e}, stated {stated:.2e}");
-    assert!(error <= stated, "{error}, {stated}");
+    assert!(error <= stated.min(1e-3), "{error}, {stated}");
     let want = graph.evaluate(&inputs[0]).expect("runs").output;
     let off = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
     assert!(off < 5e-3 * largest(want.values().iter().copied()), "{off}");
 }
 
 /// GPT-NeoX's structure.
-fn neox(layers: usize, width: usize, heads: usize) -> TransformerShape {
+fn neox(layers: usize, width: usize, heads: usize, vocabulary: usize) -> TransformerShape {
     let text = format!(
         r#"{{"model_type": "gpt_neox", "hidden_act": "gelu", "hidden_size": {width}, "intermediate_size": {}, "num_hidden_layers": {layers},
-        "num_attention_heads": {heads}, "vocab_size": 512, "max_position_embeddings": 2048}}"#,
+        "num_attention_heads": {heads}, "vocab_size": {vocabulary}, "max_position_embeddings": 2048}}"#,
         4 * width
     );
     TransformerShape::from_json(&text).expect("a configuration")
@@ -149,7 +163,7 @@ fn published_structures() {
         .expect("valid")
         .over(Denominator::Mean);
     for name in ["gpt_neox"] {
-        let shape = neox(2, 512, 8);
+        let shape = neox(2, 512, 8, 512);
         let small = shape
             .stand_in(AttentionScheme::Power(power))
             .expect("narrowed");
@@ -185,6 +199,7 @@ fn full_sizes() {
         number("LAYERS", 1),
         number("WIDTH", 512),
         number("HEADS", 8),
+        number("WORDS", 512),
     );
     let made = shape
         .random(AttentionScheme::Power(power), 128)
@@ -232,7 +247,13 @@ fn full_sizes() {
         facts.key_file_bytes as f64 / 1e9,
         facts.bootstraps
     );
-    if std::env::var_os("SHOW").is_some() {
-        println!("{}", polyveil_compiler::describe(&plan));
+    if std::env::var_os("RUN").is_some() {
+        let x = zoo::shape::sequence(graph.input_shape(), 77);
+        let want = graph.evaluate(&x).expect("runs").output;
+        let had = on_ciphertexts(&plan, &x, false);
+        let most = largest(want.values().iter().copied());
+        let off = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
+        let peak = peak_bytes() as f64 / 1e9;
+        println!("error {off:.1e} of {most:.1}, peak {peak:.2} GB");
     }
 }

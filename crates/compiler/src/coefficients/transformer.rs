@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 /// Free levels where the target names no parameters: roots take most of them.
 const LEVELS: usize = 9;
 
+/// How much dearer a rotation key is than elsewhere: attention has many rotations, which all layers share, and keys are most of what a run holds.
+const KEYS: f64 = 3.0;
 /// Bytes of masks that move slots.
 const MOVES: u64 = 1 << 30;
 /// CPU seconds of compiling a weight, and of what every network takes.
@@ -70,7 +72,11 @@ pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
     };
     let sequence = shape.as_image().filter(|s| s.1 == 1).ok_or_else(refused)?;
     let tokens = Tokens::new(parameters.n(), sequence.2).ok_or_else(refused)?;
-    let mut draft = Draft::normal(graph, target, set, Some(tokens))?;
+    let dear = Target {
+        key_seconds: KEYS * target.key_seconds,
+        ..target.clone()
+    };
+    let mut draft = Draft::normal(graph, &dear, set, Some(tokens))?;
     let packed = draft.pack()?;
     draft.weighing = weighing(&draft, &mut costs)?;
     let splits = draft.split(&packed);
