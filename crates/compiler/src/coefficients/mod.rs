@@ -4,6 +4,9 @@
 //! `network` (sums of kernels over inputs and activations; `kernel`, chains of operators that are one kernel) → `layout` (phases of large
 //! pictures, places, channels) → `emit` (units, integer weights, steps, ports; `costs`, what they take). What a layer's outputs leave at places without a value goes
 //! through the activation and is masked on the way down.
+//!
+//! Transformers take the normal form of slots instead (`transformer`): `tokens` says where values lie, `attention` what becomes of scores, `centred` which
+//! means are taken off the weights before, `weigh` what a linear map is in coefficients.
 
 mod attention;
 pub(crate) mod centred;
