@@ -144,6 +144,7 @@ impl Importing<'_, '_> {
                     return self.refuse(format!("{dims:?} can't be expanded to {shape:?}"));
                 };
                 self.bounded(&to)?;
+                self.import.charge(to.iter().sum())?;
                 self.moved(x, |a| a.broadcast(&to))
             }
             "Tile" => {
@@ -154,7 +155,8 @@ impl Importing<'_, '_> {
                 let mut lists = Vec::new();
                 for (&t, &d) in times.iter().zip(&dims) {
                     let t = self.length(t)?;
-                    self.bounded(&[t, d])?;
+                    let count = self.bounded(&[t, d])?;
+                    self.import.charge(count)?;
                     lists.push((0..t * d).map(|i| Some(i % d)).collect::<Vec<_>>());
                 }
                 self.along_all(x, &lists)
@@ -222,7 +224,11 @@ impl Importing<'_, '_> {
     pub(super) fn reshaped(&mut self, x: Value, to: Vec<usize>) -> Imported {
         match x {
             Value::Constant(c) if to.len() <= MOST_AXES => Ok(Value::Constant(c.with_dims(to))),
-            x => self.moved(x, |a| a.reshaped(&to)),
+            x => {
+                let sum = to.iter().fold(0usize, |s, &d| s.saturating_add(d));
+                self.import.charge(sum)?;
+                self.moved(x, |a| a.reshaped(&to))
+            }
         }
     }
 
@@ -351,8 +357,9 @@ impl Importing<'_, '_> {
             let axis = self.axis(axis, rank)?;
             let length = dims[axis] as i64;
             let (begin, end) = (given[i], given[i + axes.len()]);
-            self.length(begin.abs())?;
-            self.length(end.abs())?;
+            let most = self.length(begin.saturating_abs())?;
+            let most = most.max(self.length(end.saturating_abs())?);
+            self.import.charge(most.saturating_mul(2))?;
             let last = length - 1;
             let mut list = Vec::new();
             for t in -begin..length + end {
@@ -625,6 +632,7 @@ impl Importing<'_, '_> {
                 continue;
             }
             self.bounded(&[to, from])?;
+            self.import.charge(to)?;
             let sampled = Sampled::new(self, upsample, (from, to), scale)?;
             y = match sampled {
                 Sampled::Places(list) => {

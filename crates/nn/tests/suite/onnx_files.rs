@@ -159,3 +159,31 @@ fn values_in_other_places_are_refused() {
     assert!(e.to_string().contains("external_data=False"), "{e}");
     std::fs::remove_dir_all(all).expect("removed");
 }
+
+/// Small files that ask for much: each is refused before it is made.
+#[test]
+fn movements_that_multiply_are_refused() {
+    use crate::onnx::{import, integers, ints};
+    let refused = |op: &str, list: &[i64]| {
+        let nodes = vec![node(op, &["x", "l"], "y", vec![])];
+        import(&[1, 3], nodes, vec![integers("l", list)]).expect_err(op).to_string()
+    };
+    for (op, list) in [
+        ("Expand", &[1 << 25, 1, 3][..]),
+        ("Tile", &[1 << 25, 1]),
+        ("Tile", &[1, i64::MAX]),
+        ("Pad", &[0, 0, 0, 1 << 29]),
+        ("Pad", &[0, i64::MIN, 0, 1]),
+        ("Pad", &[0, 0, 0, i64::MAX]),
+    ] {
+        let e = refused(op, list);
+        assert!(e.contains("n_y") || e.contains("constants"), "{op}: {e}");
+    }
+    let huge = vec![node("Reshape", &["x", "l"], "y", vec![])];
+    let e = import(&[1, 1 << 14, 1 << 13], huge, vec![integers("l", &[-1])]).expect_err("refused");
+    assert!(e.to_string().contains("constants"), "{e}");
+    let wide = floats("w", &[1, 1, 1, 1], &[1.0]);
+    let strides = ints("strides", &[1 << 30, 1 << 30]);
+    let nodes = vec![node("ConvTranspose", &["x", "w"], "y", vec![strides])];
+    assert!(import(&[1, 1, 8, 8], nodes, vec![wide]).is_err());
+}
