@@ -180,9 +180,7 @@ impl Importing<'_, '_> {
             };
             // longer ones are refused below
             let last = if last - first > 1 << 20 { first } else { last };
-            (first..last)
-                .map(at)
-                .collect::<Vec<_>>()
+            (first..last).map(at).collect::<Vec<_>>()
         };
         let rows = axis(h, kh, stride.0, dilation.0, (pads.top, pads.bottom), more.0);
         let columns = axis(w, kw, stride.1, dilation.1, (pads.left, pads.right), more.1);

@@ -166,7 +166,9 @@ fn movements_that_multiply_are_refused() {
     use crate::onnx::{import, integers, ints};
     let refused = |op: &str, list: &[i64]| {
         let nodes = vec![node(op, &["x", "l"], "y", vec![])];
-        import(&[1, 3], nodes, vec![integers("l", list)]).expect_err(op).to_string()
+        import(&[1, 3], nodes, vec![integers("l", list)])
+            .expect_err(op)
+            .to_string()
     };
     for (op, list) in [
         ("Expand", &[1 << 25, 1, 3][..]),
