@@ -138,9 +138,9 @@ fn the_cheaper_way_is_taken() {
     assert!(taken.iter().all(|&n| n > 0), "{taken:?}");
 }
 
-/// Four pictures of CIFAR's size in one run of a ResNet-20 take at most 2.5 times what one takes in its cheaper way (1.5 was aimed at).
+/// Four pictures of CIFAR's size in one run of a ResNet-20 take at most 1.8 times what one takes (1.5 was aimed at), each in its cheaper way.
 #[test]
-#[ignore = "a ResNet-20 compiled in slots"]
+#[ignore = "a ResNet-20 compiled in slots, twice"]
 fn four_pictures_share_ciphertexts() {
     let mut random = Random(91);
     let graph = resnet(&mut random, 32, &[16, 32, 64], 3, 10);
@@ -150,16 +150,13 @@ fn four_pictures_share_ciphertexts() {
             batch,
             ..Target::default()
         };
-        coefficients::estimate(&graph, &target)
-            .expect("fits")
-            .cpu_seconds
+        let plan = compile(&graph, &target).expect("compiles");
+        println!("{}", plan.plan().description.parameters);
+        plan.predicted_steps(&target.cost).iter().sum::<f64>()
     };
-    let plan = compile(&graph, &Target::default()).expect("compiles");
-    let one: f64 = plan.predicted_steps(&Target::default().cost).iter().sum();
-    let (alone, four) = (of(1), of(4));
-    println!("{}", plan.plan().description.parameters);
-    println!("one {one:.1}, in coefficients {alone:.1}; four there {four:.1}");
-    assert!(four <= 2.5 * one, "{four}: {one}");
+    let (one, four) = (of(1), of(4));
+    println!("one {one:.1}, four {four:.1}");
+    assert!(four <= 1.8 * one, "{four}: {one}");
 }
 
 /// With the memory that diagonals would take not there, layers lie in coefficients; a run that may not have the memory for that is refused.
