@@ -4,7 +4,7 @@ mod support;
 
 use approx::Activation;
 use nn::{Conv2d, Network, Op, Padding, PolyGraph, Shape};
-use polyveil_compiler::{Layers, Target, coefficients, compile};
+use polyveil_compiler::{Layers, Target, compile};
 use runtime::VerifiedPlan;
 use support::{Random, act, conv_bn, resnet, twin};
 
