@@ -7,7 +7,7 @@
 //!
 //! **Threshold.** Values of an input like those of calibration lie near the middle of their intervals, which calibration made wider by a margin. The
 //! mean of t^p over slots is then far below that of values spread evenly, 1/(p + 1). A sum of n slots of each of k operands may read n·Σ 1/(2p) or
-//! so: half of that, and [`LEAST`] at least. The power makes the exact figure matter little: at 32, a value 1.3 half widths from the middle counts 150.
+//! so: half of that, and [`LEAST`] at least. What norms and attention divide by crowds at one end of its interval: it counts as if it lay there in all slots. The power makes the exact figure matter little: at 32, a value 1.3 half widths from the middle counts 150.
 //!
 //! **Range.** Sums are read at the bottom of the chain, where coefficients up to about 2^9 do not wrap. A ciphertext's coefficients are means over
 //! slots; folding makes them sums. So slots are folded as far as the threshold keeps below [`MOST`]. What is far larger than the threshold wraps
@@ -189,7 +189,15 @@ impl Writer<'_> {
             false => (left.min(SQUARINGS), 1.0),
         };
         let (end, power) = (most * factor, 1u32 << left);
-        let share = end.max(1.0).powf(f64::from(power)) * 0.5 / f64::from(power);
+        // What norms and attention divide by is the same in many slots, and mostly near one end: all slots may lie there. Others are spread.
+        let (norm, power_of) = (
+            matches!(step.purpose, Purpose::Norm | Purpose::Attention),
+            |x: f64| x.powf(f64::from(power)),
+        );
+        let share = match norm {
+            true => power_of(end),
+            false => power_of(end.max(1.0)) * 0.5 / f64::from(power),
+        };
         if share.is_nan() || share > MOST / 4.0 {
             return;
         }
@@ -206,10 +214,10 @@ impl Writer<'_> {
             interval: None,
         };
         let (stage, x) = (SQUARINGS - squarings, (factor, input));
-        match step.purpose {
-            // what norms and attention divide by is the same in many slots: several near their ends would add up in all of them
-            Purpose::Norm | Purpose::Attention => self.alone(stage, x, &like),
-            _ => self.put(stage, x, &like),
+        // several near their ends would add up in all slots, and be squared
+        match norm {
+            true => self.alone(stage, x, &like),
+            false => self.put(stage, x, &like),
         }
     }
 
