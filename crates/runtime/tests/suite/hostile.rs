@@ -119,7 +119,7 @@ fn bootstraps(count: usize, slots: impl Fn(usize) -> usize) -> Plan {
 /// The way down of both halves of the slots to register 2, a layer from there to register 3, then `steps`, which write registers from 4 on.
 fn coefficients(steps: impl IntoIterator<Item = Operation>) -> Plan {
     let all = folding(1024, 8, [1024, 8, 7]);
-    let weights: Integers = (0..1 << 20).map(|k| (k * k) % 7 - 3).collect();
+    let weights: Integers = (0..1 << 20).map(|k| k % 7 * (k % 7) % 7 - 3).collect();
     let down = Operation::Descend {
         inputs: vec![0, 1],
         output: 2,
