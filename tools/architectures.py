@@ -6,9 +6,8 @@ onnxruntime on one random input.
   cargo build --release -p polyveil-nn --example values
   tools/architectures.py export WORK            # WORK/NAME.EXPORTER.onnx, an input and onnxruntime's answer beside each
   tools/architectures.py compare WORK --values target/release/examples/values
-  tools/architectures.py plans WORK --polyveil target/release/polyveil     # which compile, at which cost
 
-`compare` and `plans` print tables in Markdown. Right is a largest difference of at most 1e-4 times the largest magnitude of the answer.
+`compare` prints a table in Markdown. Right is a largest difference of at most 1e-4 times the largest magnitude of the answer.
 """
 import argparse
 import json

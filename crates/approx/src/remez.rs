@@ -8,7 +8,8 @@ use crate::sup::{Approximation, golden_section};
 
 /// Largest degree that [`remez`] accepts.
 pub const DEGREE_LIMIT: usize = 127;
-const ROUNDS: usize = 60;
+/// Rounds that exchange all points at once, and then rounds that exchange one.
+const ROUNDS: [usize; 2] = [60, 400];
 
 /// The polynomial of this degree with the smallest maximal error on the interval, to 1 % in that error or to rounding
 /// (whichever comes first).
@@ -162,7 +163,7 @@ fn exchange(problem: &Problem<'_>) -> Result<Solved, Error> {
     let mut best: Option<(Vec<f64>, f64)> = None;
     let mut lower: f64 = 0.0;
     let mut rounds = 0;
-    while rounds < ROUNDS {
+    while rounds < ROUNDS[0] + ROUNDS[1] {
         rounds += 1;
         let Some((coefficients, levelled)) = level_on(problem, &reference) else {
             break;
@@ -183,9 +184,13 @@ fn exchange(problem: &Problem<'_>) -> Result<Solved, Error> {
         if upper <= levelled.abs() * (1.0 + 1e-6) || upper <= rounding {
             break;
         }
-        let Some(next) = choose(extrema, functions + 1) else {
-            break;
+        // Exchanges of all points may run in a circle where f has kinks; of one point, the levelled error never falls.
+        let next = if rounds <= ROUNDS[0] {
+            choose(extrema, functions + 1)
+        } else {
+            swap_one(&reference, levelled, &extrema)
         };
+        let Some(next) = next else { break };
         if next == reference {
             break;
         }
@@ -308,6 +313,29 @@ fn alternating_extrema(
         best
     };
     tops.into_iter().map(refine).collect()
+}
+
+/// The reference with the point of the largest error in place of the neighbour whose error has the same sign; the point at the other end
+/// goes where there is none. `levelled` is the error at the first point (Remez' first algorithm).
+fn swap_one(reference: &[f64], levelled: f64, extrema: &[(f64, f64)]) -> Option<Vec<f64>> {
+    let &(t, error) = extrema.iter().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))?;
+    let after = reference.partition_point(|&r| r < t);
+    let alike = |i: usize| (levelled * error > 0.0) == (i % 2 == 0);
+    let mut next = reference.to_vec();
+    match after {
+        0 if alike(0) => next[0] = t,
+        0 => {
+            next.pop();
+            next.insert(0, t);
+        }
+        _ if alike(after - 1) => next[after - 1] = t,
+        _ if after < next.len() => next[after] = t,
+        _ => {
+            next.remove(0);
+            next.push(t);
+        }
+    }
+    Some(next)
 }
 
 /// `count` consecutive extrema, the globally largest kept: the smaller end goes first. None when there are too few.

@@ -201,11 +201,11 @@ fn networks_that_are_not_for_these_pictures() {
     );
     config.network = Network::Small {
         width: 4,
-        activation: "mish".into(),
+        activation: "maxout".into(),
     };
     says(
-        &train(&config, sources(), "activation").expect_err("mish"),
-        &["activation = mish", "known are relu"],
+        &train(&config, sources(), "activation").expect_err("maxout"),
+        &["activation = maxout", "known are relu"],
     );
     config.network = Network::File {
         path: "nowhere.onnx".into(),

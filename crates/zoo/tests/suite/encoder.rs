@@ -136,7 +136,7 @@ fn configurations_refuse_what_they_do_not_know() {
             assert!(e.contains(why), "{e}");
         };
         refused("model_type", "t5".into(), "model_type is t5");
-        refused("hidden_act", "gelu_new".into(), "hidden_act is gelu_new");
+        refused("hidden_act", "glu".into(), "hidden_act is glu");
         refused(
             "position_embedding_type",
             "relative_key".into(),
