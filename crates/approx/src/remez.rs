@@ -318,9 +318,11 @@ fn alternating_extrema(
 /// The reference with the point of the largest error in place of the neighbour whose error has the same sign; the point at the other end
 /// goes where there is none. `levelled` is the error at the first point (Remez' first algorithm).
 fn swap_one(reference: &[f64], levelled: f64, extrema: &[(f64, f64)]) -> Option<Vec<f64>> {
-    let &(t, error) = extrema.iter().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))?;
+    let &(t, error) = extrema
+        .iter()
+        .max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))?;
     let after = reference.partition_point(|&r| r < t);
-    let alike = |i: usize| (levelled * error > 0.0) == (i % 2 == 0);
+    let alike = |i: usize| (levelled * error > 0.0) == i.is_multiple_of(2);
     let mut next = reference.to_vec();
     match after {
         0 if alike(0) => next[0] = t,
@@ -391,7 +393,13 @@ mod tests {
     #[test]
     fn converges_for_every_activation_up_to_degree_63() {
         for f in Activation::ALL {
-            for interval in [(-8.0, 8.0), (-5.0, 11.0), (-30.0, 20.0), (-0.5, 0.25), (0.5, 9.0)] {
+            for interval in [
+                (-8.0, 8.0),
+                (-5.0, 11.0),
+                (-30.0, 20.0),
+                (-0.5, 0.25),
+                (0.5, 9.0),
+            ] {
                 // roots and reciprocals have no value at or below 0
                 if ![interval.0, 0.0].iter().all(|&x| f.value(x).is_finite()) && interval.0 < 0.0 {
                     let refused = remez(|x| f.value(x), interval, 7).expect_err("no number");
