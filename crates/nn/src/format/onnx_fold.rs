@@ -240,7 +240,7 @@ impl Importing<'_, '_> {
             return Ok(None);
         };
         let count = ((limit - start) / step).ceil().max(0.0);
-        if !(count <= f64::from(1 << 24)) {
+        if count.is_nan() || count > f64::from(1 << 24) {
             return self.refuse(format!(
                 "from {start} to {limit} by {step} are too many values"
             ));
@@ -482,7 +482,7 @@ impl Importing<'_, '_> {
         let inner: usize = x.dims[axis + 1..].iter().product();
         let mut values = x.values.to_vec();
         for i in 0..values.len() {
-            if inner > 0 && i / inner % x.dims[axis] > 0 {
+            if inner > 0 && !(i / inner).is_multiple_of(x.dims[axis]) {
                 values[i] = rounded(x.element, values[i] + values[i - inner]);
             }
         }

@@ -501,18 +501,18 @@ impl Importing<'_, '_> {
         let count = |axes: &[usize]| axes.iter().map(|&k| dims[k]).product::<usize>();
         let (outer, inner) = (count(&order[..place]), count(&order[place + 1..]));
         // the axis among channels, rows and columns
-        let (shape, along): (fn(usize, (usize, usize, usize)) -> Shape, usize) =
-            match self.shape(laid.node).as_image() {
-                Some((_, h, w)) if outer == 1 && inner == h * w => {
-                    (|n, (_, h, w)| Shape::image(n, h, w), 0)
-                }
-                Some((c, h, _)) if outer == c * h && inner == 1 && h > 1 => {
-                    (|n, (c, h, _)| Shape::image(c, h, n), 2)
-                }
-                _ if outer == 1 => (|n, (_, _, i)| Shape::image(n, 1, i), 0),
-                _ if inner == 1 => (|n, (o, _, _)| Shape::image(o, 1, n), 2),
-                _ => (|n, (o, _, i)| Shape::image(o, n, i), 1),
-            };
+        type Laid = fn(usize, (usize, usize, usize)) -> Shape;
+        let (shape, along): (Laid, usize) = match self.shape(laid.node).as_image() {
+            Some((_, h, w)) if outer == 1 && inner == h * w => {
+                (|n, (_, h, w)| Shape::image(n, h, w), 0)
+            }
+            Some((c, h, _)) if outer == c * h && inner == 1 && h > 1 => {
+                (|n, (c, h, _)| Shape::image(c, h, n), 2)
+            }
+            _ if outer == 1 => (|n, (_, _, i)| Shape::image(n, 1, i), 0),
+            _ if inner == 1 => (|n, (o, _, _)| Shape::image(o, 1, n), 2),
+            _ => (|n, (o, _, i)| Shape::image(o, n, i), 1),
+        };
         let sizes = match (self.shape(laid.node).as_image(), along) {
             (Some((_, h, w)), 0) if inner == h * w => (1, h, w),
             (Some((c, h, _)), 2) if outer == c * h && h > 1 => (c, h, 1),
