@@ -42,7 +42,7 @@ fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
             residual(b, x, blocks, times)
         })?
     } else if has("features.18.0.weight") && has("classifier.1.weight") {
-        read(weights, function()?, |b, x| inverted(b, x))?
+        read(weights, function()?, inverted)?
     } else if has("features.0.weight") && has("classifier.6.weight") {
         read_vgg(weights, function()?)?
     } else {

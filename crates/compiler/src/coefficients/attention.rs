@@ -103,8 +103,8 @@ impl Builder<'_> {
             return Ok(Some(self.values[x.index()].clone()));
         }
         if self.skipped.contains(&node.id()) {
-            let values = inputs.iter().map(|i| &self.values[i.index()]);
-            return Ok(values.filter(|v| !v.terms.is_empty()).last().cloned());
+            let mut values = inputs.iter().map(|i| &self.values[i.index()]).rev();
+            return Ok(values.find(|v| !v.terms.is_empty()).cloned());
         }
         let made = match (node.op(), symbol(self, 0), symbol(self, 1)) {
             (Op::Rotary(r), None, _) => Symbol::Turned {
