@@ -162,28 +162,22 @@ fn published_structures() {
     let power = PowerSoftmax::new(4, 0.25)
         .expect("valid")
         .over(Denominator::Mean);
-    for name in ["gpt_neox"] {
-        let shape = neox(2, 512, 8, 512);
-        let small = shape
-            .stand_in(AttentionScheme::Power(power))
-            .expect("narrowed");
-        let polynomials = Polynomials {
-            bits: 10.0,
-            degree: 7,
-            widened: 1.25,
-        };
-        let graph = small.polynomials(polynomials).expect("within reach").graph;
-        let plan = compile(&graph, &target(9)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        if std::env::var_os("SHOW").is_some() {
-            println!("{}", polyveil_compiler::describe(&plan));
-        }
-        let x = zoo::shape::sequence(graph.input_shape(), 3);
-        compare(name, &graph, &plan, &x);
-        // one square of each part for both norms of a layer, and for the last
-        let square =
-            |s: &&runtime::Step| s.layer.ends_with("squares") && s.purpose == Purpose::Norm;
-        assert_eq!(plan.plan().steps.iter().filter(square).count(), 2 * 3);
-    }
+    let shape = neox(2, 512, 8, 512);
+    let small = shape
+        .stand_in(AttentionScheme::Power(power))
+        .expect("narrowed");
+    let polynomials = Polynomials {
+        bits: 10.0,
+        degree: 7,
+        widened: 1.25,
+    };
+    let graph = small.polynomials(polynomials).expect("within reach").graph;
+    let plan = compile(&graph, &target(9)).unwrap_or_else(|e| panic!("{e}"));
+    let x = zoo::shape::sequence(graph.input_shape(), 3);
+    compare("gpt_neox", &graph, &plan, &x);
+    // one square of each part for both norms of a layer, and for the last
+    let square = |s: &&runtime::Step| s.layer.ends_with("squares") && s.purpose == Purpose::Norm;
+    assert_eq!(plan.plan().steps.iter().filter(square).count(), 2 * 3);
 }
 
 /// What full sizes cost, by count. Run by hand.
