@@ -4,7 +4,7 @@
 //! of each weight vector), `blob` (all weights, little endian, deflated). The digest covers the first four and each weight vector's own
 //! digest, as it is and not as it is deflated. Weights go through a small buffer: neither digest nor file takes a second copy of them.
 //!
-//! Integers of layers in coefficients may lie in a file beside the plan instead ([`integers`](crate::integers)); `wide` then says in how many bytes each. The digest is the
+//! Integers of layers in coefficients may lie in a file beside the plan instead ([`integers`]); `wide` then says in how many bytes each. The digest is the
 //! same either way.
 
 use crate::integers::{self, BLOCK, Integers, Width};
