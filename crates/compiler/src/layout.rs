@@ -8,7 +8,6 @@
 //! the sequence's ciphertext, repeated with its period, and a sum over rows is a few folds.
 
 use crate::error::Error;
-use crate::linear_op::narrow;
 use nn::Shape;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -344,6 +343,11 @@ impl Scale {
                 remedy: "narrow the network differently",
             })
     }
+}
+
+/// Tensors have at most 2^28 values.
+pub(crate) fn narrow(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Row and column numbers are row-major positions in the operator's output and input tensor.
 
 use crate::error::Error;
-use crate::layout::Layout;
+use crate::layout::{Layout, narrow};
 use nn::op::window;
 use nn::{AvgPool, Boundary, Conv2d, NodeId, Op, Pairing, PolyNode, Rotary, Shape, Unfold};
 use std::sync::Arc;
@@ -482,11 +482,6 @@ fn image(node: &PolyNode, shape: Shape) -> Result<Image, Error> {
 
 fn positions((c, h, w): Image) -> impl Iterator<Item = Image> {
     (0..c * h * w).map(move |r| (r / (h * w), r / w % h, r % w))
-}
-
-/// Tensors have at most 2^28 values.
-pub(crate) fn narrow(position: usize) -> u32 {
-    u32::try_from(position).unwrap_or(u32::MAX)
 }
 
 /// Columns of the sequence, if the chains do to each of them the same: then what is known of the first is known of all.

@@ -5,7 +5,8 @@
 //! by m, 2m, …, n/2: every slot then holds a result, repeated with period m, and no partial sum is left.
 
 use crate::coefficients::tokens::{Moves, Shift};
-use crate::linear_op::{Chain, chain_row, columnwise, narrow};
+use crate::layout::narrow;
+use crate::linear_op::{Chain, chain_row, columnwise};
 use crate::normal::{Domain, Id, Kind, Normal, Quantity};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -53,15 +53,12 @@ struct Request {
     amplitude: f64,
 }
 
-/// Units of all quantities.
-pub(crate) fn units(
+/// What consumers ask of each quantity, and the activations that could be chosen freely for it.
+fn requested(
     normal: &Normal,
-    decisions: &[Decision],
-    parameters: &Parameters,
-) -> Result<Vec<Units>, Error> {
+    most: impl Fn(usize) -> f64,
+) -> (Vec<Option<Request>>, Vec<Option<Activation>>) {
     let all = &normal.quantities;
-    let halved = |v: usize| decisions[v].bootstrap.is_some();
-    let most = |v: usize| if halved(v) { 0.5 } else { 1.0 };
     let mut requests: Vec<Option<Request>> = vec![None; all.len()];
     let mut made: Vec<Option<Activation>> = vec![None; all.len()];
     for (v, q) in all.iter().enumerate().rev() {
@@ -113,6 +110,19 @@ pub(crate) fn units(
             _ => {}
         }
     }
+    (requests, made)
+}
+
+/// Units of all quantities.
+pub(crate) fn units(
+    normal: &Normal,
+    decisions: &[Decision],
+    parameters: &Parameters,
+) -> Result<Vec<Units>, Error> {
+    let all = &normal.quantities;
+    let halved = |v: usize| decisions[v].bootstrap.is_some();
+    let most = |v: usize| if halved(v) { 0.5 } else { 1.0 };
+    let (requests, mut made) = requested(normal, most);
     let mut units: Vec<Units> = Vec::with_capacity(all.len());
     for (v, q) in all.iter().enumerate() {
         let request = requests[v].unwrap_or(Request {

@@ -1,7 +1,8 @@
 //! The client: holds the secret key, encrypts inputs, decrypts answers.
 
 use crate::alarm::Alarm;
-use crate::answer::{Judge, Measure};
+use crate::answer::Judge;
+use crate::measure::Measure;
 use crate::sharing::class::{self, SharedClass};
 use crate::sharing::{self, Shared, Terms, releases};
 use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer, write_limbs};

@@ -1,6 +1,6 @@
 //! One structural error for the whole crate: every message names the cause and the remedy.
 
-use crate::answer::Measure;
+use crate::measure::Measure;
 use crate::size;
 use crate::wire::KeyId;
 

@@ -8,8 +8,8 @@
 
 use crate::Register;
 use crate::alarm::Alarm;
-use crate::noise::Simulated;
 use crate::operation::{Operation, Purpose, Work};
+use crate::simulated::Simulated;
 use ckks::ParametersSpec;
 use serde::{Deserialize, Serialize};
 

@@ -1,15 +1,46 @@
 //! What steps in coefficients cost, each shape of them once, and which ring layers are carried out in.
 
-use crate::Error;
+use crate::{Error, Target};
 use ckks::{Context, CostTable, Level, Meter, Parameters, ParametersSpec};
+use nn::PolyGraph;
 use runtime::folding::{Term, Within};
-use runtime::{Operation, Step};
+use runtime::{Operation, Step, VerifiedPlan};
 use std::collections::BTreeMap;
 
 /// log2 of the smallest degree that a small ring may have in a secure set.
 const LEAST_SMALL: u32 = 13;
 /// How much smaller than a toy's ring its small ring is, as logarithm: as 2^13 beside 2^16.
 const TOY_SMALLER: u32 = 3;
+
+/// Bytes that looking at a network takes, at least: the tables of N = 2^16 and what verification has.
+pub(crate) const LEAST_ROOM: u64 = 300 << 20;
+
+/// The plan, if it keeps the target's limit.
+pub(super) fn within_memory(
+    graph: &PolyGraph,
+    target: &Target,
+    plan: VerifiedPlan,
+) -> Result<VerifiedPlan, Error> {
+    let needed = least_bytes(&plan, target);
+    match target.max_memory {
+        Some(limit) if needed > limit => Err(Error::Memory {
+            network: graph.metadata().name.clone(),
+            needed,
+            had: limit,
+        }),
+        _ => Ok(plan),
+    }
+}
+
+/// The least memory that a run takes: with keys on disk where it needs them to keep the target's limit and may have them there.
+pub(super) fn least_bytes(plan: &VerifiedPlan, target: &Target) -> u64 {
+    let facts = plan.facts();
+    let over = target.max_memory.filter(|&limit| facts.peak_bytes > limit);
+    match over.filter(|_| target.keys_on_disk) {
+        Some(limit) => facts.keys_on_disk(limit).peak_bytes,
+        None => facts.peak_bytes,
+    }
+}
 
 /// Costs under one set.
 pub(super) struct Costs {

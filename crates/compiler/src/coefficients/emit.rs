@@ -5,7 +5,7 @@ use super::layout::Laid;
 use super::network::{Id, Kind, Quantity};
 use crate::Error;
 use crate::activation::{Activation, Form};
-use crate::linear_op::narrow;
+use crate::layout::narrow;
 use ckks::{Folded, HalfBootstrap, Parameters};
 use runtime::folding::{Folding, LARGEST_WEIGHT, Term, WEIGHT_BITS, Within};
 use runtime::{Integers, Operation, Port, Register, Step};

@@ -25,7 +25,8 @@ use crate::choose::KEY_BYTE;
 use crate::target::Watch;
 use crate::{Error, Needs, Target};
 use ckks::ParametersSpec;
-use costs::Costs;
+pub(crate) use costs::LEAST_ROOM;
+use costs::{Costs, least_bytes, within_memory};
 use kernel::Reading;
 use network::{Kind, Quantity};
 use nn::PolyGraph;
@@ -82,33 +83,6 @@ pub(crate) fn compile_found(
     within_memory(graph, target, plan)
 }
 
-/// The plan, if it keeps the target's limit.
-fn within_memory(
-    graph: &PolyGraph,
-    target: &Target,
-    plan: VerifiedPlan,
-) -> Result<VerifiedPlan, Error> {
-    let needed = least_bytes(&plan, target);
-    match target.max_memory {
-        Some(limit) if needed > limit => Err(Error::Memory {
-            network: graph.metadata().name.clone(),
-            needed,
-            had: limit,
-        }),
-        _ => Ok(plan),
-    }
-}
-
-/// The least memory that a run takes: with keys on disk where it needs them to keep the target's limit and may have them there.
-fn least_bytes(plan: &VerifiedPlan, target: &Target) -> u64 {
-    let facts = plan.facts();
-    let over = target.max_memory.filter(|&limit| facts.peak_bytes > limit);
-    match over.filter(|_| target.keys_on_disk) {
-        Some(limit) => facts.keys_on_disk(limit).peak_bytes,
-        None => facts.peak_bytes,
-    }
-}
-
 /// What a network costs with every linear layer in coefficients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
@@ -151,8 +125,6 @@ impl Estimate {
 const MOST_BESIDE: usize = 1 << 10;
 /// Transforms of N = 2^16 that a half bootstrap takes, at least: of four slots to two levels (`half_bootstraps_take_so_much`).
 pub(crate) const LEAST_TRANSFORMS: f64 = 6000.0;
-/// Bytes that looking at a network takes, at least: the tables of N = 2^16 and what verification has.
-pub(crate) const LEAST_ROOM: u64 = 300 << 20;
 /// CPU seconds of compiling a weight, and of what every network takes: assumed, as those of slots are.
 const SECONDS: (f64, f64) = (1e-7, 1.0);
 

@@ -477,6 +477,6 @@ impl Tokens {
 
 /// Places are below 2^28.
 fn narrow(ciphertext: usize, slot: usize) -> (u32, u32) {
-    let narrow = crate::linear_op::narrow;
+    let narrow = crate::layout::narrow;
     (narrow(ciphertext), narrow(slot))
 }

@@ -1,6 +1,6 @@
 //! Transformers with their linear layers in coefficients: everything else as in slots, with tokens where [`super::tokens`] says.
 
-use super::costs::Costs;
+use super::costs::{Costs, LEAST_ROOM, within_memory};
 use super::tokens::Tokens;
 use super::weigh::{self, Scaled};
 use crate::draft::Draft;
@@ -38,7 +38,7 @@ pub(super) fn needs(graph: &PolyGraph) -> Needs {
     let weights: u64 = graph.nodes().iter().map(|n| weights(n.op())).sum();
     let (each, any) = SECONDS;
     Needs {
-        bytes: 12 * weights + MOVES + super::LEAST_ROOM,
+        bytes: 12 * weights + MOVES + LEAST_ROOM,
         seconds: any + each * weights as f64,
     }
 }
@@ -84,7 +84,7 @@ pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
     let packed = packed.into_iter().map(|p| p.map(Cow::Owned)).collect();
     let mut plan = draft.written(packed, &splits, &decisions)?;
     plan.parameters = costs.narrow(&mut plan.steps)?;
-    super::within_memory(graph, target, VerifiedPlan::new(plan)?)
+    within_memory(graph, target, VerifiedPlan::new(plan)?)
 }
 
 /// Seconds of every linear map in coefficients, its sources' ways down shared among those that read them.

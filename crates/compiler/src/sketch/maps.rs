@@ -377,11 +377,8 @@ fn term(
     } else {
         (whole / t.width).max(1)
     };
-    let length = if whole == t.width && !by_token {
-        1
-    } else {
-        whole
-    };
+    let uniform = whole == t.width && !by_token;
+    let length = if uniform { 1 } else { whole };
     let folds = match p.rows {
         Rows::Sum => (f.rows_each.min(f.rows.next_power_of_two())).ilog2() as usize,
         _ => (f.period / t.period).max(1).ilog2() as usize,
