@@ -15,6 +15,19 @@ const TOY_SMALLER: u32 = 3;
 /// Bytes that looking at a network takes, at least: the tables of N = 2^16 and what verification has.
 pub(crate) const LEAST_ROOM: u64 = 300 << 20;
 
+/// Whether compiling, which takes so many bytes, has room for them.
+pub(super) fn within_room(graph: &PolyGraph, target: &Target, needed: u64) -> Result<(), Error> {
+    match target.room.filter(|r| r.bytes < needed) {
+        Some(room) => Err(Error::Room {
+            network: graph.metadata().name.clone(),
+            needed: room.resident + needed,
+            had: room.whole(),
+            limit: room.limit,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// The plan, if it keeps the target's limit.
 pub(super) fn within_memory(
     graph: &PolyGraph,

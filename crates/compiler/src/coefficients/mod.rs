@@ -26,7 +26,7 @@ use crate::target::Watch;
 use crate::{Error, Needs, Target};
 use ckks::ParametersSpec;
 pub(crate) use costs::LEAST_ROOM;
-use costs::{Costs, least_bytes, within_memory};
+use costs::{Costs, least_bytes, within_memory, within_room};
 use kernel::Reading;
 use network::{Kind, Quantity};
 use nn::PolyGraph;
@@ -67,15 +67,7 @@ pub(crate) fn compile_found(
     target: &Target,
     found: &Found,
 ) -> Result<VerifiedPlan, Error> {
-    let needs = found.estimate.compiling;
-    if let Some(room) = target.room.filter(|r| r.bytes < needs.bytes) {
-        return Err(Error::Room {
-            network: graph.metadata().name.clone(),
-            needed: room.resident + needs.bytes,
-            had: room.whole(),
-            limit: room.limit,
-        });
-    }
+    within_room(graph, target, found.estimate.compiling.bytes)?;
     let quantities = network::quantities(graph, target, Reading::Weights, &found.apart)?;
     let mut costs = costs(&quantities, target)?;
     let how = (found.channels, Reading::Weights);

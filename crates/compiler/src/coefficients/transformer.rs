@@ -1,6 +1,6 @@
 //! Transformers with their linear layers in coefficients: everything else as in slots, with tokens where [`super::tokens`] says.
 
-use super::costs::{Costs, LEAST_ROOM, within_memory};
+use super::costs::{Costs, LEAST_ROOM, within_memory, within_room};
 use super::tokens::Tokens;
 use super::weigh::{self, Scaled};
 use crate::draft::Draft;
@@ -44,15 +44,7 @@ pub(super) fn needs(graph: &PolyGraph) -> Needs {
 }
 
 pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
-    let needs = needs(graph);
-    if let Some(room) = target.room.filter(|r| r.bytes < needs.bytes) {
-        return Err(Error::Room {
-            network: graph.metadata().name.clone(),
-            needed: room.resident + needs.bytes,
-            had: room.whole(),
-            limit: room.limit,
-        });
-    }
+    within_room(graph, target, needs(graph).bytes)?;
     let batch = target.batch;
     if batch != 1 {
         return Err(Error::Batch { batch, most: 1 });
