@@ -322,10 +322,15 @@ impl Arithmetic for Clear {
         let mut outs = vec![vec![Complex64::new(0.0, 0.0); n]; map.outputs()];
         for t in map.terms() {
             let x = &xs[t.input];
-            let by = t.giant + t.baby;
-            for (j, y) in outs[t.output].iter_mut().enumerate() {
-                *y += t.values.at(j) * x.at(j + by);
-            }
+            let (by, y) = (t.giant + t.baby, &mut outs[t.output]);
+            let (length, run) = (t.values.len(), t.values.run());
+            t.values.each(|j, v| {
+                for first in (run * j..n).step_by(length) {
+                    for (j, y) in (first..).zip(&mut y[first..first + run]) {
+                        *y += v * x.at(j + by);
+                    }
+                }
+            });
         }
         Ok(outs
             .into_iter()

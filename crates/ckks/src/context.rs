@@ -176,13 +176,7 @@ impl Context {
         let coefficients = |scale: f64| -> Result<Vec<Vec<i64>>, Error> {
             map.terms()
                 .par_iter()
-                .map(|t| {
-                    let len = t.values.len();
-                    let v: Vec<Complex64> = (0..len)
-                        .map(|j| t.values.at(j + len - t.giant % len))
-                        .collect();
-                    self.encoder().encode(&v, scale)
-                })
+                .map(|t| self.encoder().encode(&t.values.rotated(t.giant), scale))
                 .collect()
         };
         let Some(pin) = map.pin() else {

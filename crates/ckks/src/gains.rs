@@ -31,7 +31,7 @@ struct Summary {
 #[derive(Debug)]
 pub(crate) struct Known {
     /// By address; kept alive, so that no other vector has it.
-    known: HashMap<(usize, usize), (Values, Summary)>,
+    known: HashMap<[(usize, usize); 3], (Values, Summary)>,
     /// Maps that are the same wherever they have this name.
     pinned: HashMap<usize, Arc<Gain>>,
     credit: usize,
@@ -53,29 +53,19 @@ fn magnitude(v: Complex64) -> f64 {
 
 impl Known {
     fn summary(&mut self, values: &Values) -> Summary {
-        let key = values.address();
+        let key = values.stored();
         if let Some((_, known)) = self.known.get(&key) {
             return *known;
         }
         let (mut sum, mut most) = (0.0f64, 0.0f64);
-        match values {
-            Values::Real(v) | Values::Runs { values: v, .. } => {
-                for &x in v.iter() {
-                    let x = f64::from(x);
-                    sum += x * x;
-                    most = most.max(x.abs());
-                }
-            }
-            Values::Complex(v) => {
-                for &z in v.iter() {
-                    sum += z.norm_sqr();
-                    most = most.max(magnitude(z));
-                }
-            }
-        }
-        self.credit = self.credit.saturating_add(WORK_PER_WEIGHT * key.1);
+        values.each(|_, v| {
+            sum += v.norm_sqr();
+            most = most.max(magnitude(v));
+        });
+        let count = values.len() / values.run();
+        self.credit = self.credit.saturating_add(WORK_PER_WEIGHT * count);
         let summary = Summary {
-            energy: sum / key.1 as f64,
+            energy: sum / count as f64,
             most,
         };
         self.known.insert(key, (values.clone(), summary));
@@ -173,7 +163,7 @@ impl Known {
         let mut different: Vec<(f64, &Values)> = Vec::new();
         let mut places = HashMap::new();
         for t in terms {
-            let place = places.entry((t.values.len(), t.values.address()));
+            let place = places.entry(t.values.stored());
             let place = *place.or_insert_with(|| {
                 different.push((0.0, &t.values));
                 different.len() - 1
@@ -205,12 +195,11 @@ impl Known {
                 rows[j].0 += times * v * v;
                 rows[j].1 += times * v;
             };
-            match values {
-                Values::Real(v) | Values::Runs { values: v, .. } if values.run() == run => {
-                    (v.iter().enumerate()).for_each(|(j, &v)| add(j, f64::from(v).abs()));
-                }
-                _ => (0..length).for_each(|j| add(j, magnitude(values.at(j * run)))),
-            }
+            let alike = (values.run() / run).max(1);
+            values.each(|j, v| {
+                let v = magnitude(v);
+                (alike * j..alike * (j + 1)).for_each(|j| add(j, v));
+            });
         }
         for &f in map.folds() {
             let shifted = |j: usize| rows[(j + f / run) % period];
@@ -227,7 +216,7 @@ fn repeats(map: &BlockMap) -> bool {
     let mut terms: Vec<_> = (map.terms().iter())
         .map(|t| {
             let offset = (t.giant + t.baby) % map.slots();
-            (t.input, offset, t.values.address(), t.output)
+            (t.input, offset, t.values.stored(), t.output)
         })
         .collect();
     terms.sort_unstable();

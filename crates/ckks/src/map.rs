@@ -6,18 +6,60 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Which of a diagonal's weights stands in each slot. Diagonals of many maps share it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Classes {
+    run: usize,
+    of: Vec<u16>,
+    /// One more than the largest.
+    count: usize,
+}
+
+impl Classes {
+    /// `of[j]` for the `run` slots from run·j on, each a power of two.
+    pub fn new(run: usize, of: Vec<u16>) -> Self {
+        let count = of.iter().max().map_or(0, |&c| usize::from(c) + 1);
+        Self { run, of, count }
+    }
+    /// A class for every `run` neighbouring slots (a batch side by side); no slot where these are more than 2^16.
+    pub fn runs(count: usize, run: usize) -> Self {
+        let last = u16::try_from(count.wrapping_sub(1));
+        Self::new(run, last.map_or_else(|_| Vec::new(), |last| (0..=last).collect()))
+    }
+    /// The same, each for so many times the slots.
+    #[must_use]
+    pub fn wider(&self, times: usize) -> Self {
+        Self::new(self.run * times, self.of.clone())
+    }
+    /// Slots that each class in [`Classes::of`] stands for.
+    pub fn run(&self) -> usize {
+        self.run
+    }
+    /// Classes of the runs of a period.
+    pub fn of(&self) -> &[u16] {
+        &self.of
+    }
+    /// Slots of the period.
+    fn len(&self) -> usize {
+        self.of.len().saturating_mul(self.run)
+    }
+}
+
 /// One generalised diagonal's values, real or complex; the length is a power of two that divides the map's slots
 /// (shorter: the diagonal is periodic).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
     /// Real values in single precision (network weights).
     Real(Arc<[f32]>),
-    /// Real values in single precision, each of which stands for `run` neighbouring slots, a power of two (a batch side by side).
-    Runs {
-        /// One for each run.
-        values: Arc<[f32]>,
-        /// Slots of a run.
-        run: usize,
+    /// Real values in single precision of which many are alike or 0: each slot has its class's weight. A convolution's diagonal has a weight for each
+    /// pair of channels, and the mask leaves out what its kernel reaches beyond the edge.
+    Kernel {
+        /// By class.
+        weights: Arc<[f32]>,
+        /// Of every run of slots.
+        classes: Arc<Classes>,
+        /// Bit k of byte b for run 8·b + k, 0 where it has 0 in place of its weight; none leaves out nothing.
+        mask: Option<Arc<[u8]>>,
     },
     /// Complex values in double precision (transforms).
     Complex(Arc<[Complex64]>),
@@ -27,53 +69,142 @@ impl Values {
     /// Real values, each for `run` neighbouring slots.
     pub fn runs(values: Arc<[f32]>, run: usize) -> Self {
         if run == 1 || values.len() == 1 {
-            Self::Real(values)
-        } else {
-            Self::Runs { values, run }
+            return Self::Real(values);
+        }
+        Self::Kernel {
+            classes: Classes::runs(values.len(), run).into(),
+            weights: values,
+            mask: None,
         }
     }
     /// Length of the period in slots.
     pub fn len(&self) -> usize {
         match self {
             Values::Real(v) => v.len(),
-            Values::Runs { values, run } => values.len().saturating_mul(*run),
+            Values::Kernel { classes, .. } => classes.len(),
             Values::Complex(v) => v.len(),
         }
     }
-    /// Slots that each stored value stands for.
+    /// Neighbouring slots that are alike.
     pub fn run(&self) -> usize {
         match self {
-            Values::Runs { run, .. } => *run,
+            Values::Kernel { classes, .. } => classes.run,
             _ => 1,
         }
     }
-    /// Whether nothing is stored.
+    /// The real numbers that are stored.
+    pub fn weights(&self) -> &[f32] {
+        match self {
+            Values::Real(v) | Values::Kernel { weights: v, .. } => v,
+            Values::Complex(_) => &[],
+        }
+    }
+    /// Whether it has no slot.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
     /// Whether no value is NaN or infinite.
     pub fn is_finite(&self) -> bool {
         match self {
-            Values::Real(v) | Values::Runs { values: v, .. } => v.iter().all(|x| x.is_finite()),
+            Values::Real(v) | Values::Kernel { weights: v, .. } => v.iter().all(|x| x.is_finite()),
             Values::Complex(v) => v.iter().all(|x| x.re.is_finite() && x.im.is_finite()),
         }
     }
-    /// Address and number of what is stored: the same for diagonals that share it.
-    pub(crate) fn address(&self) -> (usize, usize) {
+    /// Addresses and bytes of what is stored: the same for diagonals that share it.
+    pub fn stored(&self) -> [(usize, usize); 3] {
+        let at = |v: &[f32]| (v.as_ptr() as usize, size_of_val(v));
         match self {
-            Values::Real(v) | Values::Runs { values: v, .. } => (v.as_ptr() as usize, v.len()),
-            Values::Complex(v) => (v.as_ptr() as usize, v.len()),
+            Values::Real(v) => [at(v), (0, 0), (0, 0)],
+            Values::Kernel {
+                weights,
+                classes,
+                mask,
+            } => [
+                at(weights),
+                (classes.of.as_ptr() as usize, size_of_val(&classes.of[..])),
+                (mask.as_ref()).map_or((0, 0), |m| (m.as_ptr() as usize, m.len())),
+            ],
+            Values::Complex(v) => [(v.as_ptr() as usize, size_of_val(&v[..])), (0, 0), (0, 0)],
         }
     }
     /// Value at slot j (taken modulo the period).
     pub fn at(&self, j: usize) -> Complex64 {
         match self {
             Values::Real(v) => Complex64::new(f64::from(v[j % v.len()]), 0.0),
-            Values::Runs { values, run } => {
-                Complex64::new(f64::from(values[j / run % values.len()]), 0.0)
+            Values::Kernel {
+                weights,
+                classes,
+                mask,
+            } => {
+                let k = j / classes.run % classes.of.len();
+                let kept = (mask.as_ref()).is_none_or(|m| m[k / 8] >> (k % 8) & 1 == 1);
+                let weight = weights[usize::from(classes.of[k])];
+                Complex64::new(if kept { f64::from(weight) } else { 0.0 }, 0.0)
             }
             Values::Complex(v) => v[j % v.len()],
         }
+    }
+    /// Calls `put(j, v)` for the values of one period that are not left out: v stands in the [`Values::run`] slots from run·j on.
+    pub fn each(&self, mut put: impl FnMut(usize, Complex64)) {
+        let real = |w: f32| Complex64::new(f64::from(w), 0.0);
+        match self {
+            Values::Real(v) => v.iter().enumerate().for_each(|(j, &w)| put(j, real(w))),
+            Values::Complex(v) => v.iter().enumerate().for_each(|(j, &z)| put(j, z)),
+            Values::Kernel {
+                weights,
+                classes,
+                mask,
+            } => {
+                let mut one = |j: usize| put(j, real(weights[usize::from(classes.of[j])]));
+                let Some(mask) = mask else {
+                    (0..classes.of.len()).for_each(one);
+                    return;
+                };
+                for (byte, &bits) in mask.iter().enumerate() {
+                    let mut bits = bits;
+                    while bits != 0 {
+                        one(8 * byte + bits.trailing_zeros() as usize);
+                        bits &= bits - 1;
+                    }
+                }
+            }
+        }
+    }
+    /// All values of a period, rotated to the right.
+    pub(crate) fn rotated(&self, by: usize) -> Vec<Complex64> {
+        let (len, run) = (self.len(), self.run());
+        let mut all = vec![Complex64::new(0.0, 0.0); len];
+        self.each(|j, v| {
+            for k in 0..run {
+                all[(run * j + k + by) % len] = v;
+            }
+        });
+        all
+    }
+    /// Why weights, classes and mask do not fit together, where they don't.
+    fn misfit(&self) -> Option<String> {
+        let Values::Kernel {
+            weights,
+            classes,
+            mask,
+        } = self
+        else {
+            return None;
+        };
+        let (runs, bytes) = (classes.of.len(), mask.as_ref().map(|m| m.len()));
+        let beyond = |m: &Arc<[u8]>| runs < 8 && m.iter().any(|&b| u32::from(b) >> runs != 0);
+        let fits = classes.run.is_power_of_two()
+            && classes.count <= weights.len()
+            && bytes.is_none_or(|b| b == runs.div_ceil(8))
+            && !mask.as_ref().is_some_and(beyond);
+        (!fits).then(|| {
+            format!(
+                "{} weights for {} classes of {runs} runs of {} slots, a mask of {bytes:?} bytes",
+                weights.len(),
+                classes.count,
+                classes.run
+            )
+        })
     }
 }
 
@@ -242,7 +373,7 @@ impl BlockMap {
         folds: Vec<usize>,
     ) -> Result<Self, Error> {
         let mut read = BTreeSet::new();
-        let fresh = terms.iter().filter(|t| read.insert(t.values.address()));
+        let fresh = terms.iter().filter(|t| read.insert(t.values.stored()[0]));
         if let Some(t) = fresh.into_iter().find(|t| !t.values.is_finite()) {
             let diagonal = t.giant.wrapping_add(t.baby) % slots.max(1);
             let reason = format!("NaN or infinity on diagonal {diagonal}");
@@ -287,12 +418,9 @@ impl BlockMap {
                     t.values.len()
                 ));
             }
-        }
-        let mut runs = terms.iter().map(|t| t.values.run()).filter(|&r| r > 1);
-        if let Some(run) = runs.next()
-            && let Some(other) = runs.find(|&r| r != run)
-        {
-            return refuse(format!("runs of {run} slots and of {other}"));
+            if let Some(misfit) = t.values.misfit() {
+                return refuse(misfit);
+            }
         }
         if folds.len() > MOST_FOLDS || folds.iter().any(|&f| f >= MOST_ROTATION) {
             return refuse(format!("{} folds or one of them out of range", folds.len()));
@@ -363,10 +491,6 @@ impl BlockMap {
     /// The diagonals.
     pub fn terms(&self) -> &[Term] {
         &self.terms
-    }
-    /// Slots that each stored value stands for: 1, or the same for all diagonals but constant ones.
-    pub fn run(&self) -> usize {
-        self.terms.iter().map(|t| t.values.run()).max().unwrap_or(1)
     }
     /// Rotations folded onto the result.
     pub fn folds(&self) -> &[usize] {
@@ -446,9 +570,7 @@ pub fn apply<A: Arithmetic + ?Sized>(
             let mut inner: Option<A::Value> = None;
             for t in map.terms().iter().filter(|t| t.output == o && t.giant == g) {
                 // rot_g(rot_{-g}(v) ⊙ rot_b(x)) = v ⊙ rot_{g+b}(x)
-                let v: Vec<Complex64> = (0..t.values.len())
-                    .map(|j| t.values.at(j + t.values.len() - g % t.values.len()))
-                    .collect();
+                let v = t.values.rotated(g);
                 let x = &rotated[t.input]
                     .iter()
                     .find(|(b, _)| *b == t.baby)
@@ -558,6 +680,48 @@ mod tests {
             (0..reached).map(term).collect(),
             vec![1; folds],
         )
+    }
+
+    #[test]
+    fn a_kernels_values_are_its_classes_weights_where_the_mask_has_them() {
+        let values = Values::Kernel {
+            weights: vec![0.5, -2.0].into(),
+            classes: Classes::new(2, vec![0, 1, 1, 0]).into(),
+            mask: Some([0b1011].into()),
+        };
+        let all = [0.5, 0.5, -2.0, -2.0, 0.0, 0.0, 0.5, 0.5].map(|v| Complex64::new(v, 0.0));
+        assert_eq!((values.len(), values.run()), (8, 2));
+        assert_eq!([0, 1, 2, 3, 4, 5, 14, 15].map(|j| values.at(j)), all);
+        assert_eq!(values.rotated(3)[3..], all[..5]);
+        let term = |values| Term {
+            input: 0,
+            output: 0,
+            giant: 0,
+            baby: 0,
+            values,
+        };
+        let map = |values| BlockMap::new(8, 1, 1, vec![term(values)], Vec::new());
+        assert!(map(values.clone()).is_ok());
+        let Values::Kernel {
+            weights, classes, ..
+        } = values
+        else {
+            return;
+        };
+        let kernel = |weights: &[f32], classes: &Arc<Classes>, mask: &[u8]| Values::Kernel {
+            weights: weights.into(),
+            classes: classes.clone(),
+            mask: Some(mask.into()),
+        };
+        // a class without a weight, a mask of another length, bits beyond the period, runs of three
+        for misfit in [
+            kernel(&weights[..1], &classes, &[0b1011]),
+            kernel(&weights, &classes, &[0b1011, 0]),
+            kernel(&weights, &classes, &[0b1_1011]),
+            kernel(&weights, &Classes::new(3, vec![0]).into(), &[1]),
+        ] {
+            assert!(map(misfit).is_err());
+        }
     }
 
     #[test]

@@ -14,7 +14,6 @@ use ckks::levelled::{LEVELLED_RINGS, fine_bits};
 use ckks::{KeyName, KeyRequest, ParametersSpec, keys};
 use nn::{Op, PolyGraph};
 use runtime::{VerifiedPlan, size};
-use std::borrow::Cow;
 
 /// An answer is precise enough where its stated error is at most this share of its magnitude, or where primes are as wide as bootstrapping's.
 const PRECISE: f64 = 1.0 / 256.0;
@@ -154,10 +153,7 @@ impl Choice<'_> {
             }
             draft.under(c.set)?;
             let made = match self.target.max_memory {
-                None => {
-                    let packed = packed.iter().map(|p| p.as_ref().map(Cow::Borrowed));
-                    draft.plan(packed.collect(), &c.splits, &c.decisions)
-                }
+                None => draft.plan(&packed, &c.splits, &c.decisions),
                 Some(limit) => draft.within(&packed, (c.splits, c.decisions), limit),
             };
             let plan = match made {
@@ -306,10 +302,7 @@ pub(crate) fn compile_under(
     let (draft, packed, splits) = Draft::new(graph, target, set)?;
     let (decisions, _) = draft.schedule(&splits, None)?;
     match target.max_memory {
-        None => {
-            let packed = packed.into_iter().map(|p| p.map(Cow::Owned)).collect();
-            draft.plan(packed, &splits, &decisions)
-        }
+        None => draft.plan(&packed, &splits, &decisions),
         Some(limit) => draft.within(&packed, (splits, decisions), limit),
     }
 }

@@ -42,11 +42,8 @@ pub fn summarise(plan: &Plan) -> Summary {
                         .into_iter()
                         .map(|r| crate::split::signed(r, map.slots())),
                 );
-                summary.weight_bytes += map
-                    .terms()
-                    .iter()
-                    .map(|t| 4 * t.values.len() / t.values.run())
-                    .sum::<usize>();
+                let weights = map.terms().iter().map(|t| t.values.stored()[0].1);
+                summary.weight_bytes += weights.sum::<usize>();
             }
             Operation::Bootstrap { .. } | Operation::HalfBootstrap { .. } => {
                 summary.bootstraps += 1

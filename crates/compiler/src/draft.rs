@@ -16,7 +16,6 @@ use crate::{twins, units};
 use ckks::{Parameters, ParametersSpec};
 use nn::PolyGraph;
 use runtime::{Description, Plan, VerifiedPlan};
-use std::borrow::Cow;
 use std::cell::RefCell;
 
 /// A network on its way to a plan.
@@ -128,10 +127,10 @@ impl<'a> Draft<'a> {
         stages(&self.normal, sizes, &self.cost, &self.weighing)
     }
 
-    /// The plan of these maps and decisions, verified. Maps that it owns are taken apart as it is written.
+    /// The plan of these maps and decisions, verified.
     pub(crate) fn plan(
         &self,
-        packed: Vec<Option<Cow<'_, Packed>>>,
+        packed: &[Option<Packed>],
         splits: &Splits,
         decisions: &[schedule::Decision],
     ) -> Result<VerifiedPlan, Error> {
@@ -141,7 +140,7 @@ impl<'a> Draft<'a> {
     /// The plan, not verified.
     pub(crate) fn written(
         &self,
-        packed: Vec<Option<Cow<'_, Packed>>>,
+        packed: &[Option<Packed>],
         splits: &Splits,
         decisions: &[schedule::Decision],
     ) -> Result<Plan, Error> {
@@ -232,12 +231,12 @@ fn require_room(
     };
     let needed = room.resident + compiling_bytes(normal, surveys, parameters, target);
     let largest = surveys.iter().zip(&normal.quantities);
-    match largest.max_by_key(|(s, _)| s.values) {
+    match largest.max_by_key(|(s, _)| s.bytes) {
         Some((survey, q)) if needed > room.whole() => Err(Error::Packing {
             layer: q.layer.clone(),
             network: graph.metadata().name.clone(),
             needed,
-            share: 4 * survey.values,
+            share: survey.bytes,
             had: room.whole(),
             limit: room.limit,
         }),
@@ -245,8 +244,8 @@ fn require_room(
     }
 }
 
-/// Bytes that compiling takes beyond what it has of the network: every diagonal in single precision, those of one ciphertext in double
-/// precision while they are made, and what verification has. Fitted to measured peaks
+/// Bytes that compiling takes beyond what it has of the network: weights of diagonals as they are packed and as a plan has them, those of one
+/// ciphertext in double precision while they are found, and what verification has. Fitted to measured peaks
 /// (`cli/tests/memory.rs`, `predictions_of_compiling_hold`).
 fn compiling_bytes(
     normal: &Normal,
@@ -264,11 +263,10 @@ fn compiling_bytes(
     };
     let (mut kept, mut packing) = (0, 0);
     for survey in surveys {
-        kept += 4 * survey.values;
-        packing = packing.max(kept + 4 * survey.together);
+        kept += survey.bytes;
+        packing = packing.max(kept + 2 * survey.together);
     }
-    // under a memory limit, maps stay beside the plans that are made of them
-    let plans = if target.max_memory.is_some() { 2 } else { 1 };
-    // steps, gaps between what was freed, and the plan's file, deflated: 6 %
-    packing.max(plans * kept + kept / 16 + verifying)
+    // under a memory limit several plans stand beside each other
+    let plans = if target.max_memory.is_some() { 3 } else { 1 };
+    packing.max((1 + plans) * kept + verifying)
 }

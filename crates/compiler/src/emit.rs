@@ -12,17 +12,22 @@ use crate::pack::{Input, Packed, Twins, drop_repetitions};
 use crate::schedule::Decision;
 use crate::split::Split;
 use crate::units::Units;
-use ckks::map::{Giants, Term, Values};
+use ckks::map::{Classes, Giants, Term, Values};
 use ckks::{BlockMap, Bootstrap, Parameters};
 use runtime::{Operation, Port, Register, Step};
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
-/// Weight vectors that plans hold, by a hash of their values: the same ones stand in memory once, whichever plan has them.
+/// What plans hold of weights: the same stands in memory once, whichever plan has it.
 #[derive(Default)]
-pub(crate) struct Shared(HashMap<u64, Vec<Weak<[f32]>>>);
+pub(crate) struct Shared {
+    /// Weights, by a hash of their values.
+    weights: HashMap<u64, Vec<Weak<[f32]>>>,
+    /// Classes of a batch, by the address of those of one input, which are kept, too; and by their number where each run has its own.
+    batched: HashMap<usize, [Arc<Classes>; 2]>,
+    runs: HashMap<usize, Arc<Classes>>,
+}
 
 /// An odd number whose multiples spread their bits: 2^64 by the golden ratio.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -30,7 +35,7 @@ const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 impl Shared {
     fn get(&mut self, values: Vec<f32>) -> Arc<[f32]> {
         let mix = |h: u64, v: &f32| (h.rotate_left(5) ^ u64::from(v.to_bits())).wrapping_mul(MIX);
-        let alike = self.0.entry(values.iter().fold(0, mix)).or_default();
+        let alike = self.weights.entry(values.iter().fold(0, mix)).or_default();
         alike.retain(|w| w.strong_count() > 0);
         let same = |v: &Arc<[f32]>| {
             let mut both = v.iter().zip(&values);
@@ -42,6 +47,35 @@ impl Shared {
         let new: Arc<[f32]> = values.into();
         alike.push(Arc::downgrade(&new));
         new
+    }
+
+    /// Values of a batch with these weights: each as often as there are inputs side by side.
+    fn values(&mut self, like: &Values, weights: Vec<f32>, batch: usize) -> Values {
+        let count = weights.len();
+        let weights = self.get(weights);
+        match like {
+            Values::Kernel { classes, mask, .. } => {
+                let wider = || [classes.clone(), classes.wider(batch).into()];
+                let address = Arc::as_ptr(classes) as usize;
+                Values::Kernel {
+                    weights,
+                    classes: match batch {
+                        1 => classes.clone(),
+                        _ => self.batched.entry(address).or_insert_with(wider)[1].clone(),
+                    },
+                    mask: mask.clone(),
+                }
+            }
+            _ if batch == 1 || count == 1 => Values::Real(weights),
+            _ => {
+                let runs = || Classes::runs(count, batch).into();
+                Values::Kernel {
+                    weights,
+                    classes: self.runs.entry(count).or_insert_with(runs).clone(),
+                    mask: None,
+                }
+            }
+        }
     }
 }
 
@@ -87,7 +121,7 @@ impl Draft<'_> {
 /// The steps and the two ports.
 pub(crate) fn emit(
     draft: &Draft<'_>,
-    packed: Vec<Option<Cow<'_, Packed>>>,
+    packed: &[Option<Packed>],
     names: [&str; 2],
 ) -> Result<(Vec<Step>, Port, Port), Error> {
     let &Draft {
@@ -105,9 +139,8 @@ pub(crate) fn emit(
         aligned: BTreeMap::new(),
         low: BTreeMap::new(),
     };
-    for (v, (packed, split)) in packed.into_iter().zip(splits).enumerate() {
-        let map = packed.zip(split.as_ref());
-        writer.quantity(v, map.map(|(p, split)| (p.into_owned(), split)))?;
+    for (v, (packed, split)) in packed.iter().zip(splits).enumerate() {
+        writer.quantity(v, packed.as_ref().zip(split.as_ref()))?;
     }
     let port = |v: Id, name: &str, level: usize| {
         let q = &normal.quantities[v];
@@ -278,7 +311,7 @@ impl Writer<'_> {
         copies
     }
 
-    fn quantity(&mut self, v: Id, map: Option<(Packed, &Split)>) -> Result<(), Error> {
+    fn quantity(&mut self, v: Id, map: Option<(&Packed, &Split)>) -> Result<(), Error> {
         let q = &self.draft.normal.quantities[v];
         let level = self.draft.decisions[v].level;
         let before = self.draft.units[v].before();
@@ -462,7 +495,7 @@ impl Writer<'_> {
         &mut self,
         v: Id,
         q: &Quantity,
-        (mut packed, split): (Packed, &Split),
+        (packed, split): (&Packed, &Split),
         bias: &[f64],
     ) -> Result<Vec<Register>, Error> {
         let level = self.draft.decisions[v].level;
@@ -492,7 +525,7 @@ impl Writer<'_> {
         let outputs: Vec<Register> = (0..packed.outputs).map(|_| self.fresh()).collect();
         let before = self.draft.units[v].before();
         let copies = matches!(q.kind, Kind::Moved { .. });
-        for piece in pieces(&packed, split, copies) {
+        for piece in pieces(packed, split, copies) {
             let mut used: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].input).collect();
             let mut made: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].output).collect();
             for list in [&mut used, &mut made] {
@@ -500,39 +533,27 @@ impl Writer<'_> {
                 list.dedup();
             }
             let mut terms = Vec::with_capacity(piece.len());
-            // a map's diagonals are kept in runs of one length
-            let runs = (piece.iter().map(|&k| &packed.diagonals[k]))
-                .filter(|d| d.values.len() > 1)
-                .map(|d| d.run);
-            let run = runs.min().unwrap_or(1);
             for k in piece {
-                let d = &mut packed.diagonals[k];
+                let d = &packed.diagonals[k];
                 let (factor, (giant, baby)) = (factors[d.input], split.steps[k]);
-                let mut values = std::mem::take(&mut d.values);
-                for x in &mut values {
-                    let value = f64::from(*x) * factor;
+                let scaled = |&w: &f32| {
+                    let value = f64::from(w) * factor;
                     #[expect(clippy::cast_possible_truncation, reason = "checked to be finite")]
                     let single = value as f32;
-                    if !single.is_finite() {
-                        return Err(Error::Weight {
-                            layer: q.layer.clone(),
-                            value,
-                        });
-                    }
-                    *x = single;
-                }
-                if values.len() > 1 && d.run > run {
-                    let times = d.run / run;
-                    values = (values.into_iter())
-                        .flat_map(|v| std::iter::repeat_n(v, times))
-                        .collect();
-                }
+                    single.is_finite().then_some(single).ok_or(value)
+                };
+                let weights: Result<Vec<f32>, f64> = d.values.weights().iter().map(scaled).collect();
+                let weights = weights.map_err(|value| Error::Weight {
+                    layer: q.layer.clone(),
+                    value,
+                })?;
+                let mut shared = self.draft.weights.borrow_mut();
                 terms.push(Term {
                     input: used.binary_search(&d.input).unwrap_or_default(),
                     output: made.binary_search(&d.output).unwrap_or_default(),
                     giant: giant * batch,
                     baby: baby * batch,
-                    values: Values::runs(self.draft.weights.borrow_mut().get(values), run * batch),
+                    values: shared.values(&d.values, weights, batch),
                 });
             }
             let map = BlockMap::new(
@@ -634,7 +655,7 @@ mod tests {
         let zeros = [shared.get(vec![0.0]), shared.get(vec![-0.0])];
         assert!(!Arc::ptr_eq(&zeros[0], &zeros[1]));
         drop(one);
-        assert!(shared.0.values().flatten().any(|w| w.strong_count() == 0));
+        assert!(shared.weights.values().flatten().any(|w| w.strong_count() == 0));
         let again = shared.get(vec![1.0, -0.5]);
         assert_eq!(Arc::strong_count(&again), 1);
     }

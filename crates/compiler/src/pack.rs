@@ -3,12 +3,17 @@
 //! Entry (j, p) of the matrix – output slot j takes input slot p – lies on diagonal p − j. Where the result has fewer slots than an
 //! input (periods m < n), diagonals are taken modulo m, each of length n, and the n/m partial sums are folded by rotations
 //! by m, 2m, …, n/2: every slot then holds a result, repeated with period m, and no partial sum is left.
+//!
+//! Of a picture's or a sequence's channels a diagonal is kept as one weight for each, as far as all positions have the same, and a mask of
+//! the slots that have it: whatever is of a whole period, maps share.
 
 use crate::coefficients::tokens::{Moves, Shift};
 use crate::layout::narrow;
 use crate::linear_op::{Chain, chain_row, columnwise};
 use crate::normal::{Domain, Id, Kind, Normal, Quantity};
+use ckks::map::{Classes, Values};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// An offset as a walk: columns, rows, planes; signed.
 pub(crate) type Walk = [i64; 3];
@@ -37,16 +42,133 @@ pub(crate) struct Diagonal {
     pub(crate) output: usize,
     /// Its offset.
     pub(crate) walk: Walk,
-    /// Its shortest period, each value once for [`Diagonal::run`] neighbouring slots.
-    pub(crate) values: Vec<f32>,
-    /// Slots that a value stands for, a power of two: as many as a channel has tokens of the same weight.
-    pub(crate) run: usize,
+    /// Its shortest period.
+    pub(crate) values: Values,
 }
 
-impl Diagonal {
-    /// Slots of its period.
-    pub(crate) fn len(&self) -> usize {
-        self.values.len() * self.run
+/// What the diagonals of all maps have in common, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    classes: BTreeSet<Arc<Classes>>,
+    masks: BTreeSet<Arc<[u8]>>,
+}
+
+/// Fewer runs of slots than this are kept one by one.
+const FEWEST_RUNS: usize = 16;
+
+impl Common {
+    fn classes(&mut self, classes: Classes) -> Arc<Classes> {
+        match self.classes.get(&classes) {
+            Some(known) => known.clone(),
+            None => {
+                let new = Arc::new(classes);
+                self.classes.insert(new.clone());
+                new
+            }
+        }
+    }
+
+    /// A mask; none where it leaves out nothing.
+    fn mask(&mut self, mask: &[u8]) -> Option<Arc<[u8]>> {
+        if mask.iter().all(|&b| b == u8::MAX) {
+            return None;
+        }
+        Some(match self.masks.get(mask) {
+            Some(known) => known.clone(),
+            None => {
+                let new: Arc<[u8]> = mask.into();
+                self.masks.insert(new.clone());
+                new
+            }
+        })
+    }
+
+    /// Values of `run` slots each, their shortest period.
+    fn values(&mut self, mut values: Vec<f32>, run: usize) -> Values {
+        drop_repetitions(&mut values);
+        let some = values.iter().copied().find(|&v| v != 0.0).unwrap_or(0.0);
+        let masked = values.iter().all(|&v| v == 0.0 || v == some);
+        if values.len() >= FEWEST_RUNS && masked {
+            let mut mask = vec![0; values.len() / 8];
+            for (k, _) in values.iter().enumerate().filter(|v| *v.1 != 0.0) {
+                mask[k / 8] |= 1 << (k % 8);
+            }
+            return Values::Kernel {
+                weights: [some].into(),
+                classes: self.classes(Classes::new(run, vec![0; values.len()])),
+                mask: self.mask(&mask),
+            };
+        }
+        if run == 1 || values.len() == 1 {
+            return Values::Real(values.into());
+        }
+        Values::Kernel {
+            classes: self.classes(Classes::runs(values.len(), run)),
+            weights: values.into(),
+            mask: None,
+        }
+    }
+}
+
+/// A diagonal while its entries are found.
+enum Partial {
+    /// All slots of a class that have any have the same: by class, and bits of runs of slots.
+    Alike(Vec<f64>, Vec<u8>),
+    /// By run of slots.
+    Various(Vec<f64>),
+}
+
+impl Partial {
+    /// Value of run k.
+    fn at(&self, k: usize, of: &[u16]) -> f64 {
+        match self {
+            Self::Alike(weights, mask) if mask[k / 8] >> (k % 8) & 1 == 1 => {
+                weights[usize::from(of[k])]
+            }
+            Self::Alike(..) => 0.0,
+            Self::Various(values) => values[k],
+        }
+    }
+
+    fn put(&mut self, k: usize, value: f64, of: &[u16]) {
+        if let Self::Alike(weights, mask) = self {
+            let weight = &mut weights[usize::from(of[k])];
+            if *weight == 0.0 || *weight == value {
+                *weight = value;
+                mask[k / 8] |= 1 << (k % 8);
+                return;
+            }
+            *self = Self::Various((0..of.len()).map(|k| self.at(k, of)).collect());
+        }
+        if let Self::Various(values) = self {
+            values[k] = value;
+        }
+    }
+
+    /// In single precision: checked for overflow when it is scaled.
+    fn finish(self, whole: &Arc<Classes>, common: &mut Common) -> Values {
+        #[expect(clippy::cast_possible_truncation, reason = "weights are kept so")]
+        let single = |v: f64| v as f32;
+        let of = whole.of();
+        let at = |k: usize| single(self.at(k, of));
+        let mut runs = of.len();
+        while runs > 1 && (0..runs / 2).all(|k| at(k) == at(k + runs / 2)) {
+            runs /= 2;
+        }
+        let count = of[..runs].iter().max().map_or(0, |&c| usize::from(c) + 1);
+        match &self {
+            Self::Alike(weights, mask) if runs >= FEWEST_RUNS && 2 * count <= runs => {
+                Values::Kernel {
+                    weights: weights[..count].iter().map(|&w| single(w)).collect(),
+                    classes: match runs == of.len() {
+                        true => whole.clone(),
+                        false => common.classes(Classes::new(whole.run(), of[..runs].to_vec())),
+                    },
+                    mask: common.mask(&mask[..runs / 8]),
+                }
+            }
+            _ => common.values((0..runs).map(at).collect(), whole.run()),
+        }
     }
 }
 
@@ -113,6 +235,46 @@ struct Group<'a> {
     size: [usize; 3],
     /// Columns that are treated alike: entries are looked up for the first.
     columns: usize,
+    /// Slots that are kept as one: the columns, where they fill a row of slots.
+    run: usize,
+}
+
+/// An output ciphertext.
+struct Output<'a> {
+    number: usize,
+    /// Rows whose results it holds.
+    rows: &'a [usize],
+    /// Places of all rows.
+    places: &'a [(u32, u32)],
+    /// Of each slot, the number of its channel among those of this ciphertext.
+    channel: Vec<u16>,
+    /// Channels.
+    channels: usize,
+}
+
+impl<'a> Output<'a> {
+    fn new(number: usize, q: &Quantity, rows: &'a [usize], places: &'a [(u32, u32)]) -> Self {
+        let each = match q.layout.shape().as_image() {
+            Some((_, height, width)) => height * width,
+            None => 1,
+        };
+        let (mut channel, mut channels) = (vec![0; q.layout.period], 0u16);
+        let mut last = None;
+        for &r in rows {
+            if last.is_some_and(|last| last != r / each) {
+                channels = channels.saturating_add(1);
+            }
+            last = Some(r / each);
+            channel[places[r].1 as usize] = channels;
+        }
+        Self {
+            number,
+            rows,
+            places,
+            channel,
+            channels: usize::from(channels) + 1,
+        }
+    }
 }
 
 /// What is known of a map before it is packed.
@@ -120,9 +282,11 @@ struct Group<'a> {
 pub(crate) struct Survey {
     /// Of each source, which offsets occur.
     used: Vec<Vec<bool>>,
-    /// Values in its diagonals, at most: before repetitions are dropped and equal ciphertexts are found.
+    /// Slots of its diagonals, at most: before repetitions are dropped and equal ciphertexts are found.
     pub(crate) values: u64,
-    /// Of these, the most that one output ciphertext has.
+    /// Bytes of them, about: a number for every channel where results have channels, and masks for every offset.
+    pub(crate) bytes: u64,
+    /// The most of these that one output ciphertext has.
     pub(crate) together: u64,
 }
 
@@ -137,14 +301,21 @@ pub(crate) fn survey(normal: &Normal, q: &Quantity) -> Survey {
         used: groups.iter().map(|g| vec![false; g.modulus]).collect(),
         ..Survey::default()
     };
-    for rows in rows(q, &out_places) {
-        let mut values = 0;
+    for (number, rows) in rows(q, &out_places).iter().enumerate() {
+        let channels = Output::new(number, q, rows, &out_places).channels;
+        let mut bytes = 0;
         for (group, used) in groups.iter().zip(&mut found.used) {
-            let diagonals = group.survey(&rows, &out_places, used);
-            values += (diagonals * group.slots.max(q.layout.period)) as u64;
+            let diagonals = group.survey(rows, &out_places, used);
+            let length = group.slots.max(q.layout.period);
+            found.values += (diagonals * length) as u64;
+            bytes += 4 * (diagonals * channels.min(length)) as u64;
         }
-        found.values += values;
-        found.together = found.together.max(values);
+        found.bytes += bytes;
+        found.together = found.together.max(bytes);
+    }
+    for (group, used) in groups.iter().zip(&found.used) {
+        let offsets = used.iter().filter(|u| **u).count();
+        found.bytes += (offsets * group.slots.max(q.layout.period) / 8 / group.run) as u64;
     }
     found
 }
@@ -187,10 +358,14 @@ fn groups<'a>(normal: &Normal, q: &'a Quantity, number: impl Fn(Id, u32) -> u32)
             pitch: [1, signed(width), signed(width * height)],
             size: [width, height, modulus / (width * height)],
             columns: 1,
+            run: 1,
         };
         if layout.by_column() && q.layout.by_column() {
             let chains = group.chains.iter().copied();
             group.columns = columnwise(chains, layout.shape(), q.layout.shape()).unwrap_or(1);
+            if layout.width == group.columns {
+                group.run = group.columns;
+            }
         }
         group
     };
@@ -198,7 +373,13 @@ fn groups<'a>(normal: &Normal, q: &'a Quantity, number: impl Fn(Id, u32) -> u32)
 }
 
 /// Packs quantity `q`, which must be [`Kind::Linear`]; other kinds have no terms. `twins` are those of the quantities before it.
-pub(crate) fn pack(normal: &Normal, q: &Quantity, survey: &Survey, twins: &[Twins]) -> Packed {
+pub(crate) fn pack(
+    normal: &Normal,
+    q: &Quantity,
+    survey: &Survey,
+    twins: &[Twins],
+    common: &mut Common,
+) -> Packed {
     let out_places = q.layout.places();
     let period = q.layout.period;
     let mut inputs = Vec::new();
@@ -222,16 +403,16 @@ pub(crate) fn pack(normal: &Normal, q: &Quantity, survey: &Survey, twins: &[Twin
     let mut diagonals = Vec::new();
     for (output, rows) in rows(q, &out_places).iter().enumerate() {
         let before = diagonals.len();
+        let made = Output::new(output, q, rows, &out_places);
         for group in &groups {
-            group.fill(output, rows, &out_places, slots, period, &mut diagonals);
+            diagonals.extend(group.diagonals(&made, (slots, period), common));
         }
         if diagonals.len() == before {
             diagonals.push(Diagonal {
                 input: 0,
                 output,
                 walk: [0; 3],
-                values: vec![0.0],
-                run: 1,
+                values: Values::Real([0.0].into()),
             });
         }
     }
@@ -305,30 +486,51 @@ impl Group<'_> {
         ([c0, r0, 0], [c_span, r_span, signed(planes)])
     }
 
-    /// Appends the diagonals of one output ciphertext.
-    fn fill(
+    /// The diagonals of one output ciphertext, of a map of so many slots with results of this period.
+    fn diagonals(
         &self,
-        output: usize,
-        rows: &[usize],
-        out_places: &[(u32, u32)],
-        slots: usize,
-        period: usize,
-        diagonals: &mut Vec<Diagonal>,
-    ) {
+        output: &Output<'_>,
+        (slots, period): (usize, usize),
+        common: &mut Common,
+    ) -> Vec<Diagonal> {
         let length = self.slots.max(period);
         let share = length as f64 / slots as f64;
+        let runs = length / self.run;
+        let of = (0..runs).map(|k| output.channel[k * self.run % period]);
+        let classes = common.classes(Classes::new(self.run, of.collect()));
+        let of = classes.of();
+        let none = || match runs >= FEWEST_RUNS && 2 * output.channels <= runs {
+            true => Partial::Alike(vec![0.0; output.channels], vec![0; runs / 8]),
+            false => Partial::Various(vec![0.0; runs]),
+        };
         let mut at = vec![u32::MAX; self.inputs() * self.modulus];
-        let mut found: Vec<(usize, usize, Vec<f64>)> = Vec::new();
+        let mut found: Vec<(usize, usize, Partial)> = Vec::new();
         let wrapped = |w| self.slots_of(w).rem_euclid(signed(self.slots));
         let offset = |w| usize::try_from(wrapped(w)).unwrap_or(0);
         let offsets: Vec<usize> = self.walks.iter().map(offset).collect();
-        for &r in rows.iter().filter(|&&r| r.is_multiple_of(self.columns)) {
-            let j = out_places[r].1 as usize;
+        // a row's entries by place: several columns may lie in one, and chains meet
+        let mut met = vec![u32::MAX; self.inputs() * self.slots];
+        let mut row: Vec<(usize, usize, f64)> = Vec::new();
+        let own = output.rows.iter();
+        for &r in own.filter(|&&r| r.is_multiple_of(self.columns)) {
             self.entries(r, &mut |c, w| {
                 if w == 0.0 {
                     return;
                 }
                 let (ciphertext, p) = (self.places[c].0 as usize, self.places[c].1 as usize);
+                let met = &mut met[ciphertext * self.slots + p];
+                if *met == u32::MAX {
+                    *met = narrow(row.len());
+                    row.push((ciphertext, p, 0.0));
+                }
+                row[*met as usize].2 += w * share;
+            });
+            let j = output.places[r].1 as usize;
+            for (ciphertext, p, value) in row.drain(..) {
+                met[ciphertext * self.slots + p] = u32::MAX;
+                if value == 0.0 {
+                    continue;
+                }
                 let d = p.wrapping_sub(j) & (self.modulus - 1);
                 let slot = if self.slots >= period {
                     p.wrapping_sub(offsets[d]) & (self.slots - 1)
@@ -338,30 +540,22 @@ impl Group<'_> {
                 let index = &mut at[ciphertext * self.modulus + d];
                 if *index == u32::MAX {
                     *index = narrow(found.len());
-                    found.push((ciphertext, d, vec![0.0; length]));
+                    found.push((ciphertext, d, none()));
                 }
-                for value in &mut found[*index as usize].2[slot..slot + self.columns] {
-                    *value += w * share;
+                for k in slot / self.run..(slot + self.columns) / self.run {
+                    found[*index as usize].2.put(k, value, of);
                 }
-            });
-        }
-        found.sort_by_key(|f| (f.0, f.1));
-        for (ciphertext, d, values) in found {
-            if values.iter().any(|&v| v != 0.0) {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "weights are kept in single precision; checked for overflow when scaled"
-                )]
-                let (values, run) = shortest(values.into_iter().map(|v| v as f32).collect());
-                diagonals.push(Diagonal {
-                    input: self.first + ciphertext,
-                    output,
-                    walk: self.walks[d],
-                    values,
-                    run,
-                });
             }
         }
+        found.sort_by_key(|f| (f.0, f.1));
+        (found.into_iter())
+            .map(|(ciphertext, d, values)| Diagonal {
+                input: self.first + ciphertext,
+                output: output.number,
+                walk: self.walks[d],
+                values: values.finish(&classes, common),
+            })
+            .collect()
     }
 
     fn slots_of(&self, walk: &Walk) -> i64 {
@@ -370,7 +564,7 @@ impl Group<'_> {
 }
 
 /// Ciphertexts made of a quantity's by moving slots.
-pub(crate) fn moved(moves: &Moves, source: Id) -> Packed {
+pub(crate) fn moved(moves: &Moves, source: Id, common: &mut Common) -> Packed {
     let [columns, rows] = moves.size;
     let pitch = [1, signed(columns), signed(columns * rows)];
     let all = || moves.outputs.iter().flatten().flat_map(|m| m.1.iter());
@@ -384,19 +578,18 @@ pub(crate) fn moved(moves: &Moves, source: Id) -> Packed {
         span: [most - least + 1, 1, signed(moves.slots) / pitch[2]],
     });
     // results of other inputs move alike
-    let mut short: BTreeMap<*const Shift, (Vec<f32>, usize)> = BTreeMap::new();
+    let mut short: BTreeMap<*const Shift, Values> = BTreeMap::new();
     let mut diagonals = Vec::new();
     let each = moves.outputs.iter().enumerate();
     for (output, (input, shifts)) in each.flat_map(|(o, all)| all.iter().map(move |m| (o, m))) {
         for shift in shifts.iter() {
             let known = short.entry(std::ptr::from_ref(shift));
-            let (values, run) = known.or_insert_with(|| shortest(shift.values.clone()));
+            let values = known.or_insert_with(|| common.values(shift.values.clone(), 1));
             diagonals.push(Diagonal {
                 input: *input,
                 output,
                 walk: [shift.by[0], 0, shift.by[1]],
                 values: values.clone(),
-                run: *run,
             });
         }
     }
@@ -444,18 +637,6 @@ pub(crate) fn drop_repetitions<T: PartialEq>(values: &mut Vec<T>) {
     }
 }
 
-/// Drops repetitions, then says equal neighbours once: values, and how many slots each stands for.
-fn shortest(mut values: Vec<f32>) -> (Vec<f32>, usize) {
-    drop_repetitions(&mut values);
-    let mut run = 1;
-    while values.len() > 1 && values.chunks_exact(2).all(|pair| pair[0] == pair[1]) {
-        values = values.into_iter().step_by(2).collect();
-        run *= 2;
-    }
-    values.shrink_to_fit();
-    (values, run)
-}
-
 fn signed(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
@@ -477,11 +658,52 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_are_dropped_and_neighbours_said_once() {
-        assert_eq!(shortest(vec![1.0, 2.0, 1.0, 2.0]), (vec![1.0, 2.0], 1));
-        assert_eq!(shortest(vec![0.0; 8]), (vec![0.0], 1));
-        assert_eq!(shortest(vec![1.0, 2.0, 3.0, 2.0]).0.len(), 4);
-        let twice = vec![1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0];
-        assert_eq!(shortest(twice), (vec![1.0, 2.0], 2));
+    fn a_diagonal_has_a_weight_for_each_channel_as_long_as_these_are_alike() {
+        let mut common = Common::default();
+        // two channels, each of sixteen slots
+        let of: Vec<u16> = (0..32).map(|k| k / 16).collect();
+        let classes = common.classes(Classes::new(1, of.clone()));
+        let mut finish = |entries: &[(usize, f64)]| {
+            let mut d = Partial::Alike(vec![0.0; 2], vec![0; 4]);
+            entries.iter().for_each(|&(k, v)| d.put(k, v, &of));
+            let values = d.finish(&classes, &mut common);
+            for k in 0..32 {
+                let wanted = entries.iter().find(|e| e.0 % values.len() == k % values.len());
+                assert_eq!(values.at(k).re, wanted.map_or(0.0, |e| e.1), "{k} of {entries:?}");
+            }
+            values
+        };
+        let kernel = finish(&[(0, 0.5), (3, 0.5), (17, -1.0)]);
+        assert!(matches!(&kernel, Values::Kernel { weights, .. } if **weights == [0.5, -1.0]));
+        let Values::Real(various) = finish(&[(0, 0.5), (3, 0.25), (17, -1.0)]) else {
+            panic!("weights of a channel differ");
+        };
+        assert_eq!(various.len(), 32);
+        let both = (0..32).map(|k| (k, 0.5)).collect::<Vec<_>>();
+        assert_eq!(finish(&both), Values::Real([0.5].into()));
+        // a period of half the length
+        let half = finish(&[(2, 0.5), (18, 0.5)]);
+        assert_eq!((half.len(), half.weights()), (16, &[0.5][..]));
+    }
+
+    #[test]
+    fn values_are_kept_as_one_period_or_a_mask() {
+        let mut common = Common::default();
+        let values = |v: &[f32], run, common: &mut Common| common.values(v.to_vec(), run);
+        assert_eq!(
+            values(&[1.0, 2.0, 1.0, 2.0], 1, &mut common),
+            Values::Real([1.0, 2.0].into())
+        );
+        assert_eq!(
+            values(&[0.0; 8], 4, &mut common),
+            Values::Real([0.0].into())
+        );
+        let runs = values(&[1.0, 2.0, 3.0, 2.0], 4, &mut common);
+        assert_eq!((runs.len(), runs.at(11).re, runs.at(12).re), (16, 3.0, 2.0));
+        let mut mask = [0.0; 16];
+        (mask[3], mask[9]) = (0.25, 0.25);
+        let mask = values(&mask, 1, &mut common);
+        assert_eq!((mask.len(), mask.weights()), (16, &[0.25][..]));
+        assert_eq!([3, 4, 25].map(|j| mask.at(j).re), [0.25, 0.0, 0.25]);
     }
 }

@@ -6,7 +6,6 @@ use crate::pack::Packed;
 use crate::schedule::Decision;
 use crate::split::{Splits, split_all};
 use runtime::VerifiedPlan;
-use std::borrow::Cow;
 
 /// How many times its worth a rotation key counts where memory is short: fewer keys, more rotations.
 pub(crate) const THRIFT: [f64; 5] = [1.0, 5.0, 50.0, 500.0, 5000.0];
@@ -22,10 +21,8 @@ impl Draft<'_> {
         (splits, decisions): (Splits, Vec<Decision>),
         limit: u64,
     ) -> Result<VerifiedPlan, Error> {
-        let plan = |splits: &Splits, decisions: &[Decision]| {
-            let packed = packed.iter().map(|p| p.as_ref().map(Cow::Borrowed));
-            self.plan(packed.collect(), splits, decisions)
-        };
+        let plan =
+            |splits: &Splits, decisions: &[Decision]| self.plan(packed, splits, decisions);
         let first = plan(&splits, &decisions)?;
         let mut smallest = u64::MAX;
         // what the limit adds to a plan's seconds, if it keeps the limit at all

@@ -4,7 +4,7 @@
 //! multiple. The smallest (negative) steps go either with the babies or with the giants.
 
 use crate::cost::CostModel;
-use crate::pack::{Diagonal, Packed, Walk};
+use crate::pack::{Packed, Walk};
 use ckks::MapSize;
 use ckks::map::Climb;
 use std::cmp::Reverse;
@@ -137,7 +137,7 @@ fn alike(a: &Packed, b: &Packed) -> bool {
 
 /// A map's size but for what a split decides.
 fn unsplit(packed: &Packed, cost: &CostModel) -> MapSize {
-    let lengths = || packed.diagonals.iter().map(Diagonal::len);
+    let lengths = || packed.diagonals.iter().map(|d| d.values.len());
     MapSize {
         diagonals: packed.diagonals.len(),
         folds: packed.folds.len(),

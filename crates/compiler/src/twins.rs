@@ -4,27 +4,37 @@
 //! heads share, would otherwise be computed once for every channel.
 
 use crate::normal::{Domain, Id, Kind, Normal, Quantity};
-use crate::pack::{Packed, Survey, Twins, moved, pack};
+use crate::pack::{Common, Packed, Survey, Twins, moved, pack};
 use std::cmp::Ordering;
 
 /// Packs every linear map as it was surveyed, for different ciphertexts only, and finds which are different.
 pub(crate) fn pack_all(normal: &Normal, surveys: &[Survey]) -> (Vec<Option<Packed>>, Vec<Twins>) {
     let mut all: Vec<Twins> = Vec::with_capacity(normal.quantities.len());
     let mut packed = Vec::with_capacity(normal.quantities.len());
+    let mut common = Common::default();
     for (q, survey) in normal.quantities.iter().zip(surveys) {
-        let (map, twins) = one(normal, q, survey, &all);
+        let (map, twins) = one(normal, q, survey, &all, &mut common);
         packed.push(map);
         all.push(twins);
     }
     (packed, all)
 }
 
-fn one(normal: &Normal, q: &Quantity, survey: &Survey, all: &[Twins]) -> (Option<Packed>, Twins) {
+fn one(
+    normal: &Normal,
+    q: &Quantity,
+    survey: &Survey,
+    all: &[Twins],
+    common: &mut Common,
+) -> (Option<Packed>, Twins) {
     let count = q.layout.ciphertexts;
     match &q.kind {
         _ if q.domain == Domain::Coefficients => (None, Twins::by_key(0..count)),
         Kind::Input | Kind::Dot { .. } => (None, Twins::by_key(0..count)),
-        Kind::Moved { argument, moves } => (Some(moved(moves, *argument)), Twins::by_key(0..count)),
+        Kind::Moved { argument, moves } => {
+            let map = moved(moves, *argument, common);
+            (Some(map), Twins::by_key(0..count))
+        }
         Kind::Polynomial { argument, .. } => (None, all[*argument].clone()),
         Kind::Product {
             left, right, add, ..
@@ -46,7 +56,7 @@ fn one(normal: &Normal, q: &Quantity, survey: &Survey, all: &[Twins]) -> (Option
             (None, twins)
         }
         Kind::Linear { bias, .. } => {
-            let mut map = pack(normal, q, survey, all);
+            let mut map = pack(normal, q, survey, all, common);
             if count == 1 {
                 return (Some(map), Twins::by_key(0..1));
             }
@@ -59,7 +69,10 @@ fn one(normal: &Normal, q: &Quantity, survey: &Survey, all: &[Twins]) -> (Option
             added.iter_mut().for_each(|a| a.sort_unstable());
             let mut terms: Vec<Vec<_>> = vec![Vec::new(); count];
             for d in &map.diagonals {
-                terms[d.output].push((d.input, d.walk, d.run, Bits(&d.values)));
+                // maps share classes and masks: the same ones lie in one place
+                let [_, classes, mask] = d.values.stored();
+                let weights = Bits(d.values.weights());
+                terms[d.output].push((d.input, d.walk, classes, mask, weights));
             }
             let twins = Twins::by_key(terms.into_iter().zip(added));
             let mut first = vec![usize::MAX; twins.count];

@@ -1,6 +1,6 @@
 //! Seeds of the project's own files: toy plans with every operation, their two sides and all that these exchange.
 
-use ckks::map::{Term, Values};
+use ckks::map::{Classes, Term, Values};
 use ckks::parameters::{BootstrapSpec, Zone};
 use ckks::{BlockMap, Bootstrap, Complex64, ParametersSpec, Polynomial};
 use rand_chacha::ChaCha20Rng;
@@ -156,6 +156,11 @@ fn linear(input: usize, outputs: &[usize], folds: Vec<usize>) -> Operation {
         values,
     };
     let real = |w: f32| Values::Real(vec![w; SLOTS].into());
+    let kernel = |mask: Option<u8>| Values::Kernel {
+        weights: vec![0.25, -0.125].into(),
+        classes: Classes::new(2, vec![0, 1, 1, 0]).into(),
+        mask: mask.map(|m| [m].into()),
+    };
     let complex = Values::Complex(vec![Complex64::new(0.25, -0.125); 2].into());
     let terms = outputs
         .iter()
@@ -165,6 +170,7 @@ fn linear(input: usize, outputs: &[usize], folds: Vec<usize>) -> Operation {
                 term(o, 0, 0, real(0.5)),
                 term(o, 2, 1, real(-0.25)),
                 term(o, 0, 1, complex.clone()),
+                term(o, 2, 0, kernel((o % 2 == 1).then_some(0b0111))),
             ]
         })
         .collect();

@@ -116,8 +116,10 @@ fn held(
                 ..
             } => {
                 let each = map.slots() * (2 + map.folds().len());
-                *work = work.checked_sub(map.terms().len() + each)?;
                 let output = outputs.iter().position(|o| *o == register)?;
+                let own = map.terms().iter().filter(|t| t.output == output);
+                let read: usize = own.map(|t| t.values.len() / t.values.run()).sum();
+                *work = work.checked_sub(map.terms().len() + read + each)?;
                 let rows = rows(map, output);
                 let idle = || (0..used.len()).filter(|j| !used[*j]);
                 if idle().any(|j| rows[j % period]) {
@@ -139,25 +141,15 @@ fn rows(map: &BlockMap, output: usize) -> Vec<bool> {
     let mut alike: BTreeMap<(usize, usize), Vec<bool>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for t in map.terms().iter().filter(|t| t.output == output) {
-        let (address, length) = match &t.values {
-            Values::Real(v) | Values::Runs { values: v, .. } => (v.as_ptr() as usize, v.len()),
-            Values::Complex(v) => (v.as_ptr() as usize, v.len()),
-        };
         let run = t.values.run();
-        if !seen.insert((address, run)) {
+        let length = t.values.len() / run;
+        if !seen.insert(t.values.stored()) {
             continue;
         }
         let rows = alike
             .entry((length, run))
             .or_insert_with(|| vec![false; length]);
-        match &t.values {
-            Values::Real(v) | Values::Runs { values: v, .. } => {
-                (rows.iter_mut().zip(&v[..])).for_each(|(r, v)| *r |= *v != 0.0);
-            }
-            Values::Complex(v) => {
-                (rows.iter_mut().zip(&v[..])).for_each(|(r, v)| *r |= v.norm_sqr() != 0.0);
-            }
-        }
+        t.values.each(|j, v| rows[j] |= v.norm_sqr() != 0.0);
     }
     let slots = map.slots();
     let mut all: Vec<bool> = (0..slots)

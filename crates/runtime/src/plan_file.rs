@@ -1,7 +1,7 @@
 //! Plans as files: a head, the steps, and the weights, deduplicated and deflated.
 //!
 //! Sections: `head` (JSON: parameters, description, ports), `plcs` (where the ports' values lie), `step` (JSON: the steps, weights by number), `tabl` (kind and length
-//! of each weight vector), `blob` (all weights, little endian, deflated). The digest covers the first four and each weight vector's own
+//! of each vector), `blob` (all weights, classes and masks, little endian, deflated). The digest covers the first four and each weight vector's own
 //! digest, as it is and not as it is deflated. Weights go through a small buffer: neither digest nor file takes a second copy of them.
 //!
 //! Integers of layers in coefficients may lie in a file beside the plan instead ([`integers`]); `wide` then says in how many bytes each. The digest is the
@@ -14,7 +14,7 @@ use crate::wire::conformance::{self, parameters_digest};
 use crate::wire::container::{Digest, Ids, Kind, Reader, from_json, hash_parts, write_file};
 use crate::wire::ports::{PLACES, places_bytes, read_places};
 use crate::{Error, Help, Result, size};
-use ckks::map::{Giants, Term, Values};
+use ckks::map::{Classes, Giants, Term, Values};
 use ckks::{BlockMap, Complex64, Parameters, ParametersSpec};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -60,14 +60,12 @@ struct Head {
 #[derive(Serialize, Deserialize)]
 struct StoredMap {
     slots: usize,
-    /// Slots that each weight stands for.
-    run: usize,
     folds: Vec<usize>,
     /// How sums before giant steps are rotated.
     #[serde(default, skip_serializing_if = "Giants::apart")]
     giants: Giants,
-    /// (input, output, giant, baby, weights)
-    terms: Vec<(usize, usize, usize, usize, usize)>,
+    /// Input, output, giant and baby step, then the numbers of weights and, where there are such, of classes and of a mask.
+    terms: Vec<Vec<usize>>,
 }
 
 /// An operation with numbers of weight vectors in place of weights.
@@ -84,6 +82,10 @@ enum Form {
     Complex,
     /// i32: weights of layers in coefficients.
     Integer,
+    /// u16: which weight stands in each run of so many slots.
+    Classes(usize),
+    /// Bits of runs of slots, the lowest first.
+    Mask,
 }
 
 impl Form {
@@ -92,6 +94,8 @@ impl Form {
             Self::Single | Self::Integer => 4,
             Self::Double => 8,
             Self::Complex => 16,
+            Self::Classes(_) => 2,
+            Self::Mask => 1,
         }
     }
 }
@@ -112,6 +116,8 @@ enum Vector {
     Double(Arc<[f64]>),
     Complex(Arc<[Complex64]>),
     Integer(Integers),
+    Classes(Arc<Classes>),
+    Mask(Arc<[u8]>),
 }
 
 impl Vector {
@@ -122,6 +128,11 @@ impl Vector {
             Self::Double(v) => ((v.as_ptr() as usize, 0), Form::Double, v.len()),
             Self::Complex(v) => ((v.as_ptr() as usize, 0), Form::Complex, v.len()),
             Self::Integer(v) => (v.identity(), Form::Integer, v.len()),
+            Self::Classes(v) => {
+                let (of, run) = (v.of(), v.run());
+                ((of.as_ptr() as usize, 0), Form::Classes(run), of.len())
+            }
+            Self::Mask(v) => ((v.as_ptr() as usize, 0), Form::Mask, v.len()),
         }
     }
 
@@ -130,7 +141,7 @@ impl Vector {
             Self::Single(v) => v.iter().all(|x| x.is_finite()),
             Self::Double(v) => v.iter().all(|x| x.is_finite()),
             Self::Complex(v) => v.iter().all(|z| z.re.is_finite() && z.im.is_finite()),
-            Self::Integer(_) => true,
+            Self::Integer(_) | Self::Classes(_) | Self::Mask(_) => true,
         }
     }
 
@@ -142,6 +153,8 @@ impl Vector {
             Self::Integer(v) => {
                 v.blocks(|v| blocks(v, &mut take, |x, out| out.extend(x.to_le_bytes())))
             }
+            Self::Classes(v) => blocks(v.of(), &mut take, |x, out| out.extend(x.to_le_bytes())),
+            Self::Mask(v) => take(v),
             Self::Complex(v) => blocks(v, &mut take, |z, out| {
                 out.extend(z.re.to_le_bytes());
                 out.extend(z.im.to_le_bytes());
@@ -155,6 +168,7 @@ impl Vector {
         let double = |b: &[u8]| f64::from_le_bytes(b.try_into().unwrap_or_default());
         let complex = |b: &[u8]| Complex64::new(double(&b[..8]), double(&b[8..]));
         let integer = |b: &[u8]| i32::from_le_bytes(b.try_into().unwrap_or_default());
+        let class = |b: &[u8]| u16::from_le_bytes(b.try_into().unwrap_or_default());
         let (width, mut hasher) = (form.width(), blake3::Hasher::new());
         let vector = match form {
             Form::Single => {
@@ -169,6 +183,13 @@ impl Vector {
             Form::Integer => {
                 let values = values(from, &mut hasher, (width, length), integer)?;
                 Self::Integer(values.into())
+            }
+            Form::Classes(run) => {
+                let of = values(from, &mut hasher, (width, length), class)?;
+                Self::Classes(Classes::new(run, of).into())
+            }
+            Form::Mask => {
+                Self::Mask(values(from, &mut hasher, (width, length), |b| b[0])?.into())
             }
         };
         Ok((vector, *hasher.finalize().as_bytes()))
@@ -240,16 +261,25 @@ impl Weights {
         let put = |vector| all.borrow_mut().put(vector);
         let linear = |map: BlockMap, bias: Vec<Option<Arc<[f64]>>>| {
             let terms = map.terms().iter().map(|t| {
-                let values = put(match &t.values {
-                    Values::Real(v) | Values::Runs { values: v, .. } => Vector::Single(v.clone()),
-                    Values::Complex(v) => Vector::Complex(v.clone()),
-                });
-                (t.input, t.output, t.giant, t.baby, values)
+                let mut term = vec![t.input, t.output, t.giant, t.baby];
+                match &t.values {
+                    Values::Real(v) => term.push(put(Vector::Single(v.clone()))),
+                    Values::Complex(v) => term.push(put(Vector::Complex(v.clone()))),
+                    Values::Kernel {
+                        weights,
+                        classes,
+                        mask,
+                    } => {
+                        term.push(put(Vector::Single(weights.clone())));
+                        term.push(put(Vector::Classes(classes.clone())));
+                        term.extend(mask.iter().map(|m| put(Vector::Mask(m.clone()))));
+                    }
+                }
+                term
             });
             let map = StoredMap {
                 terms: terms.collect(),
                 slots: map.slots(),
-                run: map.run(),
                 folds: map.folds().to_vec(),
                 giants: map.giant_steps(),
             };
@@ -538,6 +568,8 @@ fn check_table(
             // a bias in coefficients
             Form::Double => parameters.n(),
             Form::Single | Form::Complex => parameters.max_slots(),
+            Form::Classes(run) => parameters.max_slots() / run.max(&1),
+            Form::Mask => parameters.max_slots().div_ceil(8),
         };
         if *length == 0 || *length > most {
             return Err(format!(
@@ -588,6 +620,14 @@ fn inflate(
     }
 }
 
+fn kernel(weights: &Arc<[f32]>, classes: &Arc<Classes>, mask: Option<&Arc<[u8]>>) -> Values {
+    Values::Kernel {
+        weights: weights.clone(),
+        classes: classes.clone(),
+        mask: mask.cloned(),
+    }
+}
+
 /// An operation with its weights.
 fn restore(stored: StoredOperation, weights: &[Vector]) -> std::result::Result<Operation, String> {
     // a map has one term at least for each output, so these counts are bounded by the file
@@ -609,32 +649,37 @@ fn restore(stored: StoredOperation, weights: &[Vector]) -> std::result::Result<O
         Vector::Integer(v) => Ok(v.clone()),
         _ => Err(format!("weight vector {number} has no integers")),
     };
+    let values = |numbers: &[usize]| {
+        let found: Vec<&Vector> = numbers
+            .iter()
+            .map(|&n| find(n))
+            .collect::<std::result::Result<_, _>>()?;
+        match found[..] {
+            [Vector::Single(v)] => Ok(Values::Real(v.clone())),
+            [Vector::Complex(v)] => Ok(Values::Complex(v.clone())),
+            [Vector::Single(v), Vector::Classes(c)] => Ok(kernel(v, c, None)),
+            [Vector::Single(v), Vector::Classes(c), Vector::Mask(m)] => Ok(kernel(v, c, Some(m))),
+            _ => Err(format!("vectors {numbers:?} are no diagonal")),
+        }
+    };
     let linear = |map: StoredMap, bias: Vec<Option<usize>>| {
         let terms = map.terms.iter();
         let terms: Vec<Term> = terms
-            .map(|&(input, output, giant, baby, number)| {
-                Ok(Term {
+            .map(|term| match term[..] {
+                [input, output, giant, baby, ref numbers @ ..] => Ok(Term {
                     input,
                     output,
                     giant,
                     baby,
-                    values: match find(number)? {
-                        Vector::Single(v) => Values::runs(v.clone(), map.run),
-                        Vector::Complex(v) => Values::Complex(v.clone()),
-                        Vector::Double(_) | Vector::Integer(_) => {
-                            return Err(format!(
-                                "weight vector {number} is a bias, not a diagonal"
-                            ));
-                        }
-                    },
-                })
+                    values: values(numbers)?,
+                }),
+                _ => Err(format!("the term {term:?}")),
             })
             .collect::<std::result::Result<_, String>>()?;
         let most = inputs.max(outputs);
-        if !map.run.is_power_of_two() || inputs == 0 || outputs == 0 || most > 1 << 16 {
+        if inputs == 0 || outputs == 0 || most > 1 << 16 {
             return Err(format!(
-                "a linear map from {inputs} to {outputs} ciphertexts with runs of {} slots",
-                map.run
+                "a linear map from {inputs} to {outputs} ciphertexts"
             ));
         }
         // interpreters go through all terms for each input and output

@@ -700,7 +700,6 @@ fn layouts_down(plan: &Plan) -> BTreeSet<&folding::Folding> {
 
 /// Bytes of the plan's weights, shared ones once.
 fn weight_bytes(plan: &Plan) -> u64 {
-    use ckks::map::Values;
     let mut seen = BTreeSet::new();
     let mut bytes = 0u64;
     for step in &plan.steps {
@@ -714,13 +713,7 @@ fn weight_bytes(plan: &Plan) -> u64 {
             }
         }
         if let Operation::Linear { map, .. } = &step.operation {
-            for t in map.terms() {
-                let (address, size) = match &t.values {
-                    Values::Real(v) | Values::Runs { values: v, .. } => {
-                        (v.as_ptr() as usize, 4 * v.len())
-                    }
-                    Values::Complex(v) => (v.as_ptr() as usize, 16 * v.len()),
-                };
+            for (address, size) in map.terms().iter().flat_map(|t| t.values.stored()) {
                 if seen.insert((address, 0)) {
                     bytes += size as u64;
                 }

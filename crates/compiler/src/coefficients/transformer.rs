@@ -9,7 +9,6 @@ use crate::{Error, Needs, Target};
 use ckks::{Parameters, ParametersSpec};
 use nn::{Op, PolyGraph};
 use runtime::{Operation, VerifiedPlan};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Free levels where the target names no parameters: roots take most of them.
@@ -73,8 +72,7 @@ pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
     draft.weighing = weighing(&draft, &mut costs)?;
     let splits = draft.split(&packed);
     let (decisions, _) = draft.schedule(&splits, None)?;
-    let packed = packed.into_iter().map(|p| p.map(Cow::Owned)).collect();
-    let mut plan = draft.written(packed, &splits, &decisions)?;
+    let mut plan = draft.written(&packed, &splits, &decisions)?;
     plan.parameters = costs.narrow(&mut plan.steps)?;
     within_memory(graph, target, VerifiedPlan::new(plan)?)
 }

@@ -31,7 +31,7 @@ use std::io::{Chain, Cursor, Read, Write};
 use std::sync::Arc;
 
 /// Version of the format that this program reads and writes.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 /// Bytes of the header.
 pub const HEADER_LEN: u64 = 192;
 /// Bytes that a section takes beyond its payload.
