@@ -24,7 +24,10 @@ impl Classes {
     /// A class for every `run` neighbouring slots (a batch side by side); no slot where these are more than 2^16.
     pub fn runs(count: usize, run: usize) -> Self {
         let last = u16::try_from(count.wrapping_sub(1));
-        Self::new(run, last.map_or_else(|_| Vec::new(), |last| (0..=last).collect()))
+        Self::new(
+            run,
+            last.map_or_else(|_| Vec::new(), |last| (0..=last).collect()),
+        )
     }
     /// The same, each for so many times the slots.
     #[must_use]

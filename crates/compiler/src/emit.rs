@@ -542,7 +542,8 @@ impl Writer<'_> {
                     let single = value as f32;
                     single.is_finite().then_some(single).ok_or(value)
                 };
-                let weights: Result<Vec<f32>, f64> = d.values.weights().iter().map(scaled).collect();
+                let weights: Result<Vec<f32>, f64> =
+                    d.values.weights().iter().map(scaled).collect();
                 let weights = weights.map_err(|value| Error::Weight {
                     layer: q.layer.clone(),
                     value,
@@ -655,7 +656,13 @@ mod tests {
         let zeros = [shared.get(vec![0.0]), shared.get(vec![-0.0])];
         assert!(!Arc::ptr_eq(&zeros[0], &zeros[1]));
         drop(one);
-        assert!(shared.weights.values().flatten().any(|w| w.strong_count() == 0));
+        assert!(
+            shared
+                .weights
+                .values()
+                .flatten()
+                .any(|w| w.strong_count() == 0)
+        );
         let again = shared.get(vec![1.0, -0.5]);
         assert_eq!(Arc::strong_count(&again), 1);
     }

@@ -668,8 +668,14 @@ mod tests {
             entries.iter().for_each(|&(k, v)| d.put(k, v, &of));
             let values = d.finish(&classes, &mut common);
             for k in 0..32 {
-                let wanted = entries.iter().find(|e| e.0 % values.len() == k % values.len());
-                assert_eq!(values.at(k).re, wanted.map_or(0.0, |e| e.1), "{k} of {entries:?}");
+                let wanted = entries
+                    .iter()
+                    .find(|e| e.0 % values.len() == k % values.len());
+                assert_eq!(
+                    values.at(k).re,
+                    wanted.map_or(0.0, |e| e.1),
+                    "{k} of {entries:?}"
+                );
             }
             values
         };

@@ -21,8 +21,7 @@ impl Draft<'_> {
         (splits, decisions): (Splits, Vec<Decision>),
         limit: u64,
     ) -> Result<VerifiedPlan, Error> {
-        let plan =
-            |splits: &Splits, decisions: &[Decision]| self.plan(packed, splits, decisions);
+        let plan = |splits: &Splits, decisions: &[Decision]| self.plan(packed, splits, decisions);
         let first = plan(&splits, &decisions)?;
         let mut smallest = u64::MAX;
         // what the limit adds to a plan's seconds, if it keeps the limit at all

@@ -188,9 +188,7 @@ impl Vector {
                 let of = values(from, &mut hasher, (width, length), class)?;
                 Self::Classes(Classes::new(run, of).into())
             }
-            Form::Mask => {
-                Self::Mask(values(from, &mut hasher, (width, length), |b| b[0])?.into())
-            }
+            Form::Mask => Self::Mask(values(from, &mut hasher, (width, length), |b| b[0])?.into()),
         };
         Ok((vector, *hasher.finalize().as_bytes()))
     }
