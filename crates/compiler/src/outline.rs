@@ -1,20 +1,29 @@
 //! A network whose polynomials are still open: degrees, levels and bootstraps chosen together, by one shortest path.
 //!
 //! Packing and splits do not depend on degrees, and take nearly all the time of a compilation: they are made once, and each question
-//! after that takes only the path. Whoever asks prices the alternatives in seconds (what a lower degree costs in accuracy, say).
+//! after that takes only the path. With layers in coefficients each activation stands alone between two half bootstraps, and each takes its cheapest
+//! alternative, under one set after the other. Whoever asks prices the alternatives in seconds (what a lower degree costs in accuracy, say).
 
+use crate::coefficients::{Open, open};
 use crate::cost::CostModel;
 use crate::draft::Draft;
 use crate::error::Error;
 use crate::normal::Kind;
 use crate::schedule::{self, Machine, Stage, Way};
 use crate::stages::carried_out;
-use crate::target::Target;
+use crate::target::{Layers, Target};
 use approx::Polynomial;
 use nn::{Op, PolyGraph};
 
 /// A network whose polynomials are open.
 pub struct Outline {
+    /// None where layers can't lie in slots, or may not.
+    slots: Option<Slots>,
+    /// By set; none where layers can't lie in coefficients, or may not.
+    coefficients: Vec<Open>,
+}
+
+struct Slots {
     stages: Vec<Stage>,
     output: usize,
     cost: CostModel,
@@ -48,7 +57,84 @@ impl Outline {
             batch: 1,
             ..target.clone()
         };
-        let (draft, _, splits) = Draft::new(graph, &one, target.set())?;
+        let coefficients = match (target.layers, &target.parameters) {
+            (Layers::Slots, _) | (_, Some(_)) => Vec::new(),
+            // what is wrong with the network is said of slots, too
+            (Layers::Cheapest, None) => open(graph, alternatives, &one).unwrap_or_default(),
+            (Layers::Coefficients, None) => open(graph, alternatives, &one)?,
+        };
+        let slots = match target.layers {
+            Layers::Coefficients => None,
+            _ => match Slots::new(graph, alternatives, &one) {
+                Err(_) if !coefficients.is_empty() => None,
+                slots => Some(slots?),
+            },
+        };
+        Ok(Self {
+            slots,
+            coefficients,
+        })
+    }
+
+    /// The choice of least seconds and prices, `prices[i][k]` being that of alternative k of polynomial i; an infinite price forbids.
+    /// None where no choice does with the levels and so many bootstraps.
+    ///
+    /// # Errors
+    /// [`Error::Depth`] where one operation needs more levels than there are.
+    ///
+    /// # Panics
+    /// Where `prices` has not the alternatives' shape.
+    pub fn cheapest(
+        &self,
+        prices: &[Vec<f64>],
+        most_bootstraps: Option<usize>,
+    ) -> Result<Option<Choice>, Error> {
+        let slots = match &self.slots {
+            Some(slots) => slots.cheapest(prices, most_bootstraps)?,
+            None => None,
+        };
+        let fits = |o: &&Open| most_bootstraps.is_none_or(|most| o.bootstraps <= most);
+        let there = self.coefficients.iter().filter(fits);
+        let all = slots
+            .into_iter()
+            .chain(there.filter_map(|o| o.cheapest(prices)));
+        let priced = |c: &Choice| {
+            let each = c.alternatives.iter().zip(prices);
+            c.cpu_seconds + each.map(|(&k, p)| p[k]).sum::<f64>()
+        };
+        Ok(all.min_by(|a, b| priced(a).total_cmp(&priced(b))))
+    }
+}
+
+impl Open {
+    /// Each polynomial's cheapest alternative; none where one has none.
+    fn cheapest(&self, prices: &[Vec<f64>]) -> Option<Choice> {
+        let rows = self.seconds.iter().zip(prices);
+        let (mut alternatives, mut cpu_seconds) = (Vec::new(), self.rest);
+        for (seconds, prices) in rows {
+            let each = seconds.iter().zip(prices).map(|(s, p)| s + p).enumerate();
+            let (k, least) = each.min_by(|a, b| a.1.total_cmp(&b.1))?;
+            if !least.is_finite() {
+                return None;
+            }
+            alternatives.push(k);
+            cpu_seconds += seconds[k];
+        }
+        Some(Choice {
+            alternatives,
+            cpu_seconds,
+            bootstraps: self.bootstraps,
+        })
+    }
+}
+
+impl Slots {
+    fn new(
+        graph: &PolyGraph,
+        alternatives: &[Vec<Polynomial>],
+        target: &Target,
+    ) -> Result<Self, Error> {
+        let (draft, _, splits) = Draft::new(graph, target, target.set())?;
         let mut stages = draft.stages(&splits)?;
         let mut open = Vec::new();
         let nodes = graph.nodes().iter();
@@ -94,15 +180,7 @@ impl Outline {
         })
     }
 
-    /// The choice of least seconds and prices, `prices[i][k]` being that of alternative k of polynomial i; an infinite price forbids.
-    /// None where no choice does with the levels and so many bootstraps.
-    ///
-    /// # Errors
-    /// [`Error::Depth`] where one operation needs more levels than there are.
-    ///
-    /// # Panics
-    /// Where `prices` has not the alternatives' shape.
-    pub fn cheapest(
+    fn cheapest(
         &self,
         prices: &[Vec<f64>],
         most_bootstraps: Option<usize>,

@@ -680,6 +680,74 @@ fn what_a_deep_networks_answer_may_be_off_by_is_stated_closely() {
     assert!(off <= bounds.weights);
 }
 
+/// Convolutions, each followed by a layer of one place that widens it, with or without an activation between; groups, sums, channels that fill nothing.
+fn widened(random: &mut Random, [narrow, wide, groups]: [usize; 3], between: bool) -> Graph {
+    let mut b = Network::builder();
+    let mut x = b.input("input", Shape::image(3, 7, 7)).expect("valid");
+    let mut from = 3;
+    for i in 0..2 {
+        let conv = random.convolution(from, narrow, 3, 1, 1);
+        let before = x;
+        x = conv_bn(&mut b, random, &format!("conv{i}"), x, conv);
+        if between {
+            x = act(&mut b, &format!("narrow{i}"), x, Activation::Silu);
+        } else if from == narrow {
+            x = b
+                .add(format!("add{i}"), Op::Add, &[x, before])
+                .expect("valid");
+        }
+        let size = (3.0 / (narrow / groups) as f64).sqrt();
+        let wider = Conv2d {
+            groups,
+            bias: Some(random.parameter(&[wide], 0.2)),
+            ..Conv2d::new(random.parameter(&[wide, narrow / groups, 1, 1], size))
+        };
+        x = conv_bn(&mut b, random, &format!("wider{i}"), x, wider);
+        x = act(&mut b, &format!("act{i}"), x, Activation::Silu);
+        from = wide;
+    }
+    head(&mut b, random, x, wide, 5)
+}
+
+/// Layers of one place stay in slots between activations where their diagonals are cheaper than a way down and up; both ways mean the same.
+#[test]
+fn layers_of_one_place_stay_in_slots_where_that_is_cheaper() {
+    let mut random = Random(17);
+    for (shape, between) in [
+        ([16, 64, 1], true),
+        ([12, 44, 2], true),
+        ([10, 50, 5], false),
+    ] {
+        let graph = widened(&mut random, shape, between);
+        let (graph, data) = twin(&graph, &mut random, 12, 4);
+        let name = format!("{shape:?} {between}");
+        let plan = check_for(&name, &graph, &data, &target_of(10, 5));
+        let maps = |o: &Operation| matches!(o, Operation::Linear { .. });
+        let count = plan
+            .plan()
+            .steps
+            .iter()
+            .filter(|s| maps(&s.operation))
+            .count();
+        let plain = coefficients::compile(&graph, &target(10)).expect("compiles");
+        let seconds =
+            |p: &VerifiedPlan| p.predicted_steps(&CostTable::default()).iter().sum::<f64>();
+        println!(
+            "{name}: {count} maps, {:.4} and {:.4} CPU seconds",
+            seconds(&plan),
+            seconds(&plain)
+        );
+        assert!(
+            !plain.plan().steps.iter().any(|s| maps(&s.operation)),
+            "{name}"
+        );
+        assert!(count > 0, "{name}");
+        if shape[2] == 2 {
+            on_ciphertexts(&plan, &graph, &data[0]);
+        }
+    }
+}
+
 #[test]
 fn a_small_ring_is_named_in_the_parameters_or_not_used() {
     let mut random = Random(11);

@@ -61,7 +61,7 @@ pub struct Estimating {
     /// Degree of activations: 15 if none is given, 4 for pictures.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub degree: Option<usize>,
-    /// Height and width of pictures: the shapes are convolutional networks (resnet18, resnet34, resnet50, resnet101, resnet152, mobilenet_v2).
+    /// Height and width of pictures: the shapes are convolutional networks (resnet18, resnet34, resnet50, resnet101, resnet152, wide_resnet50_2, mobilenet_v2, vgg16_bn).
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub size: Option<usize>,
     /// Random pictures that such a network is calibrated on, where it is run or saved.

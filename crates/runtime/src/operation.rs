@@ -520,25 +520,30 @@ impl Operation {
         }
     }
 
-    /// How often a run in the clear multiplies for it where that is what takes long: linear layers alone.
+    /// What a run in the clear that draws errors takes for it, in multiplications, about.
     pub(crate) fn clear_products(&self, n: usize) -> f64 {
-        match self {
-            Self::Linear { map, .. } => map.terms().len() as f64 * map.slots() as f64,
-            Self::Weigh { to, terms, .. } => {
-                let places = (n / to.spacing.max(1)) as f64;
-                let weights = terms.iter().map(|t| match t {
-                    TermOn::Kernel {
-                        weights,
-                        kernel,
-                        flat,
-                        ..
-                    } => weights.len() * if *flat { kernel[0] * kernel[1] } else { 1 },
-                    TermOn::Multiple { .. } => 0,
-                });
-                places * weights.sum::<usize>() as f64
+        // an error for each slot, and a few passes over all of them
+        let slots = 32.0 * (n * self.writes().len()) as f64;
+        slots
+            + match self {
+                Self::Linear { map, .. } => map.terms().len() as f64 * map.slots() as f64,
+                Self::Weigh { to, terms, .. } => {
+                    let places = (n / to.spacing.max(1)) as f64;
+                    let weights = terms.iter().map(|t| match t {
+                        TermOn::Kernel {
+                            weights,
+                            kernel,
+                            flat,
+                            ..
+                        } => weights.len() * if *flat { kernel[0] * kernel[1] } else { 1 },
+                        TermOn::Multiple { .. } => 0,
+                    });
+                    places * weights.sum::<usize>() as f64
+                }
+                // the maps' diagonals and the sine's products
+                Self::HalfBootstrap { .. } | Self::Bootstrap { .. } => 400.0 * n as f64,
+                _ => 0.0,
             }
-            _ => 0.0,
-        }
     }
 
     /// Largest magnitude (plan units) that its operands' coefficients may have, where there is one.

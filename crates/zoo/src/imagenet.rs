@@ -39,7 +39,7 @@ fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
                 let there = |k: &usize| has(&format!("layer{stage}.{k}.conv1.weight"));
                 (0..MOST).take_while(there).count()
             });
-            residual(b, x, blocks, times)
+            residual(b, x, blocks, (times, 1))
         })?
     } else if has("features.18.0.weight") && has("classifier.1.weight") {
         read(weights, function()?, inverted)?
@@ -72,49 +72,90 @@ fn read(
     b.head(x, 0)
 }
 
-/// VGG: a chain of convolutions with biases, with or without batch normalisation, a maximum where a number is left out, three dense layers.
+/// VGG of a file: which of its layers are there.
 fn read_vgg(weights: &StateDict, activation: Activation) -> Result<Graph> {
-    let has = |name: &str| weights.find(name).is_some();
+    let has = |at: usize| weights.find(&format!("features.{at}.weight")).is_some();
+    let normalised = weights.find("features.1.running_mean").is_some();
+    let (mut layers, mut at) = (Vec::new(), 0);
+    while at < MOST && has(at) {
+        // the activation behind it, and a maximum where a number is left out
+        at += 2 + usize::from(normalised);
+        let pooled = !has(at);
+        at += usize::from(pooled);
+        layers.push((0, pooled));
+    }
     let mut function = |_: &str| Ok(Nonlinearity::from(activation));
     let mut b = Builder::new(Weights::File(weights), &mut function);
-    let mut x = b.network.input("input", Shape::image(3, SIZE, SIZE))?;
-    let mut at = 0;
-    while at < MOST && has(&format!("features.{at}.weight")) {
-        let name = |i: usize| format!("features.{i}");
-        let normalised = has(&format!("features.{}.running_mean", at + 1));
-        x = match normalised {
-            true => b.convolution(&name(at), &name(at + 1), x, (0, 3), 1)?,
-            false => b.plain(&name(at), x, (0, 3, 1), 1)?,
-        };
-        at += 1 + usize::from(normalised);
-        x = b.activation(&name(at), x)?;
-        at += 1;
-        let next = |i: usize| has(&format!("features.{i}.weight"));
-        if !next(at) {
-            let pool = MaxPool {
-                kernel: (2, 2),
-                stride: (2, 2),
-                padding: Padding::default(),
-                ceil_mode: false,
-            };
-            x = b.network.add(name(at), Op::MaxPool(pool), &[x])?;
-            at += 1;
-        }
-    }
+    let x = b.network.input("input", Shape::image(3, SIZE, SIZE))?;
+    let x = vgg(&mut b, x, &layers, normalised)?;
     if b.network.shape(x).dims()[1..] != [7, 7] {
         return Err(Error::malformed(
             "VGG",
             "its convolutions don't end in pictures of 7×7; export the network as ONNX",
         ));
     }
-    x = b.network.add("flatten", Op::Flatten, &[x])?;
-    for (number, part) in [0, 3, 6].into_iter().enumerate() {
-        if number > 0 {
+    dense_layers(b, x, [0; 3])
+}
+
+/// VGG's convolutions, with so many channels and pooling behind them or not, with batch normalisation or biases.
+fn vgg<N: ElementFunction>(
+    b: &mut Builder<'_, N>,
+    mut x: NodeId,
+    layers: &[(usize, bool)],
+    normalised: bool,
+) -> Result<NodeId> {
+    let name = |i: usize| format!("features.{i}");
+    let mut at = 0;
+    for &(channels, pooled) in layers {
+        x = match normalised {
+            true => b.convolution(&name(at), &name(at + 1), x, (channels, 3), 1)?,
+            false => b.plain(&name(at), x, (channels, 3, 1), 1)?,
+        };
+        at += 1 + usize::from(normalised);
+        x = b.activation(&name(at), x)?;
+        at += 1;
+        if pooled {
+            let op = pool(b, 2, Padding::default());
+            x = b.network.add(name(at), op, &[x])?;
+            at += 1;
+        }
+    }
+    Ok(x)
+}
+
+/// VGG's three dense layers.
+fn dense_layers<N: ElementFunction>(
+    mut b: Builder<'_, N>,
+    x: NodeId,
+    widths: [usize; 3],
+) -> Result<Network<N>> {
+    let mut x = b.network.add("flatten", Op::Flatten, &[x])?;
+    for (part, width) in [0, 3, 6].into_iter().zip(widths) {
+        if part > 0 {
             x = b.activation(&format!("classifier.{}", part - 2), x)?;
         }
-        x = b.dense(&format!("classifier.{part}"), x, 0)?;
+        x = b.dense(&format!("classifier.{part}"), x, width)?;
     }
     b.network.finish(x)
+}
+
+/// Pooling by a stride of 2: a maximum with a file's weights, a mean with new ones.
+fn pool<N: ElementFunction>(b: &Builder<'_, N>, size: usize, padding: Padding) -> Op<N> {
+    let (kernel, stride) = ((size, size), (2, 2));
+    match b.is_read() {
+        true => Op::MaxPool(MaxPool {
+            kernel,
+            stride,
+            padding,
+            ceil_mode: false,
+        }),
+        false => Op::AvgPool(AvgPool {
+            kernel,
+            stride,
+            padding,
+            count_include_pad: true,
+        }),
+    }
 }
 
 /// A network for large pictures.
@@ -134,10 +175,12 @@ pub struct ImageNet {
 enum Body {
     /// Blocks of the four stages: two 3×3 convolutions each.
     Basic([usize; 4]),
-    /// Blocks of the four stages: 1×1, 3×3, 1×1 with four times as many channels.
-    Bottleneck([usize; 4]),
+    /// Blocks of the four stages: 1×1, 3×3, 1×1 with four times as many channels as a stage's width; how many times that wide the first two are.
+    Bottleneck([usize; 4], usize),
     /// 1×1 to more channels, 3×3 of each channel, 1×1 to few.
     Inverted,
+    /// A chain of 3×3 convolutions with batch normalisation, three dense layers.
+    Chain,
 }
 
 /// Channels of a residual network's first stage.
@@ -153,15 +196,34 @@ const INVERTED: [[usize; 4]; 7] = [
     [6, 320, 1, 1],
 ];
 
+/// Channels of VGG16's convolutions, and whether pooling follows.
+const CHAIN: [(usize, bool); 13] = [
+    (64, false),
+    (64, true),
+    (128, false),
+    (128, true),
+    (256, false),
+    (256, false),
+    (256, true),
+    (512, false),
+    (512, false),
+    (512, true),
+    (512, false),
+    (512, false),
+    (512, true),
+];
+
 impl ImageNet {
     /// Names that are known.
-    pub const NAMES: [&str; 6] = [
+    pub const NAMES: [&str; 8] = [
         "resnet18",
         "resnet34",
         "resnet50",
         "resnet101",
         "resnet152",
+        "wide_resnet50_2",
         "mobilenet_v2",
+        "vgg16_bn",
     ];
 
     /// The published network of this name, with 1000 classes.
@@ -170,10 +232,12 @@ impl ImageNet {
         let body = match name {
             "resnet18" => Body::Basic([2, 2, 2, 2]),
             "resnet34" => Body::Basic([3, 4, 6, 3]),
-            "resnet50" => Body::Bottleneck([3, 4, 6, 3]),
-            "resnet101" => Body::Bottleneck([3, 4, 23, 3]),
-            "resnet152" => Body::Bottleneck([3, 8, 36, 3]),
+            "resnet50" => Body::Bottleneck([3, 4, 6, 3], 1),
+            "resnet101" => Body::Bottleneck([3, 4, 23, 3], 1),
+            "resnet152" => Body::Bottleneck([3, 8, 36, 3], 1),
+            "wide_resnet50_2" => Body::Bottleneck([3, 4, 6, 3], 2),
             "mobilenet_v2" => Body::Inverted,
+            "vgg16_bn" => Body::Chain,
             _ => return None,
         };
         Some(Self {
@@ -212,38 +276,28 @@ impl ImageNet {
         let input = Shape::image(3, self.size, self.size);
         let x = b.network.input("input", input)?;
         let x = match self.body {
-            Body::Basic(blocks) => residual(&mut b, x, blocks, 1)?,
-            Body::Bottleneck(blocks) => residual(&mut b, x, blocks, 4)?,
+            Body::Basic(blocks) => residual(&mut b, x, blocks, (1, 1))?,
+            Body::Bottleneck(blocks, wide) => residual(&mut b, x, blocks, (4, wide))?,
             Body::Inverted => inverted(&mut b, x)?,
+            Body::Chain => {
+                let x = vgg(&mut b, x, &CHAIN, true)?;
+                return dense_layers(b, x, [4096, 4096, self.classes]);
+            }
         };
         b.head(x, self.classes)
     }
 }
 
-/// A residual network's stem and stages; blocks end `times` as wide as their 3×3 convolutions: bottlenecks where that is more than 1.
+/// A residual network's stem and stages; blocks end `times` as wide as their stage: bottlenecks where that is more than 1, `wide` times as wide as it within.
 fn residual<N: ElementFunction>(
     b: &mut Builder<'_, N>,
     x: NodeId,
     blocks: [usize; 4],
-    times: usize,
+    (times, wide): (usize, usize),
 ) -> Result<NodeId> {
     let x = b.convolution("conv1", "bn1", x, (WIDTH, 7), 2)?;
     let x = b.activation("act1", x)?;
-    let (kernel, stride, padding) = ((3, 3), (2, 2), Padding::same(1));
-    let pool = match b.is_read() {
-        true => Op::MaxPool(MaxPool {
-            kernel,
-            stride,
-            padding,
-            ceil_mode: false,
-        }),
-        false => Op::AvgPool(AvgPool {
-            kernel,
-            stride,
-            padding,
-            count_include_pad: true,
-        }),
-    };
+    let pool = pool(b, 3, Padding::same(1));
     let mut x = b.network.add("pool1", pool, &[x])?;
     let mut from = WIDTH;
     for (stage, blocks) in (1..).zip(blocks) {
@@ -255,7 +309,7 @@ fn residual<N: ElementFunction>(
             let stride = if stage > 1 && block == 0 { 2 } else { 1 };
             let layers: &[(usize, usize, usize)] = match times {
                 1 => &[(width, 3, stride), (to, 3, 1)],
-                _ => &[(width, 1, 1), (width, 3, stride), (to, 1, 1)],
+                _ => &[(wide * width, 1, 1), (wide * width, 3, stride), (to, 1, 1)],
             };
             let mut y = x;
             for (i, &(channels, kernel, stride)) in (1..).zip(layers) {
@@ -326,6 +380,7 @@ mod tests {
             ("resnet34", 21_797_672),
             ("resnet50", 25_557_032),
             ("resnet152", 60_192_808),
+            ("wide_resnet50_2", 68_883_240),
             ("mobilenet_v2", 3_504_872),
         ] {
             let network = ImageNet::named(name, 64, Activation::Silu).expect("known");

@@ -1,10 +1,10 @@
 //! What steps in coefficients cost, each shape of them once, and which ring layers are carried out in.
 
 use crate::{Error, Target};
-use ckks::{Context, CostTable, Level, Meter, Parameters, ParametersSpec};
+use ckks::{Context, CostTable, Level, MapSize, Meter, Parameters, ParametersSpec};
 use nn::PolyGraph;
 use runtime::folding::{Term, Within};
-use runtime::{Operation, Step, VerifiedPlan};
+use runtime::{Operation, Register, Step, VerifiedPlan};
 use std::collections::BTreeMap;
 
 /// log2 of the smallest degree that a small ring may have in a secure set.
@@ -112,11 +112,12 @@ impl Costs {
     pub(super) fn settle(&mut self, operation: &mut Operation) -> Result<f64, Error> {
         // refused where places lie too near each other
         if !set(operation, Within::Small) {
-            return self.operation(operation);
+            return self.operation(operation, self.parameters.residual());
         }
-        let small = self.operation(operation).unwrap_or(f64::INFINITY);
+        let level = self.parameters.products();
+        let small = self.operation(operation, level).unwrap_or(f64::INFINITY);
         set(operation, Within::Whole);
-        let whole = self.operation(operation)?;
+        let whole = self.operation(operation, level)?;
         if small < whole {
             set(operation, Within::Small);
         }
@@ -124,25 +125,46 @@ impl Costs {
     }
     /// CPU seconds of all steps.
     pub(super) fn seconds(&mut self, steps: &[Step]) -> Result<f64, Error> {
-        let each = steps.iter().map(|s| self.operation(&s.operation));
-        each.sum()
+        // of what lies in slots
+        let mut levels: BTreeMap<Register, Level> = BTreeMap::new();
+        let mut seconds = 0.0;
+        for step in steps {
+            let (operation, p) = (&step.operation, &self.parameters);
+            let reads = operation.reads();
+            let level = reads.iter().filter_map(|r| levels.get(r)).min();
+            let level = level.copied().unwrap_or(p.residual());
+            let after = match operation {
+                Operation::HalfBootstrap { target, .. } => Some(Level::new(*target)),
+                Operation::Linear { .. } | Operation::Square { .. } => p.below(level),
+                Operation::Quartic { .. } => p.below(level).and_then(|l| p.below(l)),
+                Operation::Polynomial { polynomial, .. } => {
+                    Some(Level::new(level.index().saturating_sub(polynomial.depth())))
+                }
+                _ => None,
+            };
+            seconds += self.operation(operation, level)?;
+            if let Some(after) = after {
+                levels.extend(operation.writes().into_iter().map(|r| (r, after)));
+            }
+        }
+        Ok(seconds)
     }
-    fn operation(&mut self, operation: &Operation) -> Result<f64, Error> {
-        let shape = shape(operation);
+    fn operation(&mut self, operation: &Operation, level: Level) -> Result<f64, Error> {
+        let shape = shape(operation, level);
         if let Some(&seconds) = self.known.get(&shape) {
             return Ok(seconds);
         }
-        let seconds = self.metered(operation)?;
+        let seconds = self.metered(operation, level)?;
         self.known.insert(shape, seconds);
         Ok(seconds)
     }
-    fn metered(&self, operation: &Operation) -> Result<f64, Error> {
+    fn metered(&self, operation: &Operation, level: Level) -> Result<f64, Error> {
         let p = self.context.parameters();
         let (level, slots) = match operation {
             Operation::Weigh { .. } => (p.products(), p.max_slots()),
             Operation::HalfBootstrap { slots, .. } => (Level::new(0), *slots),
             Operation::Descend { to, .. } => (p.floor(), to.slots(p.n())),
-            _ => (p.residual(), p.max_slots()),
+            _ => (level, p.max_slots()),
         };
         let meter = Meter::new(&self.context);
         let x = meter.input(level, slots, 0.5)?;
@@ -163,7 +185,7 @@ fn set(operation: &mut Operation, ring: Within) -> bool {
 }
 
 /// What an operation's cost depends on, as text.
-fn shape(operation: &Operation) -> String {
+fn shape(operation: &Operation, level: Level) -> String {
     match operation {
         Operation::Weigh {
             to, terms, within, ..
@@ -186,7 +208,13 @@ fn shape(operation: &Operation) -> String {
         }
         Operation::HalfBootstrap { slots, target, .. } => format!("up {slots} {target}"),
         Operation::Descend { to, inputs, .. } => format!("down {} {to:?}", inputs.len()),
-        Operation::Polynomial { polynomial, .. } => format!("degree {}", polynomial.degree()),
-        other => other.doing().into(),
+        Operation::Polynomial { polynomial, .. } => {
+            format!("degree {} at {level:?}", polynomial.degree())
+        }
+        Operation::Linear { map, .. } => {
+            let (terms, sizes) = (map.terms().len(), MapSize::of(map));
+            format!("{terms} {sizes:?} at {level:?}")
+        }
+        other => format!("{} at {level:?}", other.doing()),
     }
 }

@@ -3,12 +3,14 @@
 use super::kernel::Kernel;
 use super::layout::Laid;
 use super::network::{Id, Kind, Quantity};
+use super::slots::{self, Stays};
 use crate::Error;
 use crate::activation::{Activation, Form};
 use crate::layout::narrow;
 use ckks::{Folded, HalfBootstrap, Parameters};
 use runtime::folding::{Folding, LARGEST_WEIGHT, Term, WEIGHT_BITS, Within};
 use runtime::{Integers, Operation, Port, Register, Step};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How a quantity's values become a plan's.
@@ -33,18 +35,22 @@ pub(crate) fn emit(
     quantities: &[Quantity],
     laid: &Laid,
     parameters: &Parameters,
+    stays: &Stays,
     (names, shapes, batch): ([&str; 2], [Vec<usize>; 2], usize),
 ) -> Result<(Vec<Step>, Port, Port), Error> {
-    let units = units(quantities, parameters)?;
+    let units = units(quantities, parameters, stays)?;
     let mut writer = Writer {
         quantities,
         laid,
+        stays,
         parameters,
         batch,
         units,
         steps: Vec::new(),
         next: 0,
+        shapes: BTreeMap::new(),
         registers: Vec::new(),
+        slots: Vec::new(),
     };
     for v in 0..quantities.len() {
         writer.quantity(v)?;
@@ -56,7 +62,11 @@ pub(crate) fn emit(
     Ok((writer.steps, input, output))
 }
 
-fn units(quantities: &[Quantity], parameters: &Parameters) -> Result<Vec<Units>, Error> {
+fn units(
+    quantities: &[Quantity],
+    parameters: &Parameters,
+    stays: &Stays,
+) -> Result<Vec<Units>, Error> {
     let floor = parameters.floor().index();
     let landing = |levels: usize| HalfBootstrap {
         target: floor + levels,
@@ -78,14 +88,18 @@ fn units(quantities: &[Quantity], parameters: &Parameters) -> Result<Vec<Units>,
         else {
             continue;
         };
+        let needed = stays.levels[v];
         let Some(p) = polynomial else {
             let scale = MOST / q.bound;
-            let ratio = landing(0).ratio(parameters);
-            (all[*argument], all[v]) = (plain(scale), plain(scale * ratio));
+            let ratio = landing(needed).ratio(parameters);
+            let below = Units {
+                landing: landing(needed),
+                ..plain(scale)
+            };
+            (all[*argument], all[v]) = (below, plain(scale * ratio));
             continue;
         };
         let activation = Activation::absorbed(p, 1.0);
-        let needed = activation.depth()?;
         if needed > had {
             return Err(Error::Depth {
                 layer: q.layer.clone(),
@@ -96,11 +110,11 @@ fn units(quantities: &[Quantity], parameters: &Parameters) -> Result<Vec<Units>,
             });
         }
         let landing = landing(needed);
-        let ratio = landing.ratio(parameters);
-        let gain = if activation.amplitude > MOST * ratio {
-            2
-        } else {
-            1
+        let (ratio, gain) = match (stays.linear[*argument], landing.ratio(parameters)) {
+            // it comes in slots
+            (true, _) => (1.0, 1),
+            (false, ratio) if activation.amplitude > MOST * ratio => (ratio, 2),
+            (false, ratio) => (ratio, 1),
         };
         all[*argument] = Units {
             scale: activation.scale / (f64::from(gain) * ratio),
@@ -120,12 +134,18 @@ fn units(quantities: &[Quantity], parameters: &Parameters) -> Result<Vec<Units>,
 struct Writer<'a> {
     quantities: &'a [Quantity],
     laid: &'a Laid,
+    stays: &'a Stays,
     parameters: &'a Parameters,
     batch: usize,
     units: Vec<Units>,
     steps: Vec<Step>,
     next: Register,
+    /// Weights of kernels of which the shape alone is known, by their number.
+    shapes: BTreeMap<usize, Integers>,
+    /// Of each quantity, its ciphertexts in coefficients.
     registers: Vec<Vec<Register>>,
+    /// The same in slots, where layers read them there: the parts of each ciphertext.
+    slots: Vec<Vec<Vec<Register>>>,
 }
 
 impl Writer<'_> {
@@ -146,8 +166,13 @@ impl Writer<'_> {
     fn quantity(&mut self, v: Id) -> Result<(), Error> {
         let quantities = self.quantities;
         let count = self.laid.layouts[v].ciphertexts();
+        let mut in_slots = Vec::new();
         let registers = match &quantities[v].kind {
             Kind::Input => (0..count).map(|_| self.register()).collect(),
+            Kind::Linear { bias, .. } if self.stays.linear[v] => {
+                in_slots = self.mapped(v, bias)?;
+                Vec::new()
+            }
             Kind::Linear { bias, .. } => {
                 let outputs: Vec<Register> = (0..count).map(|_| self.register()).collect();
                 let operation = Operation::Weigh {
@@ -161,17 +186,61 @@ impl Writer<'_> {
                 outputs
             }
             Kind::Activation { argument, .. } => {
-                let inputs = self.registers[*argument].clone();
-                let up = inputs.into_iter().map(|r| self.activation(v, *argument, r));
-                up.collect::<Result<_, _>>()?
+                let stays = self.stays.read(quantities, v, true);
+                // what nobody reads is the answer's
+                let down = !stays || self.stays.read(quantities, v, false);
+                let mut registers = Vec::new();
+                for number in 0..count {
+                    let up = match self.slots[*argument].get(number) {
+                        Some(parts) => parts.clone(),
+                        None => self.raised(*argument, self.registers[*argument][number]),
+                    };
+                    let made = self.functions(v, up)?;
+                    if down {
+                        registers.push(self.lowered(v, made.clone()));
+                    }
+                    if stays {
+                        in_slots.push(made);
+                    }
+                }
+                registers
             }
         };
         self.registers.push(registers);
+        self.slots.push(in_slots);
         Ok(())
     }
-    /// One ciphertext up, through the polynomial, and down again.
-    fn activation(&mut self, v: Id, argument: Id, input: Register) -> Result<Register, Error> {
-        let to = Folding::from(&self.laid.layouts[v]);
+    /// A linear layer in slots: the parts of each ciphertext of the result.
+    fn mapped(&mut self, v: Id, bias: &[f64]) -> Result<Vec<Vec<Register>>, Error> {
+        let Some((source, kernel)) = slots::between_activations(self.quantities, v) else {
+            return Ok(Vec::new());
+        };
+        let (from, to) = (&self.laid.layouts[source], &self.laid.layouts[v]);
+        let factor = self.units[v].scale / self.units[source].scale;
+        let kernel = (kernel, self.laid.phases[v]);
+        let map = slots::map(&self.quantities[v].layer, kernel, (from, to), factor)?;
+        let biases = self.biases(v, bias);
+        let mut parts = vec![Vec::new(); to.ciphertexts()];
+        for part in 0..2 {
+            let inputs = self.slots[source].iter().map(|parts| parts[part]).collect();
+            let outputs: Vec<Register> = parts.iter().map(|_| self.register()).collect();
+            let half = map.slots();
+            let of = |b: &Arc<[f64]>| Arc::from(slots::bias(b, part, half));
+            let operation = Operation::Linear {
+                inputs,
+                outputs: outputs.clone(),
+                map: map.clone(),
+                bias: biases.iter().map(|b| b.as_ref().map(of)).collect(),
+                period: half,
+            };
+            self.step(v, operation, 1.0 / self.units[v].scale);
+            (parts.iter_mut().zip(outputs)).for_each(|(p, r)| p.push(r));
+        }
+        Ok(parts)
+    }
+    /// One ciphertext up: its parts.
+    fn raised(&mut self, argument: Id, input: Register) -> Vec<Register> {
+        let to = Folding::from(&self.laid.layouts[argument]);
         let slots = to.slots(self.parameters.n());
         let parts = if slots == self.parameters.max_slots() {
             2
@@ -194,23 +263,31 @@ impl Writer<'_> {
             gain,
         };
         self.step(argument, rise, 1.0 / (scale * f64::from(gain) * ratio));
-        let unit = 1.0 / self.units[v].scale;
-        let inputs = match self.units[v].form.clone() {
-            None => outputs,
-            Some(form) => {
-                let made: Vec<(Register, Register)> =
-                    outputs.into_iter().map(|x| (x, self.register())).collect();
-                for &(x, y) in &made {
-                    self.step(v, form.operation(x, y)?, unit);
-                }
-                made.into_iter().map(|(_, y)| y).collect()
-            }
-        };
-        let output = self.register();
-        self.step(v, Operation::Descend { inputs, output, to }, unit);
-        Ok(output)
+        outputs
     }
-    fn terms(&self, v: Id) -> Result<Vec<Term>, Error> {
+    /// The polynomial of each part.
+    fn functions(&mut self, v: Id, parts: Vec<Register>) -> Result<Vec<Register>, Error> {
+        let Some(form) = self.units[v].form.clone() else {
+            return Ok(parts);
+        };
+        let unit = 1.0 / self.units[v].scale;
+        let mut made = Vec::with_capacity(parts.len());
+        for x in parts {
+            let y = self.register();
+            self.step(v, form.operation(x, y)?, unit);
+            made.push(y);
+        }
+        Ok(made)
+    }
+    /// One ciphertext down.
+    fn lowered(&mut self, v: Id, inputs: Vec<Register>) -> Register {
+        let output = self.register();
+        let to = Folding::from(&self.laid.layouts[v]);
+        let operation = Operation::Descend { inputs, output, to };
+        self.step(v, operation, 1.0 / self.units[v].scale);
+        output
+    }
+    fn terms(&mut self, v: Id) -> Result<Vec<Term>, Error> {
         let scale = self.units[v].scale * f64::from(WEIGHT_BITS).exp2();
         let kernels = self.laid.kernels[v].iter();
         kernels
@@ -234,10 +311,11 @@ impl Writer<'_> {
                         inputs,
                         factor: integer(w)?,
                     }),
-                    _ if k.weights.is_empty() => {
-                        // of a shape: what it costs does not depend on them
-                        let weights = std::iter::repeat_n(1, k.count()).collect();
-                        Ok(kernel_term(inputs, from, k, weights))
+                    _ if k.is_shape() => {
+                        // what it costs does not depend on them
+                        let ones = || std::iter::repeat_n(1, k.count()).collect();
+                        let weights = self.shapes.entry(k.count()).or_insert_with(ones);
+                        Ok(kernel_term(inputs, from, k, weights.clone()))
                     }
                     _ => {
                         let weights = k.weights.iter().map(|w| integer(*w));
@@ -258,7 +336,8 @@ impl Writer<'_> {
             let (channel, phase) = (c / (p * p), c % (p * p));
             let row = (y.min(height - 1) * p + phase / p).min(h - 1);
             let column = (x.min(width - 1) * p + phase % p).min(w - 1);
-            scale * (bias[(channel * h + row) * w + column] + shift)
+            let bias = bias.get((channel * h + row) * w + column);
+            scale * (bias.unwrap_or(&0.0) + shift)
         };
         let planes = bias.chunks_exact(h * w);
         let constant = planes.into_iter().all(|c| c.iter().all(|b| *b == c[0]));

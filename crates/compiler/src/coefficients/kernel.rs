@@ -80,7 +80,7 @@ impl Kernel {
         self.is_pointwise() && self.groups == self.from[0] && self.from == self.to
     }
     /// Whether it mixes channels of one place only.
-    fn is_pointwise(&self) -> bool {
+    pub(crate) fn is_pointwise(&self) -> bool {
         self.size == [1, 1]
             && self.before == [0, 0]
             && self.stride == 1
@@ -100,6 +100,17 @@ impl Kernel {
             true => self.weights[row],
             false => self.weights[row * self.taps() + tap],
         }
+    }
+    /// What an output takes of an input channel at its own place: none where it reads none of it, 1 where weights are not known.
+    pub(crate) fn between(&self, output: usize, input: usize) -> Option<f64> {
+        let ((per, each), [outputs, inputs]) = (self.per(), [self.to[0], self.from[0]]);
+        if output >= outputs || input >= inputs || output / each != input / per {
+            return None;
+        }
+        Some(match self.is_shape() {
+            true => 1.0,
+            false => self.weight(output, input % per, 0),
+        })
     }
     /// How far outputs look beyond the picture: above, to the left, below, to the right.
     pub(crate) fn beyond(&self) -> [usize; 4] {

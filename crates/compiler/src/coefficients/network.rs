@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     /// Σ kernel·source + bias, at level 0. Sources are inputs and activations.
     Linear {
         terms: Vec<(Id, Kernel)>,
-        /// Of every value.
+        /// Of every value; none where the shape alone is read.
         bias: Vec<f64>,
     },
     /// A polynomial of each value of a linear quantity, refreshed; none where it is only refreshed.
@@ -57,6 +57,26 @@ pub(crate) fn shared(graph: &PolyGraph) -> BTreeSet<usize> {
         !own && consumers[n.id().index()].len() > 1
     };
     let nodes = graph.nodes().iter().filter(several);
+    nodes.map(|n| n.id().index()).collect()
+}
+
+/// The numbers of nodes with few channels, linear ones, that a layer of one place widens: as a value of its own each takes fewer half bootstraps than
+/// what is made of it.
+pub(crate) fn narrow(graph: &PolyGraph) -> BTreeSet<usize> {
+    let consumers = graph.consumers();
+    let narrow = |n: &&PolyNode| {
+        let own = matches!(n.op(), Op::Input(_) | Op::Constant(..) | Op::Elementwise(_));
+        let [consumer] = consumers[n.id().index()][..] else {
+            return false;
+        };
+        let consumer = graph.node(consumer);
+        let wide = match consumer.op() {
+            Op::Conv2d(c) => c.kernel() == (1, 1) && c.stride == (1, 1),
+            _ => false,
+        };
+        !own && wide && image(n.shape())[0] < image(consumer.shape())[0]
+    };
+    let nodes = graph.nodes().iter().filter(narrow);
     nodes.map(|n| n.id().index()).collect()
 }
 
@@ -161,7 +181,10 @@ impl Builder<'_> {
         let shape = self.quantities[id].shape;
         Expression {
             terms: vec![(id, Kernel::identity(shape))],
-            bias: vec![0.0; shape.iter().product()],
+            bias: match self.reading {
+                Reading::Weights => vec![0.0; shape.iter().product()],
+                Reading::Shapes => Vec::new(),
+            },
             shape,
         }
     }
@@ -259,11 +282,11 @@ impl Builder<'_> {
             return self.then(node, &own, kernel, offsets);
         };
         let places = kernel.to[1] * kernel.to[2];
-        // of shapes alone nobody knows what a bias becomes
-        let none = kernel.is_shape() || before.bias.iter().all(|b| *b == 0.0);
-        let mut bias = match none {
-            true => vec![0.0; kernel.to[0] * places],
-            false => kernel.apply(&before.bias),
+        let mut bias = match self.reading {
+            // nobody knows what it becomes
+            Reading::Shapes => Vec::new(),
+            _ if before.bias.iter().all(|b| *b == 0.0) => vec![0.0; kernel.to[0] * places],
+            Reading::Weights => kernel.apply(&before.bias),
         };
         for (b, offset) in bias.chunks_mut(places).zip(offsets) {
             b.iter_mut().for_each(|b| *b += offset);

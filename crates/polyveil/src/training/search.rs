@@ -6,7 +6,7 @@ use super::start::{Start, schedule};
 use crate::error::{Error, Result, named};
 use crate::machine::{Machine, Probing};
 use crate::progress::{Listener, Say};
-use compiler::{Outline, Target};
+use compiler::{Layers, Outline, Target};
 use nn::{Graph, PolyGraph};
 use rayon::prelude::*;
 use runtime::Basis;
@@ -229,7 +229,11 @@ pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) ->
     let start = from.network();
     let mut sources = Sources::open(&from.data)?;
     let basis = a.machine.basis(Probing::AsItIs)?;
-    let target = a.machine.target(limits.bytes);
+    let mut target = a.machine.target(limits.bytes);
+    if limits.bootstraps.is_some() {
+        // in coefficients every activation takes one, whatever its degree
+        target.layers = Layers::Slots;
+    }
     let classes = sources.train.classes().len();
     let (mut model, metadata): (Model, _) =
         train::networks::model(&start, sources.input(), classes, from.seed)?;
