@@ -31,7 +31,6 @@ pub const PUBLISHED_DEGREES: [(u32, &[usize]); 11] = [
 #[derive(Debug, Clone, PartialEq)]
 pub struct Composite {
     polynomials: Vec<Polynomial>,
-    range: f64,
     gap: f64,
     sign_error: f64,
     sup_error: f64,
@@ -83,7 +82,6 @@ impl Composite {
         polynomials[0] = polynomials[0].compose_affine(1.0 / range, 0.0)?;
         Ok(Self {
             polynomials,
-            range,
             gap,
             sign_error: error,
             sup_error: range * (relative + 0.5 * rounding),
@@ -109,12 +107,6 @@ impl Composite {
         &self.polynomials
     }
 
-    /// R of the interval `[−R, R]`.
-    #[must_use]
-    pub fn range(&self) -> f64 {
-        self.range
-    }
-
     /// Outside of `(−gap·R, gap·R)` the sign is wanted; inside, ReLU is small enough not to need it.
     #[must_use]
     pub fn gap(&self) -> f64 {
@@ -131,12 +123,6 @@ impl Composite {
     #[must_use]
     pub fn sup_error(&self) -> f64 {
         self.sup_error
-    }
-
-    /// Levels: those of every polynomial and one for the product.
-    #[must_use]
-    pub fn depth(&self) -> u32 {
-        self.polynomials.iter().map(Polynomial::depth).sum::<u32>() + 1
     }
 
     /// P(x/R).
@@ -202,7 +188,8 @@ mod tests {
         for ((alpha, degrees), depth) in PUBLISHED_DEGREES.into_iter().zip(depths) {
             let c = Composite::published_relu(1.0, alpha).expect("converges");
             let bits = -c.sup_error().log2();
-            assert_eq!(c.depth(), depth, "α = {alpha}, {degrees:?}");
+            let parts: u32 = c.polynomials().iter().map(Polynomial::depth).sum();
+            assert_eq!(parts + 1, depth, "α = {alpha}, {degrees:?}");
             assert!(
                 bits >= f64::from(alpha),
                 "α = {alpha}, {degrees:?}: {bits} bits"

@@ -216,7 +216,7 @@ mod tests {
             .collect();
         let b = weighted_least_squares(f, (-2.0, 5.0), 5, &samples).expect("fits");
         assert!(b.sup_error < 1e-10, "{}", b.sup_error);
-        assert_eq!(b.depth(), 3);
+        assert_eq!(b.polynomial.depth(), 3);
     }
 
     #[test]

@@ -10,8 +10,6 @@ pub struct Approximation {
     pub polynomial: Polynomial,
     /// `max |f − p|` over the interval, measured on a dense grid and refined.
     pub sup_error: f64,
-    /// Where that maximum lies.
-    pub worst_at: f64,
     /// A proven lower bound of the error of **every** polynomial of this degree, where the method gives one (Remez).
     pub lower_bound: Option<f64>,
 }
@@ -28,30 +26,16 @@ impl Approximation {
     ) -> Result<Self, Error> {
         let grid = 64 * (polynomial.degree() + 2);
         let interval = polynomial.interval();
-        let (worst_at, sup_error) = maximum(
-            |x| (f(x) - polynomial.eval(x)).abs(),
-            interval,
-            &[0.0],
-            grid,
-        );
+        let error = |x: f64| (f(x) - polynomial.eval(x)).abs();
+        let (x, sup_error) = maximum(error, interval, &[0.0], grid);
         if !sup_error.is_finite() {
-            return Err(Error::Function {
-                x: worst_at,
-                value: f(worst_at),
-            });
+            return Err(Error::Function { x, value: f(x) });
         }
         Ok(Self {
             polynomial,
             sup_error,
-            worst_at,
             lower_bound,
         })
-    }
-
-    /// Levels that evaluating the polynomial takes.
-    #[must_use]
-    pub fn depth(&self) -> u32 {
-        self.polynomial.depth()
     }
 }
 

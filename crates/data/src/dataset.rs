@@ -29,7 +29,6 @@ impl std::fmt::Debug for Store {
 
 #[derive(Debug, Clone, Copy)]
 struct Item {
-    store: usize,
     place: usize,
     label: usize,
 }
@@ -37,12 +36,12 @@ struct Item {
 /// What a set notes of each picture.
 pub(crate) const ITEM_BYTES: usize = size_of::<Item>();
 
-/// Labelled pictures of one shape. Clones, subsets and concatenations share the pixels.
+/// Labelled pictures of one shape. Clones and subsets share the pixels.
 #[derive(Clone)]
 pub struct Dataset {
     shape: Shape,
     classes: Arc<[String]>,
-    stores: Vec<Arc<Store>>,
+    store: Arc<Store>,
     items: Vec<Item>,
     pub(crate) transparent: usize,
 }
@@ -53,7 +52,7 @@ impl std::fmt::Debug for Dataset {
             .field("len", &self.len())
             .field("shape", &self.shape)
             .field("classes", &self.classes.len())
-            .field("stores", &self.stores)
+            .field("store", &self.store)
             .finish()
     }
 }
@@ -66,16 +65,13 @@ impl Dataset {
         store: Store,
         labels: impl Iterator<Item = usize>,
     ) -> Self {
-        let items = labels.enumerate().map(|(place, label)| Item {
-            store: 0,
-            place,
-            label,
-        });
+        let items = labels.enumerate();
+        let items = items.map(|(place, label)| Item { place, label });
         Self {
             shape,
             classes: classes.into(),
             items: items.collect(),
-            stores: vec![Arc::new(store)],
+            store: Arc::new(store),
             transparent: 0,
         }
     }
@@ -173,7 +169,7 @@ impl Dataset {
     /// [`Error::Index`]; where pictures are decoded at each access also [`Error::Damaged`], since files can change.
     pub fn pixels(&self, i: usize) -> Result<Cow<'_, [u8]>> {
         let item = self.item(i)?;
-        Ok(match &*self.stores[item.store] {
+        Ok(match &*self.store {
             Store::Pixels(all) => {
                 let size = self.shape.len();
                 Cow::Borrowed(&all[item.place * size..(item.place + 1) * size])
@@ -216,7 +212,7 @@ impl Dataset {
             channels,
         } = self.shape;
         let item = self.item(i)?;
-        let picture = match &*self.stores[item.store] {
+        let picture = match &*self.store {
             Store::Pixels(_) => {
                 Picture::from_pixels(width, height, channels, self.pixels(i)?.into_owned())
             }
@@ -299,22 +295,6 @@ impl Dataset {
             )));
         }
         Ok(())
-    }
-
-    /// The pictures of this set, then those of the other.
-    ///
-    /// # Errors
-    /// [`Error::Option`] when they differ.
-    pub fn concat(mut self, other: &Self) -> Result<Self> {
-        self.check_like(other)?;
-        let shift = self.stores.len();
-        self.stores.extend(other.stores.iter().cloned());
-        self.items.extend(other.items.iter().map(|item| Item {
-            store: item.store + shift,
-            ..*item
-        }));
-        self.transparent += other.transparent;
-        Ok(self)
     }
 
     /// Mean and deviation of every channel of `v/255` over all pictures, exact sums: what inputs are normalised with.

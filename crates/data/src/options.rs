@@ -35,18 +35,6 @@ pub struct Resize {
     pub shorter: usize,
 }
 
-impl Resize {
-    /// The largest square in the middle, scaled to `size × size`.
-    #[must_use]
-    pub fn square(size: usize) -> Self {
-        Self {
-            height: size,
-            width: size,
-            shorter: size,
-        }
-    }
-}
-
 /// What [`crate::Dataset::open`] reads, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {

@@ -43,7 +43,6 @@ pub struct AlignedVec {
     pointer: NonNull<u64>,
     /// Bytes taken from the arena.
     bytes: usize,
-    capacity: usize,
     len: usize,
 }
 
@@ -300,16 +299,6 @@ impl Reservation {
     }
 }
 
-/// Gives the pages of all free buffers back to the operating system.
-pub fn clear_pool() {
-    let mut guard = arena();
-    let Some(arena) = guard.as_mut() else { return };
-    for (&start, piece) in &mut arena.free {
-        Arena::release(start, piece);
-    }
-    arena.resident = arena.free.values().map(|p| p.resident).sum();
-}
-
 impl AlignedVec {
     /// `len` words of unspecified, initialised content: the caller must write all of them.
     ///
@@ -323,7 +312,6 @@ impl AlignedVec {
         AlignedVec {
             pointer: NonNull::new(start as *mut u64).expect("no region begins at address 0"),
             bytes,
-            capacity: len,
             len,
         }
     }
@@ -336,19 +324,6 @@ impl AlignedVec {
         let mut out = Self::dirty(len);
         out.fill(0);
         out
-    }
-
-    /// Keeps the first `len` words; the memory stays until the drop.
-    ///
-    /// # Panics
-    /// If `len` is above the present length.
-    pub fn truncate(&mut self, len: usize) {
-        assert!(
-            len <= self.len,
-            "a buffer of {} cannot be cut to {len}",
-            self.len
-        );
-        self.len = len;
     }
 }
 
@@ -367,7 +342,7 @@ impl Drop for AlignedVec {
 impl Deref for AlignedVec {
     type Target = [u64];
     fn deref(&self) -> &[u64] {
-        // SAFETY: len never exceeds the capacity and every word of a region is initialised from the start.
+        // SAFETY: the piece holds len words, and every word of a region is initialised from the start.
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.len) }
     }
 }
@@ -388,11 +363,9 @@ impl Clone for AlignedVec {
 }
 
 impl Zeroize for AlignedVec {
-    /// Clears the whole allocation, also what lies behind a truncation; keeps the length.
+    /// Clears every word; keeps the length.
     fn zeroize(&mut self) {
-        let len = std::mem::replace(&mut self.len, self.capacity);
         self[..].zeroize();
-        self.len = len;
     }
 }
 
@@ -435,16 +408,6 @@ mod tests {
         }
         // the arena is as it was
         assert_eq!(AlignedVec::zeroed(8).len(), 8);
-    }
-
-    #[test]
-    fn cut_buffers_come_back_whole() {
-        let mut a = AlignedVec::zeroed(777);
-        a.truncate(5);
-        assert_eq!(a.len(), 5);
-        drop(a);
-        assert_eq!(AlignedVec::dirty(777).len(), 777);
-        clear_pool();
     }
 
     #[test]

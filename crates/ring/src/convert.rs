@@ -10,10 +10,7 @@ use crate::{Error, Modulus, portable};
 /// The most source moduli of one conversion.
 pub const MOST_SOURCES: usize = 24;
 
-/// Coefficients per tile of [`Conversion::apply`]: with 24 sources a tile of `y` takes 48 KiB, with 8 half an L1 cache.
-const TILE: usize = 256;
-
-/// Coefficients per tile of [`Conversion::prepare`]: as many as the kernels take at a time, so that `finish` reads `y`, which
+/// Coefficients per tile of `y`: as many as the kernels take at a time, so that `finish_many` reads `y`, which
 /// no near cache holds, strictly in order.
 const STORED: usize = 64;
 
@@ -85,60 +82,8 @@ impl Conversion {
         &self.source
     }
 
-    /// The target moduli.
-    pub fn target(&self) -> &[Modulus] {
-        &self.target
-    }
-
-    /// Writes into `dst[j]` the centered representative modulo target j of the numbers with residues `src[i]` (coefficient form).
-    ///
-    /// Works tile by tile, so that the y_i of a tile are computed once for all targets and stay in the nearest cache; tiles run
-    /// in parallel. Cost per coefficient: k·(3 + 2·targets) multiply-adds.
-    ///
-    /// # Panics
-    /// If the number of slices or their lengths do not match.
-    pub fn apply(&self, src: &[&[u64]], dst: &mut [&mut [u64]]) {
-        assert_eq!(
-            dst.len(),
-            self.target.len(),
-            "one destination per target modulus"
-        );
-        let n = self.check_source(src);
-        dst.iter()
-            .for_each(|d| assert_eq!(d.len(), n, "limbs differ in length"));
-        if dst.is_empty() || n == 0 {
-            return;
-        }
-        let tasks = 4 * rayon::current_num_threads();
-        let span = n.div_ceil(tasks).next_multiple_of(TILE);
-        let mut spans: Vec<Vec<&mut [u64]>> = (0..n.div_ceil(span))
-            .map(|_| Vec::with_capacity(dst.len()))
-            .collect();
-        for d in dst.iter_mut() {
-            spans
-                .iter_mut()
-                .zip(d.chunks_mut(span))
-                .for_each(|(s, part)| s.push(part));
-        }
-        spans
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(s, mut parts)| {
-                let k = self.source.len();
-                let mut y = crate::buffer::AlignedVec::dirty(k * TILE);
-                let mut v = [0u64; TILE];
-                let len = parts[0].len();
-                for at in (0..len).step_by(TILE) {
-                    let tile = TILE.min(len - at);
-                    self.prepare_tile(src, s * span + at, &mut y[..k * tile], &mut v[..tile]);
-                    for (j, part) in parts.iter_mut().enumerate() {
-                        self.finish_tile(j, &y[..k * tile], &v[..tile], &mut part[at..at + tile]);
-                    }
-                }
-            });
-    }
-
-    /// The part of [`Self::apply`] that does not depend on the target: fills `y` (k·N words) and `v` (N words).
+    /// What does not depend on the target of the conversion of the numbers with residues `src[i]` (coefficient form): fills `y` (k·N words) and
+    /// `v` (N words). Cost per coefficient: 3·k multiply-adds, and 2·k for each target.
     ///
     /// The layout of `y` is this type's own: tiles of consecutive coefficients, k rows each.
     ///
@@ -158,27 +103,9 @@ impl Conversion {
             .for_each(|(t, (y, v))| self.prepare_tile(src, t * STORED, y, v));
     }
 
-    /// Finishes one target from the result of [`Self::prepare`]; runs on the calling thread, so that the caller can go on with
-    /// the limb while it lies in its cache.
-    ///
-    /// # Panics
-    /// If the lengths do not match or there is no such target.
-    pub fn finish(&self, y: &[u64], v: &[u64], target: usize, dst: &mut [u64]) {
-        let k = self.source.len();
-        assert!(
-            dst.len() == v.len() && y.len() == k * v.len(),
-            "y takes k·N words, v and the destination take N"
-        );
-        for ((y, v), d) in y
-            .chunks(k * STORED)
-            .zip(v.chunks(STORED))
-            .zip(dst.chunks_mut(STORED))
-        {
-            self.finish_tile(target, y, v, d);
-        }
-    }
-
-    /// [`Self::finish`] for several targets: each tile of `y`, which no near cache holds as a whole, is read once for all of them.
+    /// The centered representatives modulo several targets, from the result of [`Self::prepare`]; runs on the calling thread, so that the
+    /// caller can go on with a limb while it lies in its cache. Each tile of `y`, which no near cache holds as a whole, is read once for all
+    /// targets.
     ///
     /// # Panics
     /// If the lengths do not match or there is no such target.
@@ -323,27 +250,17 @@ mod tests {
                 .collect();
             let src: Vec<&[u64]> = src.iter().map(|s| &s[..]).collect();
             let conversion = Conversion::new(&source, &target).expect("conversion");
-            let mut out = vec![vec![0; n]; target.len()];
-            conversion.apply(
-                &src,
-                &mut out.iter_mut().map(|o| &mut o[..]).collect::<Vec<_>>(),
-            );
+            let (mut y, mut v) = (vec![0; k * n], vec![0; n]);
+            conversion.prepare(&src, &mut y, &mut v);
+            let mut out = vec![vec![1; n]; target.len()];
+            let mut dst: Vec<(usize, &mut [u64])> =
+                out.iter_mut().map(|o| &mut o[..]).enumerate().collect();
+            conversion.finish_many(&y, &v, &mut dst);
             for (o, t) in out.iter().zip(&target) {
                 x.iter().zip(o).for_each(|(x, o)| {
                     assert_eq!(residue(x, t), *o, "{k} sources of {bits} bits, {x}")
                 });
             }
-            let (mut y, mut v, mut one) = (vec![0; k * n], vec![0; n], vec![0; n]);
-            conversion.prepare(&src, &mut y, &mut v);
-            for (j, o) in out.iter().enumerate() {
-                conversion.finish(&y, &v, j, &mut one);
-                assert_eq!(&one, o);
-            }
-            let mut many = vec![vec![1; n]; target.len()];
-            let mut dst: Vec<(usize, &mut [u64])> =
-                many.iter_mut().map(|m| &mut m[..]).enumerate().collect();
-            conversion.finish_many(&y, &v, &mut dst);
-            assert_eq!(many, out);
             if n % 8 == 0 {
                 vector_equals_portable(&conversion, &src);
             }

@@ -15,7 +15,6 @@ use crate::{Error, Modulus, portable};
 /// that has been used; on AVX2 16·N bytes of twiddles as doubles, from the first use on.
 pub struct NttTable {
     q: Modulus,
-    log_n: u32,
     /// `w[i] = ψ^brv(i)`, brv on log_n bits; the first m entries are the table of size m with root ψ^(N/m).
     w: AlignedVec,
     ws: AlignedVec,
@@ -71,7 +70,6 @@ impl NttTable {
             .collect();
         Ok(NttTable {
             q: *q,
-            log_n,
             w,
             ws,
             scales,
@@ -80,16 +78,6 @@ impl NttTable {
             #[cfg(target_arch = "x86_64")]
             doubles: OnceLock::new(),
         })
-    }
-
-    /// The modulus of this table.
-    pub fn modulus(&self) -> &Modulus {
-        &self.q
-    }
-
-    /// The root ψ of order 2N.
-    pub fn root(&self) -> u64 {
-        self.w[1 << (self.log_n - 1)]
     }
 
     /// Coefficients in natural order to evaluations: `a[i] = p(ψ^(2·brv(i)+1))`.
@@ -259,7 +247,7 @@ mod tests {
             let mut b = a.clone();
             t.forward(&mut b);
             for (i, &value) in b.iter().enumerate() {
-                let x = q.pow(t.root(), 2 * reverse(i, log_n) as u64 + 1);
+                let x = q.pow(t.w[n / 2], 2 * reverse(i, log_n) as u64 + 1);
                 let expected = a.iter().rev().fold(0, |s, &c| q.add(q.mul(s, x), c));
                 assert_eq!(value, expected);
             }

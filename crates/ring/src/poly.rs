@@ -160,11 +160,6 @@ impl<F: Form> RnsPoly<F> {
         self.zip_limbs(other, limb::add);
     }
 
-    /// self = -self.
-    pub fn neg(&mut self) {
-        self.each_limb(|_, q, a| limb::neg(q, a));
-    }
-
     /// Applies `f(k, modulus, limb)` to every limb in parallel; it must leave canonical residues.
     pub fn each_limb(&mut self, f: impl Fn(usize, &Modulus, &mut [u64]) + Sync) {
         let (ring, indices) = (&self.ring, &self.indices);
@@ -338,7 +333,7 @@ mod tests {
         ab.zip_limbs(&left, limb::sub);
         assert_eq!(ab, RnsPoly::zero(&r, vec![0, 2, 3]));
         let mut minus = a.clone();
-        minus.neg();
+        minus.each_limb(|_, q, a| limb::neg(q, a));
         minus.add_assign(&a);
         assert_eq!(minus, ab);
         let mut twice = a.clone();

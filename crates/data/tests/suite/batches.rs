@@ -103,7 +103,7 @@ fn the_same_bytes_after_a_resume_and_on_any_number_of_threads() {
     }
     let originals = Options {
         keep_originals: true,
-        resize: Some(data::Resize::square(6)),
+        resize: Some(square(6)),
         ..Options::default()
     };
     let (set, _) = Dataset::open(&folder.0, &originals).unwrap();
@@ -297,7 +297,7 @@ fn resized_crops_use_the_original() {
     folder.file("a/1.png", &png(&pixels, 64, 64, 3));
     let contrast = |keep_originals| {
         let options = Options {
-            resize: Some(data::Resize::square(4)),
+            resize: Some(square(4)),
             keep_originals,
             ..Options::default()
         };

@@ -382,7 +382,7 @@ fn sizes_and_channels_are_converted_on_request() {
     );
     let colour = Options {
         channels: Some(3),
-        resize: Some(Resize::square(8)),
+        resize: Some(square(8)),
         ..Options::default()
     };
     let (set, _) = Dataset::open(&path, &colour).unwrap();
@@ -436,7 +436,7 @@ fn parts_of_sets() {
     let (head, tail) = set.split_at(7).unwrap();
     assert_eq!((head.len(), tail.len()), (7, 3));
     assert_eq!(
-        all_pixels(&head.clone().concat(&tail).unwrap()),
+        [all_pixels(&head), all_pixels(&tail)].concat(),
         all_pixels(&set)
     );
     assert_eq!(tail.pixels(0).unwrap(), set.pixels(7).unwrap());
@@ -446,9 +446,9 @@ fn parts_of_sets() {
     assert_eq!(all_pixels(&rest), all_pixels(&set)[6..54]);
     assert_eq!(set.class_counts().iter().sum::<usize>(), 10);
     assert!(set.subset(&[10]).is_err() && set.split_at(11).is_err() && set.without(&[10]).is_err());
-    // of subsets of concatenations
-    let both = head.concat(&tail).unwrap().subset(&[8, 1]).unwrap();
-    assert_eq!(both.pixels(0).unwrap(), set.pixels(8).unwrap());
+    // of subsets of parts
+    let some = tail.subset(&[1, 0]).unwrap();
+    assert_eq!(some.pixels(0).unwrap(), set.pixels(8).unwrap());
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod tasks;
 mod text;
 mod vectors;
 
-use data::{Dataset, Shape};
+use data::{Dataset, Resize, Shape};
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder};
 use std::io::Write;
@@ -159,6 +159,15 @@ fn idx(dims: &[usize], values: &[u8]) -> Vec<u8> {
     }
     out.extend(values);
     out
+}
+
+/// The largest square in the middle, scaled.
+fn square(size: usize) -> Resize {
+    Resize {
+        height: size,
+        width: size,
+        shorter: size,
+    }
 }
 
 /// `count` pictures of random-looking values in `classes` classes, not sorted.

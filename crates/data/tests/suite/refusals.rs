@@ -425,7 +425,7 @@ fn unknown_formats_and_options() {
     }
     says(
         &with(&|o| {
-            o.resize = Some(Resize::square(4096));
+            o.resize = Some(square(4096));
             o.memory_limit = 1 << 20;
         }),
         &["a.npz", "4096×4096×1", "smaller size"],
@@ -435,7 +435,7 @@ fn unknown_formats_and_options() {
 #[test]
 fn sets_that_do_not_fit_together() {
     let set = toy(4, shape(2, 2, 1), 3);
-    let line = |other: &Dataset| set.clone().concat(other).err().unwrap().to_string();
+    let line = |other: &Dataset| data::twins(&set, other).err().unwrap().to_string();
     says(
         &line(&toy(4, shape(2, 2, 1), 2)),
         &["number 2", "\"class 2\"", "same classes"],
