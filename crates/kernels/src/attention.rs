@@ -130,20 +130,9 @@ impl Attention {
             .collect()
     }
 
-    /// The outputs; gives back what the backward pass needs.
+    /// The outputs; gives back what the backward pass needs. Of each sequence only so many positions are seen, at least one, as `within` says,
+    /// and the others are padding; all are seen where it is empty.
     pub fn forward(
-        &self,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        inverse: Inverse<'_>,
-        y: &mut [f32],
-    ) -> RowSums {
-        self.forward_within(q, k, v, &[], inverse, y)
-    }
-
-    /// As [`Attention::forward`] of sequences of which only so many positions are seen each, at least one; the others are padding.
-    pub fn forward_within(
         &self,
         q: &[f32],
         k: &[f32],

@@ -19,7 +19,26 @@ pub fn chebyshev_forward(coefficients: &[f32], interval: (f32, f32), x: &[f32], 
     let (instructions, unit) = (instructions(), to_unit(interval));
     y.par_chunks_mut(PART)
         .zip(x.par_chunks(PART))
-        .for_each(|(y, x)| forward(instructions, coefficients, unit, x, y));
+        .for_each(|(y, x)| match filled(x) {
+            None => forward(instructions, coefficients, unit, x, y),
+            Some(x) => {
+                let mut whole = vec![0.0; x.len()];
+                forward(instructions, coefficients, unit, &x, &mut whole);
+                y.copy_from_slice(&whole[..y.len()]);
+            }
+        });
+}
+
+/// With zeros up to whole steps of every kernel, where it has none.
+fn filled(x: &[f32]) -> Option<Vec<f32>> {
+    let whole = x.len().next_multiple_of(16 * WIDE);
+    (whole > x.len()).then(|| {
+        x.iter()
+            .copied()
+            .chain(std::iter::repeat(0.0))
+            .take(whole)
+            .collect()
+    })
 }
 
 /// dx = dy·p′(x) (overwrites dx), and to `dcoefficients` adds Σ dy·T_k(t): in f32 over short blocks, in f64 between them.
@@ -45,7 +64,16 @@ pub fn chebyshev_backward(
     let parts: Vec<Vec<f64>> = dx
         .par_chunks_mut(PART)
         .zip(x.par_chunks(PART).zip(dy.par_chunks(PART)))
-        .map(|(dx, (x, dy))| backward(instructions, &slope, count, unit, x, dy, dx))
+        .map(|(dx, (x, dy))| match (filled(x), filled(dy)) {
+            // beyond, dy is 0 and adds nothing
+            (Some(x), Some(dy)) => {
+                let mut whole = vec![0.0; x.len()];
+                let sums = backward(instructions, &slope, count, unit, &x, &dy, &mut whole);
+                dx.copy_from_slice(&whole[..dx.len()]);
+                sums
+            }
+            _ => backward(instructions, &slope, count, unit, x, dy, dx),
+        })
         .collect();
     if let Some(dcoefficients) = dcoefficients {
         for part in parts {
@@ -127,36 +155,23 @@ unsafe fn unit_of<V: Vector>((a, b): (f32, f32), x: &[f32]) -> [V; WIDE] {
 }
 
 kernels! {
+    /// Of whole steps.
     fn forward<V>(coefficients: &[f32], unit: (f32, f32), x: &[f32], y: &mut [f32]) {
         let step = WIDE * V::LANES;
-        for (y, x) in y.chunks_mut(step).zip(x.chunks(step)) {
-            // a short end is computed in whole vectors of its own
-            let (mut from, mut to) = ([0.0f32; 16 * WIDE], [0.0f32; 16 * WIDE]);
-            let whole = x.len() == step;
-            if !whole {
-                from[..x.len()].copy_from_slice(x);
-            }
-            let (x, out) = if whole {
-                (x, &mut *y)
-            } else {
-                (&from[..step], &mut to[..step])
-            };
-            // SAFETY: x and out have WIDE vectors
+        for (y, x) in y.chunks_exact_mut(step).zip(x.chunks_exact(step)) {
+            // SAFETY: x and y have WIDE vectors
             unsafe {
                 let value = clenshaw::<V>(coefficients, unit_of::<V>(unit, x));
                 for i in 0..WIDE {
-                    value[i].store(out[i * V::LANES..][..V::LANES].as_mut_ptr());
+                    value[i].store(y[i * V::LANES..][..V::LANES].as_mut_ptr());
                 }
-            }
-            if !whole {
-                let n = y.len();
-                y.copy_from_slice(&to[..n]);
             }
         }
     }
 }
 
 kernels! {
+    /// Of whole steps.
     fn backward<V>(
         slope: &[f32],
         // Coefficients that want a gradient.
@@ -175,24 +190,9 @@ kernels! {
             .zip(dy.chunks(BLOCK))
         {
             sums.fill(0.0);
-            for ((dx, x), dy) in dx.chunks_mut(step).zip(x.chunks(step)).zip(dy.chunks(step)) {
-                // a short end is computed in whole vectors of its own; its dy is 0 beyond, and adds nothing
-                let (mut from, mut from_dy, mut to) = (
-                    [0.0f32; 16 * WIDE],
-                    [0.0f32; 16 * WIDE],
-                    [0.0f32; 16 * WIDE],
-                );
-                let whole = x.len() == step;
-                if !whole {
-                    from[..x.len()].copy_from_slice(x);
-                    from_dy[..x.len()].copy_from_slice(dy);
-                }
-                let (x, dy, out) = if whole {
-                    (x, dy, &mut *dx)
-                } else {
-                    (&from[..step], &from_dy[..step], &mut to[..step])
-                };
-                // SAFETY: x, dy and out have WIDE vectors, sums one per coefficient
+            let steps = x.chunks_exact(step).zip(dy.chunks_exact(step));
+            for (dx, (x, dy)) in dx.chunks_exact_mut(step).zip(steps) {
+                // SAFETY: x, dy and dx have WIDE vectors, sums one per coefficient
                 unsafe {
                     let zero = V::splat(0.0);
                     let t = unit_of::<V>(unit, x);
@@ -204,7 +204,7 @@ kernels! {
                         d1[i] = zero.add_product(d0[i], t[i]);
                         twice[i] = t[i].add_product(t[i], V::splat(1.0));
                         zero.add_product(d0[i], slope[i])
-                            .store(out[i * V::LANES..][..V::LANES].as_mut_ptr());
+                            .store(dx[i * V::LANES..][..V::LANES].as_mut_ptr());
                     }
                     let one = V::splat(1.0);
                     for sum in sums.chunks_exact_mut(V::LANES) {
@@ -219,10 +219,6 @@ kernels! {
                             d1[i] = next;
                         }
                     }
-                }
-                if !whole {
-                    let n = dx.len();
-                    dx.copy_from_slice(&to[..n]);
                 }
             }
             for (total, sum) in total.iter_mut().zip(sums.chunks_exact(V::LANES)) {

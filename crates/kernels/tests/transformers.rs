@@ -322,7 +322,7 @@ fn attentions() {
                     let k = random(2, rows * kv_heads * width);
                     let v = random(3, k.len());
                     let mut y = vec![f32::NAN; q.len()];
-                    let sums = s.forward(&q, &k, &v, &exact, &mut y);
+                    let sums = s.forward(&q, &k, &v, &[], &exact, &mut y);
                     assert_eq!(sums.divisor.len(), batch * heads * length);
                     let (q64, k64, v64) = (wide(&q), wide(&k), wide(&v));
                     let what = format!("{s:?}");
@@ -408,7 +408,7 @@ fn losses_on_divisors() {
         let (q, k, v) = (random(1, 48), random(2, 24), random(3, 24));
         let extra = random(4, 12);
         let mut y = vec![0.0; 48];
-        let sums = s.forward(&q, &k, &v, &exact, &mut y);
+        let sums = s.forward(&q, &k, &v, &[], &exact, &mut y);
         let zeros = vec![0.0; 48];
         let (mut dq, mut dk, mut dv) = (vec![0.0; 48], vec![0.0; 24], vec![0.0; 24]);
         s.backward(
@@ -446,6 +446,7 @@ fn losses_on_divisors() {
             &q,
             &k,
             &v,
+            &[],
             &|at, d| if at == 1 { 0.95 / d } else { 1.0 / d },
             &mut [0.0; 48],
         );
@@ -482,7 +483,7 @@ fn one_position_at_a_time_is_the_whole_sequence() {
                 random(3, rows * kv_heads * width),
             );
             let mut whole = vec![0.0; q.len()];
-            s.forward(&q, &k, &v, &exact, &mut whole);
+            s.forward(&q, &k, &v, &[], &exact, &mut whole);
             let capacity = 24;
             let (mut keys, mut values) = (
                 vec![f32::NAN; batch * kv_heads * width * capacity],
@@ -560,7 +561,7 @@ fn bits(threads: usize) -> Vec<u32> {
         let q = random(4, 210 * 32);
         let (k, v) = (random(5, 210 * 16), random(6, 210 * 16));
         let mut y = vec![0.0; q.len()];
-        let sums = s.forward(&q, &k, &v, &exact, &mut y);
+        let sums = s.forward(&q, &k, &v, &[], &exact, &mut y);
         let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
         s.backward([&q, &k, &v], &y, &sums, None, [&mut dq, &mut dk, &mut dv]);
         out.extend([y, dq, dk, dv].concat());
