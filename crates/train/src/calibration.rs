@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::mode::Mode;
 use crate::model::Model;
 use nn::Range;
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::histogram::Histogram;
 
 impl Model {
@@ -75,7 +75,7 @@ impl Model {
                 });
             }
             let options = FitOptions {
-                degree: Degree::Fixed(how.degree.of(i)),
+                degree: how.degree.of(i),
                 margin: how.margin,
                 interval: how.interval.map(|(min, max)| Range { min, max }),
                 floor: how.floor,

@@ -84,10 +84,8 @@ struct State {
 }
 
 fn broken(path: &Path, detail: impl std::fmt::Display) -> Error {
-    Error::Checkpoint {
-        path: path.display().to_string(),
-        detail: format!("{detail}; the checkpoint can't be used, start from an older one or anew"),
-    }
+    let remedy = "the checkpoint can't be used, start from an older one or anew";
+    Error::checkpoint(path, format!("{detail}; {remedy}"))
 }
 
 /// Twelve numbers that a unit's state is; NaN for what is not there.

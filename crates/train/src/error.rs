@@ -181,6 +181,14 @@ impl Error {
         }
     }
 
+    /// A file of a run that can't be gone on with.
+    pub(crate) fn checkpoint(path: &Path, detail: impl Into<String>) -> Self {
+        Self::Checkpoint {
+            path: path.display().to_string(),
+            detail: detail.into(),
+        }
+    }
+
     pub(crate) fn unsupported(node: &str, operator: &str, remedy: &'static str) -> Self {
         Self::Unsupported {
             node: node.into(),

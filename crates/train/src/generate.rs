@@ -260,10 +260,9 @@ pub fn corpus(
     };
     if beside.exists() {
         let text = std::fs::read_to_string(&beside).map_err(Error::file(&beside))?;
-        let there: Progress = serde_json::from_str(&text).map_err(|e| Error::Checkpoint {
-            path: beside.display().to_string(),
-            detail: format!("{e}; remove it and {} to begin anew", path.display()),
-        })?;
+        let remedy = format!("remove it and {} to begin anew", path.display());
+        let there: Progress = serde_json::from_str(&text)
+            .map_err(|e| Error::checkpoint(&beside, format!("{e}; {remedy}")))?;
         let as_begun = Progress {
             sequences: there.sequences,
             tokens: there.tokens,
@@ -279,12 +278,9 @@ pub fn corpus(
         }
         progress = there;
     } else if std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > 0) {
-        return Err(Error::Checkpoint {
-            path: path.display().to_string(),
-            detail:
-                "it is there already, and nothing says that it was drawn here; choose another name"
-                    .into(),
-        });
+        let detail =
+            "it is there already, and nothing says that it was drawn here; choose another name";
+        return Err(Error::checkpoint(path, detail));
     }
     let mut file = std::fs::OpenOptions::new()
         .create(true)
@@ -293,10 +289,8 @@ pub fn corpus(
         .open(path)
         .map_err(Error::file(path))?;
     if file.try_lock().is_err() {
-        return Err(Error::Checkpoint {
-            path: path.display().to_string(),
-            detail: "another process writes to it; wait for it, or choose another name".into(),
-        });
+        let detail = "another process writes to it; wait for it, or choose another name";
+        return Err(Error::checkpoint(path, detail));
     }
     // what a kill left behind the last whole round goes
     file.set_len(2 * progress.tokens)

@@ -7,7 +7,7 @@ use crate::config::{Checked, Run};
 use crate::error::{Result, need};
 use crate::model::{Model, Parameterization};
 use crate::score::Score;
-use crate::sources::{Batches, Source, batches, fit};
+use crate::sources::{Batches, Part, Source, batches, fit};
 use crate::trainer::Trainer;
 use data::{Text, Windows};
 use nn::AttentionScheme;
@@ -205,17 +205,25 @@ impl Passages {
         self.train.text().vocabulary()
     }
 
+    fn part(&self, part: Part) -> &Windows {
+        match part {
+            Part::Train => &self.train,
+            Part::HeldOut => &self.held_out,
+        }
+    }
+
     /// Batches of what `add` adds for each number: tokens, and those that follow them.
     fn batches(
-        windows: &Windows,
-        numbers: impl IntoIterator<Item = usize>,
+        &self,
+        part: Part,
+        numbers: Vec<usize>,
         batch: usize,
         add: impl Fn(&Windows, usize, &mut Vec<u16>, &mut Vec<usize>) + 'static,
     ) -> Batches {
-        let windows = windows.clone();
-        batches(numbers.into_iter().collect(), batch, move |part| {
+        let windows = self.part(part).clone();
+        batches(numbers, batch, move |these| {
             let (mut tokens, mut next) = (Vec::new(), Vec::new());
-            for &i in part {
+            for &i in these {
                 add(&windows, i, &mut tokens, &mut next);
             }
             Ok(Batch::tokens(tokens, next))
@@ -240,32 +248,27 @@ impl Source for Passages {
         )
     }
 
-    fn inputs(&self) -> usize {
-        self.train.len()
+    fn inputs(&self, part: Part) -> usize {
+        self.part(part).len()
+    }
+
+    fn numbered(
+        &self,
+        part: Part,
+        numbers: Vec<usize>,
+        batch: usize,
+        _: (u64, u64),
+    ) -> Result<Batches> {
+        Ok(self.batches(part, numbers, batch, Windows::window))
     }
 
     fn pass(&self, run: &LanguageConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
         let (seed, batch) = (run.seed, run.batch);
-        let numbers = first * batch..self.batches_a_pass(batch) * batch;
+        let numbers = (first * batch..self.batches_a_pass(batch) * batch).collect();
         let draw = move |windows: &Windows, k, tokens: &mut _, next: &mut _| {
             windows.draw((seed, pass, k as u64), tokens, next);
         };
-        Ok(Self::batches(&self.train, numbers, batch, draw))
-    }
-
-    fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
-        let numbers = data::spread(self.train.len(), inputs);
-        Ok(Self::batches(&self.train, numbers, batch, Windows::window))
-    }
-
-    fn held_out(&self, batch: usize) -> Result<Batches> {
-        let numbers = 0..self.held_out.len();
-        Ok(Self::batches(
-            &self.held_out,
-            numbers,
-            batch,
-            Windows::window,
-        ))
+        Ok(self.batches(Part::Train, numbers, batch, draw))
     }
 
     fn merit(&self, score: &Score) -> f64 {

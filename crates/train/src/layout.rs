@@ -15,8 +15,8 @@ pub(crate) fn to_hwc(values: &[f32], shape: Shape) -> Vec<f32> {
 }
 
 /// The transpose of a row-major matrix.
-pub(crate) fn transposed(m: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = vec![0.0; m.len()];
+pub(crate) fn transposed<T: Copy + Default>(m: &[T], rows: usize, columns: usize) -> Vec<T> {
+    let mut out = vec![T::default(); m.len()];
     for r in 0..rows {
         for c in 0..columns {
             out[c * rows + r] = m[r * columns + c];

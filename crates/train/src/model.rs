@@ -12,7 +12,7 @@ use crate::parameter::{Kind, Parameter};
 use crate::sequence::{Attend, Embedding, Places, RowNorm, Turn};
 use crate::workspace::Workspace;
 use kernels::Convolution;
-use nn::{AvgPool, BatchNorm, Conv2d, Graph, Linear, Network, Nonlinearity, Op, Pad, Shape, Slice};
+use nn::{AvgPool, BatchNorm, Conv2d, Graph, Linear, Network, Nonlinearity, Op, Shape, Tensor};
 
 /// What a node does in training.
 #[derive(Debug)]
@@ -30,13 +30,6 @@ pub(crate) enum Layer {
     Mul,
     AveragePool(AvgPool),
     GlobalAverage,
-    Pad(Pad),
-    Slice(Slice),
-    /// From `(h, w, c)` to the graph's order `(c, h, w)`, or back; a plain copy where one of both is 1.
-    Reorder {
-        from: Shape,
-        to: Shape,
-    },
     /// Where each value comes from, both in the order `(h, w, c)`; zeros for [`nn::Rearrange::ZERO`].
     Rearrange(Vec<u32>),
     /// factor·x + shift, which is not trained.
@@ -664,13 +657,10 @@ fn layer(
             Layer::AveragePool(*p)
         }
         (Op::GlobalAvgPool, _) => Layer::GlobalAverage,
-        (Op::Pad(p), _) => Layer::Pad(*p),
-        (Op::Slice(s), _) => Layer::Slice(s.clone()),
-        (Op::Flatten | Op::Reshape(_), Some(from)) => Layer::Reorder {
-            from,
-            to: node.shape(),
-        },
-        (Op::Rearrange(r), Some(from)) => Layer::Rearrange(rearranged(r, from)),
+        (
+            Op::Pad(_) | Op::Slice(_) | Op::Flatten | Op::Reshape(_) | Op::Rearrange(_),
+            Some(from),
+        ) => moved(node, from)?,
         (Op::Identity, _) => Layer::Identity,
         (op, _) => {
             return Err(Error::unsupported(
@@ -682,20 +672,23 @@ fn layer(
     })
 }
 
-/// Where each value comes from, both in the order `(h, w, c)`.
-fn rearranged(r: &nn::Rearrange, from: Shape) -> Vec<u32> {
-    let ((h, w, c), (th, tw, tc)) = (hwc(from), hwc(r.shape));
-    let mut out = vec![nn::Rearrange::ZERO; r.shape.len()];
-    let mut to = 0;
-    r.each(|x| {
-        if let Some(x) = x {
-            let place = (x % (h * w)) * c + x / (h * w);
-            // shapes have fewer values than 2^32
-            out[(to % (th * tw)) * tc + to / (th * tw)] = place as u32;
-        }
-        to += 1;
-    });
-    out
+/// The layer of an operator that only moves values: the oracle moves their numbers, from 1 on; 0 is no value.
+fn moved(node: &nn::Node<Nonlinearity>, from: Shape) -> Result<Layer> {
+    let mut b = Network::builder();
+    let x = b.add("from", Op::Input(from), &[])?;
+    let y = b.add("to", node.op().clone(), &[x])?;
+    let ((h, w, c), (th, tw, tc)) = (hwc(from), hwc(node.shape()));
+    let numbers: Vec<f64> = (1..=from.len()).map(|i| i as f64).collect();
+    let numbers = Tensor::new(from, transposed(&numbers, h * w, c))?;
+    let moved = b.finish(y)?.evaluate(&numbers)?.output;
+    let moved = transposed(moved.values(), tc, th * tw);
+    let stays = |(i, &number): (usize, &f64)| number == (i + 1) as f64;
+    if moved.len() == from.len() && moved.iter().enumerate().all(stays) {
+        return Ok(Layer::Identity);
+    }
+    // shapes have fewer values than 2^32
+    let place = |number: &f64| (*number as u32).wrapping_sub(1);
+    Ok(Layer::Rearrange(moved.iter().map(place).collect()))
 }
 
 /// One tap, one group, nothing left out or added.

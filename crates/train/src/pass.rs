@@ -9,7 +9,7 @@ use crate::sequence::Public;
 use crate::workspace::Workspace;
 use kernels::Transpose::{No, Yes};
 use kernels::{Convolution, Statistics, Turning};
-use nn::{AvgPool, Pad, Shape, Slice};
+use nn::{AvgPool, Shape};
 use std::borrow::Cow;
 
 /// What a model is given.
@@ -162,14 +162,6 @@ impl Model {
                 let pixels = from.len() / channels;
                 kernels::global_average_forward(n, pixels, channels, value(0), &mut y);
             }
-            Layer::Pad(p) => {
-                y.fill(0.0);
-                padded(*p, n, from, shape, |from, to| {
-                    y[to.clone()].copy_from_slice(&value(0)[from]);
-                });
-            }
-            Layer::Slice(s) => sliced(s, n, from, |from, to| y[to] = value(0)[from]),
-            Layer::Reorder { from, to } => reorder(*from, *to, value(0), &mut y),
             Layer::Rearrange(places) => {
                 let (x, size) = (value(0), places.len());
                 for (x, y) in x.chunks_exact(from.len()).zip(y.chunks_exact_mut(size)) {
@@ -314,14 +306,6 @@ impl Model {
                 let (h, w, c) = hwc(from);
                 kernels::global_average_backward(n, h * w, c, &dy, &mut dx);
             }
-            Layer::Pad(p) => padded(*p, n, from, self.shapes[i], |from, to| {
-                dx[from].copy_from_slice(&dy[to]);
-            }),
-            Layer::Slice(s) => {
-                dx.fill(0.0);
-                sliced(s, n, from, |from, to| dx[from] = dy[to]);
-            }
-            Layer::Reorder { from, to } => reorder(*to, *from, &dy, &mut dx),
             Layer::Rearrange(places) => {
                 dx.fill(0.0);
                 let size = places.len();
@@ -576,52 +560,6 @@ impl Norm {
     }
 }
 
-/// Calls `copy(from, to)` with the index of each selected value in the input and in the output.
-fn sliced(s: &Slice, n: usize, from: Shape, mut copy: impl FnMut(usize, usize)) {
-    let (h, w, c) = hwc(from);
-    let axis = |k: usize| {
-        let a = s.axes[k];
-        (a.begin..a.end).step_by(a.step)
-    };
-    let (rows, columns, channels) = match s.axes.len() {
-        3 => (axis(1), axis(2), axis(0)),
-        _ => ((0..1).step_by(1), (0..1).step_by(1), axis(0)),
-    };
-    let mut to = 0;
-    for image in 0..n {
-        for y in rows.clone() {
-            for x in columns.clone() {
-                let pixel = ((image * h + y) * w + x) * c;
-                for channel in channels.clone() {
-                    copy(pixel + channel, to);
-                    to += 1;
-                }
-            }
-        }
-    }
-}
-
-/// Calls `copy(from, to)` with the ranges of each pixel's channels in the input and in the output.
-fn padded(
-    p: Pad,
-    n: usize,
-    from: Shape,
-    to: Shape,
-    mut copy: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>),
-) {
-    let ((h, w, c), (th, tw, tc)) = (hwc(from), hwc(to));
-    for image in 0..n {
-        for y in 0..h {
-            for x in 0..w {
-                let a = ((image * h + y) * w + x) * c;
-                let b = ((image * th + y + p.spatial.top) * tw + x + p.spatial.left) * tc
-                    + p.channels.0;
-                copy(a..a + c, b..b + c);
-            }
-        }
-    }
-}
-
 fn window(p: &AvgPool, batch: usize, from: Shape, to: Shape) -> kernels::Window {
     let (oh, ow, _) = hwc(to);
     kernels::Window {
@@ -631,24 +569,5 @@ fn window(p: &AvgPool, batch: usize, from: Shape, to: Shape) -> kernels::Window 
         kernel: p.kernel,
         stride: p.stride,
         padding: (p.padding.top, p.padding.left),
-    }
-}
-
-/// From one shape's `(h, w, c)` to another's, keeping the values' order as `(c, h, w)`.
-fn reorder(from: Shape, to: Shape, x: &[f32], y: &mut [f32]) {
-    let ((h, w, c), (th, tw, tc)) = (hwc(from), hwc(to));
-    let same = (h * w == 1 || c == 1) && (th * tw == 1 || tc == 1);
-    if same {
-        y.copy_from_slice(x);
-        return;
-    }
-    let size = h * w * c;
-    for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
-        for k in 0..size {
-            // position k in (c, h, w) order on both sides
-            let (channel, pixel) = (k / (h * w), k % (h * w));
-            let (to_channel, to_pixel) = (k / (th * tw), k % (th * tw));
-            y[to_pixel * tc + to_channel] = x[pixel * c + channel];
-        }
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result, need};
 use crate::model::{Model, Parameterization};
 use crate::score::Score;
 use crate::sequence::Places;
-use crate::sources::{Batches, Source, batches, fit, shuffled};
+use crate::sources::{Batches, Part, Source, batches, fit};
 use crate::trainer::Trainer;
 use data::sentences::{HeldOut, Masking, Sentences};
 use nn::AttentionScheme;
@@ -329,17 +329,11 @@ impl Corpus {
         Batch::tokens(tokens, labels)
     }
 
-    fn batches(
-        &self,
-        all: &Arc<Vec<Example>>,
-        numbers: Vec<usize>,
-        batch: usize,
-        name: (u64, u64),
-    ) -> Batches {
-        let (corpus, all) = (self.clone(), Arc::clone(all));
-        batches(numbers, batch, move |part| {
-            Ok(corpus.batch(&all, part, name))
-        })
+    fn part(&self, part: Part) -> &[Example] {
+        match part {
+            Part::Train => &self.train,
+            Part::HeldOut => &self.held_out,
+        }
     }
 }
 
@@ -358,23 +352,20 @@ impl Source for Corpus {
         fit((sentences(width), sentences(self.data.length)), outputs)
     }
 
-    fn inputs(&self) -> usize {
-        self.train.len()
+    fn inputs(&self, part: Part) -> usize {
+        self.part(part).len()
     }
 
-    fn pass(&self, run: &SentenceConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
-        let numbers = shuffled(run, self.train.len(), pass, first);
-        Ok(self.batches(&self.train, numbers, run.batch, (run.seed, pass)))
-    }
-
-    fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
-        let numbers = data::spread(self.train.len(), inputs);
-        Ok(self.batches(&self.train, numbers, batch, (0, u64::MAX)))
-    }
-
-    fn held_out(&self, batch: usize) -> Result<Batches> {
-        let numbers = (0..self.held_out.len()).collect();
-        Ok(self.batches(&self.held_out, numbers, batch, (1, u64::MAX)))
+    fn numbered(
+        &self,
+        part: Part,
+        numbers: Vec<usize>,
+        batch: usize,
+        name: (u64, u64),
+    ) -> Result<Batches> {
+        let corpus = self.clone();
+        let make = move |these: &[usize]| Ok(corpus.batch(corpus.part(part), these, name));
+        Ok(batches(numbers, batch, make))
     }
 
     fn merit(&self, score: &Score) -> f64 {

@@ -330,7 +330,7 @@ impl Attend {
         let k = keys.as_deref().unwrap_or(k);
         let sums = {
             let inverse = public.inverse(&self.division, mode);
-            self.at(batch).forward_within(q, k, v, &seen, &inverse, y)
+            self.at(batch).forward(q, k, v, &seen, &inverse, y)
         };
         if mode.records()
             && let Weighting::Power { exponent, .. } = self.shape.weighting

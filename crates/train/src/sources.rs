@@ -16,6 +16,15 @@ use task::{Normalization, Outputs, Pictures, Stated, Task};
 /// Batches one after the other.
 pub type Batches = Box<dyn Iterator<Item = Result<Batch>>>;
 
+/// A part of a run's inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// To train on and to calibrate on.
+    Train,
+    /// To make choices on.
+    HeldOut,
+}
+
 /// What a run trains on: pictures ([`Sources`]), vectors, text or sentences.
 pub trait Source {
     /// How its configurations name networks.
@@ -29,12 +38,24 @@ pub trait Source {
     /// [`Error::Shape`], [`Error::Classes`].
     fn fit(&self, model: &Model) -> Result<()>;
 
-    /// Inputs to train on.
-    fn inputs(&self) -> usize;
+    /// How many inputs a part has.
+    fn inputs(&self, part: Part) -> usize;
+
+    /// Batches of a part's inputs of these numbers; what is random about them is a function of the name.
+    ///
+    /// # Errors
+    /// What the data bring.
+    fn numbered(
+        &self,
+        part: Part,
+        numbers: Vec<usize>,
+        batch: usize,
+        name: (u64, u64),
+    ) -> Result<Batches>;
 
     /// Batches of one pass over the training data.
     fn batches_a_pass(&self, batch: usize) -> usize {
-        (self.inputs() / batch).max(1)
+        (self.inputs(Part::Train) / batch).max(1)
     }
 
     /// The training batches of a pass from number `first` on, with this share of second data: a function of seed and pass.
@@ -46,20 +67,32 @@ pub trait Source {
         run: &Run<Self::Network, Self::Data>,
         pass: u64,
         first: usize,
-        second: f32,
-    ) -> Result<Batches>;
+        _second: f32,
+    ) -> Result<Batches> {
+        let inputs = self.inputs(Part::Train);
+        let mut numbers = data::order(inputs, run.seed, pass);
+        numbers.truncate(self.batches_a_pass(run.batch) * run.batch);
+        let numbers = numbers.split_off((first * run.batch).min(numbers.len()));
+        self.numbered(Part::Train, numbers, run.batch, (run.seed, pass))
+    }
 
     /// At most so many inputs to calibrate on, spread over the training data, as they are.
     ///
     /// # Errors
     /// What the data bring.
-    fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches>;
+    fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
+        let numbers = data::spread(self.inputs(Part::Train), inputs);
+        self.numbered(Part::Train, numbers, batch, (0, u64::MAX))
+    }
 
     /// What is held out.
     ///
     /// # Errors
     /// What the data bring.
-    fn held_out(&self, batch: usize) -> Result<Batches>;
+    fn held_out(&self, batch: usize) -> Result<Batches> {
+        let numbers = (0..self.inputs(Part::HeldOut)).collect();
+        self.numbered(Part::HeldOut, numbers, batch, (1, u64::MAX))
+    }
 
     /// What choices go by: larger is better.
     fn merit(&self, score: &Score) -> f64;
@@ -126,18 +159,6 @@ pub(crate) fn batches(
     Box::new((0..count).map(move |b| make(&numbers[b * batch..numbers.len().min((b + 1) * batch)])))
 }
 
-/// The numbers of a pass over `inputs` inputs in random order, from batch `first` on, without an incomplete last batch.
-pub(crate) fn shuffled<N, D>(
-    run: &Run<N, D>,
-    inputs: usize,
-    pass: u64,
-    first: usize,
-) -> Vec<usize> {
-    let mut numbers = data::order(inputs, run.seed, pass);
-    numbers.truncate((inputs / run.batch).max(1) * run.batch);
-    numbers.split_off((first * run.batch).min(numbers.len()))
-}
-
 /// Refuses a model that takes or gives something else than the data have.
 pub(crate) fn fit(
     (needed, had): (impl ToString, impl ToString),
@@ -164,8 +185,18 @@ impl Source for Sources {
         fit((model.input_shape(), had), outputs)
     }
 
-    fn inputs(&self) -> usize {
-        self.train.len()
+    fn inputs(&self, part: Part) -> usize {
+        self.part(part).len()
+    }
+
+    fn numbered(
+        &self,
+        part: Part,
+        numbers: Vec<usize>,
+        batch: usize,
+        _: (u64, u64),
+    ) -> Result<Batches> {
+        self.batches(&self.part(part).subset(&numbers)?, batch)
     }
 
     fn pass(&self, run: &Config, pass: u64, first: usize, second: f32) -> Result<Batches> {
@@ -175,10 +206,6 @@ impl Source for Sources {
 
     fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
         self.batches(&self.calibration(inputs)?, batch)
-    }
-
-    fn held_out(&self, batch: usize) -> Result<Batches> {
-        self.batches(&self.held_out, batch)
     }
 
     fn merit(&self, score: &Score) -> f64 {
@@ -392,6 +419,13 @@ impl Direct for Sources {
 }
 
 impl Sources {
+    fn part(&self, part: Part) -> &Dataset {
+        match part {
+            Part::Train => &self.train,
+            Part::HeldOut => &self.held_out,
+        }
+    }
+
     /// At most so many pictures to calibrate on.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::config::{Checked, Network, Run};
 use crate::error::{Error, Result, need};
 use crate::model::Model;
 use crate::score::Score;
-use crate::sources::{Batches, Direct, Source, batches, fit, shuffled};
+use crate::sources::{Batches, Direct, Part, Source, batches, fit};
 use data::{Answers, Known, VectorOptions, Vectors};
 use nn::{Metadata, Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -111,9 +111,11 @@ impl Table {
         })
     }
 
-    fn batches(&self, set: &Vectors, numbers: Vec<usize>, batch: usize) -> Batches {
-        let (table, set) = (self.clone(), set.clone());
-        batches(numbers, batch, move |part| table.batch(&set, part))
+    fn part(&self, part: Part) -> &Vectors {
+        match part {
+            Part::Train => &self.train,
+            Part::HeldOut => &self.held_out,
+        }
     }
 }
 
@@ -127,23 +129,20 @@ impl Source for Table {
         fit((model.input_shape(), had), outputs)
     }
 
-    fn inputs(&self) -> usize {
-        self.train.len()
+    fn inputs(&self, part: Part) -> usize {
+        self.part(part).len()
     }
 
-    fn pass(&self, run: &VectorConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
-        let numbers = shuffled(run, self.train.len(), pass, first);
-        Ok(self.batches(&self.train, numbers, run.batch))
-    }
-
-    fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
-        let numbers = data::spread(self.train.len(), inputs);
-        Ok(self.batches(&self.train, numbers, batch))
-    }
-
-    fn held_out(&self, batch: usize) -> Result<Batches> {
-        let numbers = (0..self.held_out.len()).collect();
-        Ok(self.batches(&self.held_out, numbers, batch))
+    fn numbered(
+        &self,
+        part: Part,
+        numbers: Vec<usize>,
+        batch: usize,
+        _: (u64, u64),
+    ) -> Result<Batches> {
+        let table = self.clone();
+        let make = move |these: &[usize]| table.batch(table.part(part), these);
+        Ok(batches(numbers, batch, make))
     }
 
     fn merit(&self, score: &Score) -> f64 {
