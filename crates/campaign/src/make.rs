@@ -6,7 +6,7 @@ use crate::fault::{Verdict, own};
 use crate::foreign;
 use crate::lab::{LABELS, Lab, Net, PIXELS, SIDE};
 use approx::Activation;
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::lower::{Options, Outliers, adapt};
 use nn::{
     AvgPool, Conv2d, Linear, Metadata, Network, Nonlinearity, Op, Padding, Parameter, PolyGraph,
@@ -307,7 +307,7 @@ impl Lab {
                     .map_err(own)?;
                 let options = Options {
                     activations: FitOptions {
-                        degree: Degree::Fixed(degree),
+                        degree,
                         margin: 0.3,
                         ..FitOptions::default()
                     },

@@ -5,7 +5,7 @@ mod support;
 
 use approx::Activation;
 use image::ImageFormat;
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::lower::{Options, Outliers, adapt};
 use nn::{Metadata, PolyGraph, Tensor};
 use serde_json::Value;
@@ -27,7 +27,7 @@ fn network(pictures: &[Tensor]) -> PolyGraph {
     let graph = small.graph(5).expect("valid");
     let options = Options {
         activations: FitOptions {
-            degree: Degree::Fixed(4),
+            degree: 4,
             margin: 0.5,
             ..FitOptions::default()
         },

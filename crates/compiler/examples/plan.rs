@@ -5,7 +5,7 @@
 //! ```
 //! `MODEL` is a state dict with SiLU activations, `TRAIN.bin` a CIFAR-10 binary file; ranges come from its first 200 pictures.
 
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
 use nn::lower::{Options, Outliers, adapt};
 use polyveil_compiler::{Target, compile, describe, summarise};
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let normalization = task::Normalization::imagenet();
     let options = Options {
         activations: FitOptions {
-            degree: Degree::Fixed(degree),
+            degree,
             margin: 0.3,
             ..FitOptions::default()
         },

@@ -4,7 +4,7 @@ mod support;
 
 use ckks::ParametersSpec;
 use nn::attention::Denominator;
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::lower::{Numerator, Options, adapt, after_first};
 use nn::{AttentionScheme, PowerSoftmax, Tensor};
 use polyveil_compiler::{Target, compile, summarise};
@@ -85,7 +85,7 @@ fn small_language_models() {
                 bits: 10.0,
                 numerator,
                 activations: FitOptions {
-                    degree: Degree::Fixed(7),
+                    degree: 7,
                     ..FitOptions::default()
                 },
                 begin,
@@ -156,7 +156,7 @@ fn an_encoders_norms_are_norms() {
     let options = Options {
         bits: 8.0,
         activations: FitOptions {
-            degree: Degree::Fixed(7),
+            degree: 7,
             ..FitOptions::default()
         },
         ..Options::default()

@@ -427,7 +427,7 @@ fn a_memory_limit_chooses_a_smaller_plan_or_refuses() {
 /// What an outline says of a choice is what the compiler does with it.
 #[test]
 fn an_outline_foresees_the_plan_of_every_choice() {
-    use nn::calibrate::{Degree, FitOptions};
+    use nn::calibrate::FitOptions;
     use nn::lower::{Options, Outliers, adapt};
     let mut random = Random(77);
     let mut b = nn::Network::builder();
@@ -450,7 +450,7 @@ fn an_outline_foresees_the_plan_of_every_choice() {
     let fit = |degree| {
         let options = Options {
             activations: FitOptions {
-                degree: Degree::Fixed(degree),
+                degree,
                 rounds: 0,
                 ..FitOptions::default()
             },

@@ -216,27 +216,11 @@ pub(crate) fn calibrate_with<N: ElementFunction>(
     Ok(calibration)
 }
 
-/// How large the polynomials may be.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Degree {
-    /// The same for all activations.
-    Fixed(usize),
-    /// The smallest of these (increasing) degrees whose root-mean-square error on the data is at most `error` times the
-    /// root-mean-square of the activation's values; the largest if none is.
-    UpTo {
-        /// Candidates in increasing order, not empty.
-        degrees: Vec<usize>,
-        /// Relative to the activation's own size.
-        error: f64,
-    },
-}
-
 /// How activations become polynomials.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FitOptions {
-    /// Degrees.
-    pub degree: Degree,
+    /// Degree of the polynomials.
+    pub degree: usize,
     /// Added to the calibrated interval at both ends, relative to its width.
     pub margin: f64,
     /// Fit on this interval, whatever was seen.
@@ -250,7 +234,7 @@ pub struct FitOptions {
 impl Default for FitOptions {
     fn default() -> Self {
         Self {
-            degree: Degree::Fixed(15),
+            degree: 15,
             margin: 0.1,
             interval: None,
             floor: 0.02,
@@ -275,7 +259,7 @@ pub struct Fit {
 /// The polynomial nearest to an activation where the data lies: weighted least squares on the seen interval, widened by the margin.
 ///
 /// # Errors
-/// [`Error::NoData`] for an empty histogram, [`Error::Approximation`], [`Error::Count`] without candidate degrees.
+/// [`Error::NoData`] for an empty histogram, [`Error::Approximation`].
 pub fn fit(
     node: &str,
     activation: approx::Activation,
@@ -298,33 +282,13 @@ pub fn fit(
     let interval = (wide.min, wide.max);
     let f = |x| activation.value(x);
     let samples = density_samples(|x| histogram.density(x), interval, options.floor, POINTS);
-    let size = (samples.iter().map(|&(x, w)| w * f(x).powi(2)).sum::<f64>()
-        / samples.iter().map(|s| s.1).sum::<f64>())
-    .sqrt();
-    let (degrees, target) = match &options.degree {
-        Degree::Fixed(d) => (std::slice::from_ref(d), 0.0),
-        Degree::UpTo { degrees, error } => (&degrees[..], *error),
-    };
-    let mut best = None;
-    for &degree in degrees {
-        let approximation = weighted_least_squares(f, interval, degree, &samples)
-            .map_err(Error::approximation(node))?;
-        let root_mean_square_error =
-            weighted_root_mean_square(f, &approximation.polynomial, &samples);
-        best = Some(Fit {
-            node: node.into(),
-            seen,
-            approximation,
-            root_mean_square_error,
-        });
-        if root_mean_square_error <= target * size {
-            break;
-        }
-    }
-    best.ok_or(Error::Count {
-        what: "candidate degrees",
-        needed: 1,
-        had: 0,
+    let approximation = weighted_least_squares(f, interval, options.degree, &samples)
+        .map_err(Error::approximation(node))?;
+    Ok(Fit {
+        node: node.into(),
+        seen,
+        root_mean_square_error: weighted_root_mean_square(f, &approximation.polynomial, &samples),
+        approximation,
     })
 }
 
@@ -401,18 +365,5 @@ mod tests {
             matches!(&e, Error::Diverged { node, .. } if node == "dense"),
             "{e}"
         );
-        let options = FitOptions {
-            degree: Degree::UpTo {
-                degrees: vec![],
-                error: 0.0,
-            },
-            ..FitOptions::default()
-        };
-        let seen = calibrate(&network(), inputs().into_par_iter().map(Ok)).expect("calibrates");
-        let histogram = seen.histograms[2].as_ref().expect("an activation's");
-        assert!(matches!(
-            fit("act", Activation::Silu, histogram, &options),
-            Err(Error::Count { .. })
-        ));
     }
 }

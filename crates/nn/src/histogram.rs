@@ -71,12 +71,6 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
-    /// Number of values.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.total
-    }
-
     /// Exact smallest and largest value; None before the first.
     #[must_use]
     pub fn range(&self) -> Option<Range> {

@@ -136,12 +136,6 @@ impl PolyGraph {
         &self.network
     }
 
-    /// The nodes that a node takes.
-    #[must_use]
-    pub fn inputs(&self, id: NodeId) -> &[NodeId] {
-        self.node(id).inputs()
-    }
-
     /// The shape of a node's output.
     #[must_use]
     pub fn shape(&self, id: NodeId) -> Shape {

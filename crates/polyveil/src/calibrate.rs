@@ -9,7 +9,7 @@ use crate::normalization::Foreign;
 use crate::progress::{Listener, Say};
 use data::{Text, Windows};
 use nn::attention::{AttentionScheme, PowerSoftmax};
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::lower::{Numerator, Options, Outliers, adapt};
 use nn::{Graph, Metadata, Nonlinearity, Op, PolyGraph, Shape};
 use rayon::prelude::*;
@@ -127,7 +127,7 @@ impl Calibrating {
             bits: self.bits,
             numerator: self.numerator,
             activations: FitOptions {
-                degree: Degree::Fixed(self.degree),
+                degree: self.degree,
                 margin: self.margin,
                 ..FitOptions::default()
             },

@@ -11,7 +11,7 @@ use crate::stated::{Samples, picture, stating};
 use approx::{Activation, Polynomial, remez};
 use compiler::coefficients;
 use cost::workload::Reference;
-use nn::calibrate::{Degree, FitOptions, batch_norms};
+use nn::calibrate::{FitOptions, batch_norms};
 use nn::lower::{Options, Outliers, adapt};
 use nn::{PolyGraph, Tensor};
 use runtime::machine::{available_memory, peak_bytes, thread_cpu_seconds};
@@ -152,7 +152,7 @@ fn made(network: &ImageNet, degree: usize, pictures: u64, tell: Listener<'_>) ->
     tell.note("polynomials and ranges from the pictures");
     let options = Options {
         activations: FitOptions {
-            degree: Degree::Fixed(degree),
+            degree,
             margin: MARGIN,
             ..FitOptions::default()
         },

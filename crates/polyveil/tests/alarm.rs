@@ -5,7 +5,7 @@
 //! ([`runtime::Noise`]), the sines of bootstraps and their wrapping.
 
 use approx::Activation;
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::lower::{Options, Outliers, adapt};
 use nn::{
     AvgPool, Conv2d, Graph, Linear, Network, Nonlinearity, Op, Padding, Parameter, PolyGraph,
@@ -120,7 +120,7 @@ fn polynomial(graph: &Graph, degree: usize) -> PolyGraph {
         .collect();
     let options = Options {
         activations: FitOptions {
-            degree: Degree::Fixed(degree),
+            degree,
             margin: 0.1,
             ..FitOptions::default()
         },

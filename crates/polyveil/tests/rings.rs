@@ -1,7 +1,7 @@
 //! Encrypted runs in the rings that the compiler chooses: answers within what is stated.
 
 use approx::Activation;
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::lower::{Options, Outliers, adapt};
 use nn::{Graph, Linear, Network, Nonlinearity, Op, Parameter, PolyGraph, Shape, Tensor};
 use polyveil::machine::{Machine, Probing};
@@ -28,7 +28,7 @@ fn calibrated(graph: &Graph) -> (PolyGraph, Vec<Tensor>) {
         .collect();
     let options = Options {
         activations: FitOptions {
-            degree: Degree::Fixed(4),
+            degree: 4,
             margin: 0.3,
             ..FitOptions::default()
         },

@@ -2,7 +2,7 @@
 
 use approx::Activation;
 use ckks::ParametersSpec;
-use nn::calibrate::{Degree, FitOptions, batch_norms};
+use nn::calibrate::{FitOptions, batch_norms};
 use nn::lower::{Options, Outliers, adapt};
 use nn::{
     BatchNorm, Conv2d, Linear, Network, Nonlinearity, Op, Padding, Parameter, PolyGraph, Shape,
@@ -68,7 +68,7 @@ fn deep(blocks: usize) -> (PolyGraph, Vec<Tensor>) {
     let graph = batch_norms(graph, &inputs).expect("finite");
     let options = Options {
         activations: FitOptions {
-            degree: Degree::Fixed(4),
+            degree: 4,
             margin: 0.5,
             ..FitOptions::default()
         },

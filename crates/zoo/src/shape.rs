@@ -13,7 +13,7 @@ use crate::random::mix;
 use nn::Graph;
 use nn::Result;
 use nn::attention::AttentionScheme;
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::lower::{Adapted, Options, adapt};
 use nn::{Shape, Tensor};
 use std::collections::BTreeMap;
@@ -266,7 +266,7 @@ impl StandIn {
             bits: options.bits,
             margin: options.widened - 1.0,
             activations: FitOptions {
-                degree: Degree::Fixed(options.degree),
+                degree: options.degree,
                 ..FitOptions::default()
             },
             ..Options::default()

@@ -5,7 +5,7 @@ pub(crate) mod transformer;
 
 use approx::Activation;
 use ckks::BlockMap;
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::lower::{Options, Outliers, adapt};
 use nn::{
     BatchNorm, Conv2d, Graph, Linear, Network, NetworkBuilder, NodeId, Nonlinearity, Op, Padding,
@@ -188,7 +188,7 @@ pub(crate) fn twin(
         .collect();
     let options = Options {
         activations: FitOptions {
-            degree: Degree::Fixed(degree),
+            degree,
             margin: 0.3,
             ..FitOptions::default()
         },

@@ -3,7 +3,7 @@
 use super::{Builder, Random};
 use approx::Activation;
 use nn::attention::{AttentionScheme, Mask, Order, PowerSoftmax};
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::lower::{Numerator, Options, adapt, after_first};
 use nn::{
     Attention, Graph, Network, NodeId, Norm, NormKind, Op, Pairing, PolyGraph, Rotary, Shape,
@@ -52,7 +52,7 @@ pub(crate) fn transformer(seed: u64, size: Size, inputs: usize) -> (PolyGraph, V
         bits: size.bits,
         numerator: size.numerator,
         activations: FitOptions {
-            degree: Degree::Fixed(size.degree),
+            degree: size.degree,
             ..FitOptions::default()
         },
         begin,

@@ -3,7 +3,7 @@
 use crate::{Stream, assert_close};
 use approx::Activation;
 use polyveil_nn::attention::{AttentionScheme, Mask, PowerSoftmax, Undivided};
-use polyveil_nn::calibrate::{Degree, FitOptions};
+use polyveil_nn::calibrate::FitOptions;
 use polyveil_nn::lower::{Adapted, Options, Outliers, adapt};
 use polyveil_nn::{
     Attention, Conv2d, Graph, Linear, NodeId, Nonlinearity, Norm, NormKind, Op, Padding, Shape,
@@ -21,7 +21,7 @@ fn precise() -> Options {
     Options {
         bits: 20.0,
         activations: FitOptions {
-            degree: Degree::Fixed(40),
+            degree: 40,
             ..FitOptions::default()
         },
         ..Options::default()
@@ -93,14 +93,11 @@ fn activations_alone() {
     let graph = b.finish(y).expect("valid");
     let data = inputs(Shape::Vector(2), 500);
     let adapted = adapt(&graph, &data, &Options::default()).expect("fits");
-    assert_eq!(adapted.fits[0].approximation.depth(), 4);
+    assert_eq!(adapted.fits[0].approximation.polynomial.depth(), 4);
     agree(&graph, &adapted, &data, 1e-3);
     let options = Options {
         activations: FitOptions {
-            degree: Degree::UpTo {
-                degrees: vec![3, 7, 15],
-                error: 0.01,
-            },
+            degree: 7,
             ..FitOptions::default()
         },
         ..Options::default()

@@ -2,7 +2,7 @@
 
 use crate::language::{golden, numbers, tiny, tokens};
 use crate::{Stream, assert_close};
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::format::artefact;
 use nn::format::state_dict::StateDict;
 use nn::lower::{Options, adapt};
@@ -240,7 +240,7 @@ fn a_lowered_encoder_is_its_graph_with_pieces() {
     let options = Options {
         bits: 18.0,
         activations: FitOptions {
-            degree: Degree::Fixed(30),
+            degree: 30,
             ..FitOptions::default()
         },
         ..Options::default()

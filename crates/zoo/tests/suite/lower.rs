@@ -5,7 +5,7 @@ use crate::{Stream, assert_close};
 use approx::Polynomial;
 use nn::approximations::Approximations;
 use nn::attention::{Denominator, Order};
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::FitOptions;
 use nn::lower::{Adapted, Numerator, Options, adapt, after_first, expand, fit};
 use nn::{
     Attention, AttentionScheme, Boundary, Error, Graph, Mask, Norm, NormKind, Op, PowerSoftmax,
@@ -96,7 +96,7 @@ fn precise() -> Options {
     Options {
         bits: 20.0,
         activations: FitOptions {
-            degree: Degree::Fixed(40),
+            degree: 40,
             ..FitOptions::default()
         },
         ..Options::default()
@@ -328,7 +328,7 @@ fn refusals() {
         activations: FitOptions {
             margin: 0.0,
             rounds: 0,
-            degree: Degree::Fixed(2),
+            degree: 2,
             ..FitOptions::default()
         },
         ..Options::default()
