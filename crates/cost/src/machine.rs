@@ -254,12 +254,8 @@ pub fn fit(
     let under = |o: &Observation, units: &[f64; UNITS]| -> f64 {
         o.cost.units().iter().zip(units).map(|(c, u)| c * u).sum()
     };
-    let mut ratios: Vec<f64> = observations
-        .iter()
-        .map(|o| o.seconds / under(o, &prior))
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    let scale = ratios[ratios.len() / 2];
+    let ratios = observations.iter().map(|o| o.seconds / under(o, &prior));
+    let scale = workload::median(ratios);
     // shares[j]: of an operation's measured time, what unit j explains at the scaled prior
     let rows: Vec<(f64, [f64; UNITS])> = observations
         .iter()
@@ -326,12 +322,7 @@ pub fn meter_version() -> Result<String, Error> {
             text += &format!("{count:.3} ");
         }
     }
-    let crc = !text.bytes().fold(!0u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(byte), |c, _| {
-            c >> 1 ^ if c & 1 == 1 { 0xedb8_8320 } else { 0 }
-        })
-    });
-    Ok(format!("{crc:08x}"))
+    Ok(format!("{:08x}", crc32fast::hash(text.as_bytes())))
 }
 
 #[cfg(test)]

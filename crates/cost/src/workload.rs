@@ -8,7 +8,8 @@ use ckks::{
     Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Cost, Encoder, Error,
     Evaluator, KeyRequest, Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
 };
-use rand_core::{CryptoRng, RngCore};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{CryptoRng, RngCore, SeedableRng};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Expander, Ntt, RnsPoly};
@@ -124,7 +125,7 @@ fn medians(readings: &[Reading]) -> Reading {
 }
 
 /// The upper one of an even number; NaN without values.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     quartile(2, values).unwrap_or(f64::NAN)
 }
 
@@ -477,12 +478,17 @@ impl Workload {
     }
 }
 
+/// For operands that need not be random.
+fn fixed() -> ChaCha20Rng {
+    ChaCha20Rng::seed_from_u64(1)
+}
+
 /// The evaluation keys that operations need.
 ///
 /// # Errors
 /// As [`Workload::new`].
 pub fn keys(p: &Parameters, operations: &[Operation]) -> Result<KeyRequest, Error> {
-    let subjects = Subjects::new(p.max_slots(), &mut Fixed(1))?;
+    let subjects = Subjects::new(p.max_slots(), &mut fixed())?;
     let meter = Meter::new(&Context::new(p));
     for o in operations {
         count(&meter, &subjects, o)?;
@@ -493,7 +499,7 @@ pub fn keys(p: &Parameters, operations: &[Operation]) -> Result<KeyRequest, Erro
 /// The work of [`OPERATIONS`] and [`BOOTSTRAP`] as the meter counts it.
 pub(crate) fn counted(p: &Parameters) -> Result<Vec<Cost>, Error> {
     // the counts do not depend on the values
-    let subjects = Subjects::new(p.max_slots(), &mut Fixed(1))?;
+    let subjects = Subjects::new(p.max_slots(), &mut fixed())?;
     OPERATIONS
         .iter()
         .chain([&BOOTSTRAP])
@@ -506,24 +512,6 @@ pub(crate) fn fingerprint_parameters() -> Result<Parameters, Error> {
     Parameters::new(ParametersSpec::toy(10))
 }
 
-/// Weyl's sequence: operands that need not be random.
-struct Fixed(u64);
-
-impl RngCore for Fixed {
-    fn next_u32(&mut self) -> u32 {
-        (self.next_u64() >> 32) as u32
-    }
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0
-    }
-    fn fill_bytes(&mut self, out: &mut [u8]) {
-        for chunk in out.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
-        }
-    }
-}
-
 /// [`ring::reference`](mod@ring::reference) with its operands: what all times are compared with.
 #[derive(Debug)]
 pub struct Reference {
@@ -534,10 +522,13 @@ pub struct Reference {
 
 impl Default for Reference {
     fn default() -> Self {
-        let words = |seed| {
-            let mut rng = Fixed(seed);
-            std::array::from_fn(|_| rng.next_u64() >> 14)
+        // Weyl's sequence
+        let word = |seed: u64, i| {
+            (i as u64 + 1)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .wrapping_add(seed)
         };
+        let words = |seed| std::array::from_fn(|i| word(seed, i) >> 14);
         Self {
             x: words(1),
             y: words(2),
@@ -646,7 +637,7 @@ fn probe_with(
         words
     };
     let (mut sum, addend) = (fill(1), fill(2));
-    let subjects = Subjects::new(p.max_slots(), &mut Fixed(1))?;
+    let subjects = Subjects::new(p.max_slots(), &mut fixed())?;
     let context = Context::new(p);
     let meter = Meter::new(&context);
     let input = meter.input(p.residual(), p.max_slots(), 1.0)?;
@@ -693,8 +684,6 @@ mod tests {
     use super::*;
     use crate::{Observation, fit};
     use ckks::CostTable;
-    use rand_chacha::ChaCha20Rng;
-    use rand_core::SeedableRng;
     use std::cell::Cell;
 
     #[test]
