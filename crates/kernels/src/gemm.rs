@@ -83,19 +83,14 @@ pub fn gemm(
 /// Products on the calling thread alone, inside of a larger task; its buffers are used again.
 pub(crate) struct Serial {
     instructions: Instructions,
-    lanes: usize,
-    most: usize,
     panels: Vec<f32>,
     packed: Vec<f32>,
 }
 
 impl Serial {
     pub(crate) fn new(instructions: Instructions) -> Self {
-        let (lanes, most) = sizes(instructions);
         Self {
             instructions,
-            lanes,
-            most,
             panels: Vec::new(),
             packed: Vec::new(),
         }
@@ -122,18 +117,19 @@ impl Serial {
         if m == 0 || n == 0 {
             return;
         }
-        let width = 2 * self.lanes;
+        let (lanes, most) = sizes(self.instructions);
+        let width = 2 * lanes;
         // columns beyond n are computed and never stored
-        self.panels.resize(packed_size(n, k, self.lanes), 0.0);
+        self.panels.resize(packed_size(n, k, lanes), 0.0);
         for (i, panel) in self.panels.chunks_mut(width * k).enumerate() {
             pack_columns(panel, width * i, (n, k), b);
         }
-        let rows = BLOCK.next_multiple_of(self.most);
+        let rows = BLOCK.next_multiple_of(most);
         self.packed
-            .resize(rows.min(m.next_multiple_of(self.most)) * DEPTH.min(k), 0.0);
+            .resize(rows.min(m.next_multiple_of(most)) * DEPTH.min(k), 0.0);
         let product = Product {
             instructions: self.instructions,
-            most: self.most,
+            most,
             shape: (m, n, k),
             alpha,
             a,
