@@ -2,7 +2,6 @@
 
 /// Why no polynomial or program could be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The interval's ends aren't finite numbers in increasing order.
     #[error(

@@ -30,7 +30,6 @@ pub use choose::choose;
 pub use start::START_DEGREE_LIMIT;
 
 use crate::polynomial::Polynomial;
-use crate::sup::chebyshev_grid;
 use serde::{Deserialize, Serialize};
 
 /// What is computed from x, and from a numerator a where there is one.
@@ -222,8 +221,7 @@ impl Program {
         self.output
     }
 
-    /// A proven bound of the relative error on the interval, for exact arithmetic: what a rounded operation or constant adds,
-    /// [`Program::profile`] tells.
+    /// A proven bound of the relative error on the interval, for exact arithmetic.
     #[must_use]
     pub fn error(&self) -> f64 {
         self.error
@@ -286,8 +284,9 @@ impl Program {
             .map_or(f64::NAN, |v| v * self.output)
     }
 
-    /// All values, by number.
-    fn values(&self, a: f64, x: f64) -> Vec<f64> {
+    /// All values for the numerator a, by number.
+    #[must_use]
+    pub fn values(&self, a: f64, x: f64) -> Vec<f64> {
         let mut values = vec![self.input.0 * x + self.input.1, a];
         for step in &self.steps {
             let sum =
@@ -306,61 +305,5 @@ impl Program {
             values.push(value);
         }
         values
-    }
-
-    /// For every value: (its largest magnitude, the largest relative change of the result per unit of error in it), with a numerator of 1,
-    /// on a grid of the interval. The first says how much room a ciphertext needs, the second how much of its noise arrives.
-    #[must_use]
-    pub fn profile(&self) -> Vec<(f64, f64)> {
-        let derivatives: Vec<Option<Polynomial>> = self
-            .steps
-            .iter()
-            .map(|step| match step {
-                Step::Polynomial { polynomial, .. } => Some(polynomial.derivative()),
-                _ => None,
-            })
-            .collect();
-        let mut profile = vec![(0.0_f64, 0.0_f64); FIRST + self.steps.len()];
-        for x in chebyshev_grid(self.interval, 2048) {
-            let values = self.values(1.0, x);
-            // adjoints, from the last value back
-            let mut slopes = vec![0.0; values.len()];
-            if let (Some(slope), Some(value)) = (slopes.last_mut(), values.last()) {
-                *slope = 1.0 / value;
-            }
-            for (i, step) in self.steps.iter().enumerate().rev() {
-                let slope = slopes[FIRST + i];
-                match step {
-                    Step::Polynomial { of, .. } => {
-                        let d = derivatives[i].as_ref().map_or(0.0, |d| d.eval(values[*of]));
-                        slopes[*of] += slope * d;
-                    }
-                    Step::Sum { terms, .. } => {
-                        for &(c, v) in terms {
-                            slopes[v] += slope * c;
-                        }
-                    }
-                    Step::Multiply {
-                        factor,
-                        left,
-                        right,
-                        add,
-                        ..
-                    } => {
-                        let slope_of_product = slope * f64::from(*factor);
-                        slopes[*left] += slope_of_product * values[*right];
-                        slopes[*right] += slope_of_product * values[*left];
-                        for &(c, v) in add {
-                            slopes[v] += slope * c;
-                        }
-                    }
-                }
-            }
-            for (most, (value, slope)) in profile.iter_mut().zip(values.iter().zip(&slopes)) {
-                most.0 = most.0.max(value.abs());
-                most.1 = most.1.max(slope.abs());
-            }
-        }
-        profile
     }
 }

@@ -27,7 +27,6 @@ macro_rules! registry {
         /// An activation function, applied to each element.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "lowercase")]
-        #[non_exhaustive]
         pub enum Activation {
             $(#[doc = $about] $variant,)*
         }

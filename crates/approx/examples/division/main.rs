@@ -1,6 +1,8 @@
 //! The tables of `docs/division.md`: what division and inverse square roots cost on an interval to a precision.
 
-use polyveil_approx::iteration::choose;
+mod profile;
+
+use polyveil_approx::iteration::{FIRST, Step, choose};
 use polyveil_approx::{Activation, Function, Method, Program, remez};
 
 const BITS: [f64; 3] = [10.0, 20.0, 30.0];
@@ -132,7 +134,7 @@ fn row(program: &Program, (asked, bits): (f64, f64)) {
         .flat_map(|i| [low + i * (high - low), low * (high / low).powf(i)])
         .map(|x| (1.0 - program.eval(x) / program.function().value(x)).abs())
         .fold(0.0, f64::max);
-    let profile = program.profile();
+    let profile = profile::profile(program);
     let largest = profile.iter().map(|p| p.0).fold(0.0, f64::max);
     let gain = profile.iter().map(|p| p.1).fold(0.0, f64::max);
     println!(
