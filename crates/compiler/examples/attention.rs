@@ -14,7 +14,7 @@ mod support;
 
 use approx::iteration::{self, Function, INPUT, Program, Step};
 use approx::{Polynomial, remez};
-use nn::approximations::Substitute;
+use nn::approximations::{Approximations, Substitute};
 use nn::attention::{AttentionScheme, Denominator, Mask, PowerSoftmax};
 use nn::calibrate::calibrate;
 use nn::lower::{Numerator, Options, adapt};
@@ -294,7 +294,11 @@ fn hull(graph: &PolyGraph, inputs: &[Tensor]) -> Result<(f64, f64)> {
 }
 
 fn calibrated(graph: PolyGraph, inputs: &[Tensor]) -> Result<PolyGraph> {
-    let seen = calibrate(graph.network(), inputs.par_iter().map(|x| Ok(x.clone())))?;
+    let seen = calibrate(
+        graph.network(),
+        &Approximations::default(),
+        inputs.par_iter().map(|x| Ok(x.clone())),
+    )?;
     Ok(graph.with_ranges(seen.ranges)?)
 }
 

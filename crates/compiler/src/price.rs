@@ -219,7 +219,7 @@ mod tests {
         let pricing = pricing();
         let c = Composite::relu(5.0, &[15, 15, 27]).expect("converges");
         let price = pricing.composite(&c).expect("fits");
-        assert_eq!(price.levels, c.depth() as usize);
+        assert_eq!(price.levels, 4 + 4 + 5 + 1);
         // 15 levels with the linear map, 10 a bootstrap: no fewer than 1.5, and pieces of 4, 4, 5, 1 do not fill them
         assert!((1.5..=2.0).contains(&price.bootstraps), "{price:?}");
         let low = pricing.polynomial(&relu(4)).expect("fits");

@@ -146,16 +146,6 @@ impl Dataset {
         self.items[i].label
     }
 
-    /// How many pictures every class has.
-    #[must_use]
-    pub fn class_counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.classes.len()];
-        for item in &self.items {
-            counts[item.label] += 1;
-        }
-        counts
-    }
-
     fn item(&self, i: usize) -> Result<Item> {
         self.items.get(i).copied().ok_or(Error::Index {
             index: i,

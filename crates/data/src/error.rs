@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 /// Why a set was refused.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// A file can't be read.
     #[error("{path}: {source}")]

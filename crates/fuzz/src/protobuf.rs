@@ -2,6 +2,7 @@
 
 use crate::bytes;
 use crate::random::Random;
+use prost::encoding::{decode_varint, encode_varint};
 
 /// One field: its key (number and wire type) and its content.
 #[derive(Clone)]
@@ -18,67 +19,42 @@ enum Content {
     Message(Vec<Field>),
 }
 
-fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let b = *bytes.get(*at)?;
-        *at += 1;
-        value |= u64::from(b & 0x7f) << shift;
-        if b & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 /// The fields of a message; None where it is none.
-pub(crate) fn parse(bytes: &[u8]) -> Option<Vec<Field>> {
-    let (mut fields, mut at) = (Vec::new(), 0);
-    while at < bytes.len() {
-        let key = varint(bytes, &mut at)?;
+pub(crate) fn parse(mut bytes: &[u8]) -> Option<Vec<Field>> {
+    let mut fields = Vec::new();
+    while !bytes.is_empty() {
+        let key = decode_varint(&mut bytes).ok()?;
         if !(1..=64).contains(&(key >> 3)) {
             return None;
         }
-        let mut take = |n: usize| {
-            let part = bytes.get(at..at.checked_add(n)?)?.to_vec();
-            at += n;
-            Some(part)
-        };
-        let content = match key & 7 {
-            0 => Content::Varint(varint(bytes, &mut at)?),
-            1 => Content::Fixed(take(8)?),
-            5 => Content::Fixed(take(4)?),
-            2 => {
-                let length = usize::try_from(varint(bytes, &mut at)?).ok()?;
-                let part = bytes.get(at..at.checked_add(length)?)?;
-                at += length;
-                match parse(part) {
-                    Some(fields) if !fields.is_empty() => Content::Message(fields),
-                    _ => Content::Bytes(part.to_vec()),
-                }
-            }
+        let length = match key & 7 {
+            0 => 0,
+            1 => 8,
+            5 => 4,
+            2 => usize::try_from(decode_varint(&mut bytes).ok()?).ok()?,
             _ => return None,
+        };
+        let part = bytes.split_off(..length)?;
+        let content = match key & 7 {
+            0 => Content::Varint(decode_varint(&mut bytes).ok()?),
+            2 => match parse(part) {
+                Some(fields) if !fields.is_empty() => Content::Message(fields),
+                _ => Content::Bytes(part.to_vec()),
+            },
+            _ => Content::Fixed(part.to_vec()),
         };
         fields.push(Field { key, content });
     }
     Some(fields)
 }
 
-fn put(out: &mut Vec<u8>, mut v: u64) {
-    while v > 0x7f {
-        out.push(v as u8 | 0x80);
-        v >>= 7;
-    }
-    out.push(v as u8);
-}
-
 fn encode(r: &mut Random, fields: &[Field]) -> Vec<u8> {
     let mut out = Vec::new();
     for f in fields {
-        put(&mut out, f.key);
+        encode_varint(f.key, &mut out);
         let part = match &f.content {
             Content::Varint(v) => {
-                put(&mut out, *v);
+                encode_varint(*v, &mut out);
                 continue;
             }
             Content::Fixed(b) => {
@@ -93,7 +69,7 @@ fn encode(r: &mut Random, fields: &[Field]) -> Vec<u8> {
         } else {
             part.len() as u64
         };
-        put(&mut out, length);
+        encode_varint(length, &mut out);
         out.extend(part);
     }
     out

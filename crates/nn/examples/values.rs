@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 fn values(network: &str, input: &str, output: &str) -> Result<(), String> {
     let text = |e: Error| e.to_string();
-    let graph: Graph = match open(Path::new(network)).map_err(text)? {
+    let graph: Graph = match open(Path::new(network), None).map_err(text)? {
         Content::Trained(graph, _) => graph,
         Content::Polynomial(graph) => {
             let network = graph.network().clone();

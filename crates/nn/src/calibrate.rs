@@ -180,22 +180,12 @@ fn measured(name: &str, norm: &BatchNorm, xs: &[Tensor]) -> Result<BatchNorm> {
     })
 }
 
-/// Ranges and densities of a network over a data set. The same inputs in any order and on any number of threads give the same result.
+/// Ranges and densities of a network over a data set, with approximations in place of functions; the histograms leave public columns aside. The
+/// same inputs in any order and on any number of threads give the same result.
 ///
 /// # Errors
 /// [`Error::NoData`], [`Error::Diverged`] at a value that isn't finite, [`Error::InputShape`], and what the inputs bring.
 pub fn calibrate<N: ElementFunction>(
-    network: &Network<N>,
-    inputs: impl IntoParallelIterator<Item = Result<Tensor>>,
-) -> Result<Calibration> {
-    calibrate_with(network, &Approximations::default(), inputs)
-}
-
-/// As [`calibrate`], with approximations in place of functions; the histograms leave public columns aside.
-///
-/// # Errors
-/// Those of [`calibrate`].
-pub(crate) fn calibrate_with<N: ElementFunction>(
     network: &Network<N>,
     approximations: &Approximations,
     inputs: impl IntoParallelIterator<Item = Result<Tensor>>,
@@ -331,9 +321,18 @@ mod tests {
     #[test]
     fn calibration_does_not_depend_on_the_order() {
         let data = inputs();
-        let forward = calibrate(&network(), data.par_iter().cloned().map(Ok)).expect("calibrates");
-        let backward =
-            calibrate(&network(), data.par_iter().rev().cloned().map(Ok)).expect("calibrates");
+        let forward = calibrate(
+            &network(),
+            &Approximations::default(),
+            data.par_iter().cloned().map(Ok),
+        )
+        .expect("calibrates");
+        let backward = calibrate(
+            &network(),
+            &Approximations::default(),
+            data.par_iter().rev().cloned().map(Ok),
+        )
+        .expect("calibrates");
         assert_eq!(forward, backward);
         assert_eq!(forward.inputs, 500);
         let all = |f: fn(f64, f64) -> f64, start| {
@@ -351,16 +350,29 @@ mod tests {
     fn every_refusal() {
         let none: Vec<Tensor> = Vec::new();
         assert!(matches!(
-            calibrate(&network(), none.into_par_iter().map(Ok)),
+            calibrate(
+                &network(),
+                &Approximations::default(),
+                none.into_par_iter().map(Ok)
+            ),
             Err(Error::NoData)
         ));
         let wrong = vec![Tensor::zeros(Shape::Vector(3))];
         assert!(matches!(
-            calibrate(&network(), wrong.into_par_iter().map(Ok)),
+            calibrate(
+                &network(),
+                &Approximations::default(),
+                wrong.into_par_iter().map(Ok)
+            ),
             Err(Error::InputShape { .. })
         ));
         let huge = vec![Tensor::new(Shape::Vector(2), vec![f64::MAX, f64::MAX]).expect("fits")];
-        let e = calibrate(&network(), huge.into_par_iter().map(Ok)).expect_err("overflows");
+        let e = calibrate(
+            &network(),
+            &Approximations::default(),
+            huge.into_par_iter().map(Ok),
+        )
+        .expect_err("overflows");
         assert!(
             matches!(&e, Error::Diverged { node, .. } if node == "dense"),
             "{e}"

@@ -10,7 +10,8 @@ impl Error {
         Self::Malformed { format, detail }
     }
 
-    pub(crate) fn truncated(format: &'static str, detail: impl Into<String>) -> Self {
+    /// Bytes that end too early.
+    pub fn truncated(format: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self::Truncated { format, detail }
     }
@@ -87,7 +88,6 @@ impl Error {
 
 /// Why a network, a file or an input was refused.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// A tensor's length doesn't fit its shape.
     #[error("tensor {tensor}: shape {shape:?} needs {needed} values, {had} were given")]

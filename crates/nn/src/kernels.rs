@@ -10,17 +10,9 @@ type Axes = (usize, usize, usize);
 
 /// Input columns `(ow, iw)` that tap `v` reaches: the range of `ow` with `0 ≤ ow·stride + offset < width`.
 fn valid(out: usize, width: usize, stride: usize, offset: isize) -> std::ops::Range<usize> {
-    let first = if offset >= 0 {
-        0
-    } else {
-        offset.unsigned_abs().div_ceil(stride)
-    };
-    let room = width as isize - offset;
-    let last = if room <= 0 {
-        0
-    } else {
-        (room as usize).div_ceil(stride).min(out)
-    };
+    let first = offset.min(0).unsigned_abs().div_ceil(stride);
+    let room = (width as isize - offset).max(0).unsigned_abs();
+    let last = room.div_ceil(stride).min(out);
     first.min(last)..last
 }
 

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 /// An operator. `N` is what may be applied to single elements: [`Nonlinearity`] in a [`Graph`](crate::Graph), [`Polynomial`] in a
 /// [`PolyGraph`](crate::PolyGraph).
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Op<N> {
     /// The network's input of this shape. No inputs.
     Input(Shape),
@@ -150,7 +149,6 @@ impl<N> Op<N> {
 
 /// A function of one element in a network as trained.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Nonlinearity {
     /// An activation function, not a polynomial.
     Activation(Activation),

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 /// channels innermost is one matrix product over the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[non_exhaustive]
 pub enum Shape {
     /// `(channels, height, width)`, row-major: index `(c·height + y)·width + x`.
     Image {

@@ -8,6 +8,7 @@ use crate::network::{self, Network};
 use crate::normalization::Foreign;
 use crate::progress::{Listener, Say};
 use data::{Text, Windows};
+use nn::approximations::Approximations;
 use nn::attention::{AttentionScheme, PowerSoftmax};
 use nn::calibrate::FitOptions;
 use nn::lower::{Numerator, Options, Outliers, adapt};
@@ -257,7 +258,11 @@ fn inputs(
             made.graph.with_metadata(metadata)
         }
         Network::Polynomial(g) => {
-            let seen = nn::calibrate::calibrate(g.network(), inputs.par_iter().cloned().map(Ok))?;
+            let seen = nn::calibrate::calibrate(
+                g.network(),
+                &Approximations::default(),
+                inputs.par_iter().cloned().map(Ok),
+            )?;
             warn(seen.outside);
             g.with_ranges(seen.ranges)?
         }

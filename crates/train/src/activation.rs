@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 /// How training holds activations' inputs in their target intervals.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum RangeLoss {
     /// Not at all.
     #[default]

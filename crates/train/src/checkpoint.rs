@@ -6,7 +6,7 @@
 
 use crate::activation::{Function, Seen};
 use crate::error::{Error, Result};
-use crate::inverse::Numerator;
+use crate::inverse::numerator;
 use crate::model::Model;
 use crate::optimizer::Optimizer;
 use crate::parameter::{Kind, Parameter};
@@ -393,7 +393,7 @@ fn restore_inverses(r: &Reader<'_>, state: &State, model: &mut Model) -> Result<
     for (i, (u, v)) in model.inverses_mut().zip(inverses).enumerate() {
         u.program = None;
         if v[0] != 0.0 {
-            u.set((v[1], v[2]), v[3], Numerator::of(v[0] == 2.0))
+            u.set((v[1], v[2]), v[3], numerator(v[0] == 2.0))
                 .map_err(|e| r.broken(format_args!("{}: {e}", u.name)))?;
         }
         u.seen = Seen {

@@ -55,7 +55,6 @@ fn one() -> u64 {
 /// A network to start from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Network {
     /// From a file: ONNX, a ResNet state dict, `.pvm`.
     File {
@@ -263,7 +262,6 @@ impl Default for Stage {
 /// The interval in which a range loss holds an activation's inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Target {
     /// The same for all, [−10, 10] in P1.
     Fixed {
@@ -286,7 +284,6 @@ pub enum Target {
 /// In which order activations become polynomials.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Order {
     /// All at once.
     All,

@@ -14,6 +14,7 @@ use crate::score::Score;
 use crate::sources::Direct;
 use crate::surgery;
 use crate::trainer::Trainer;
+use nn::approximations::Approximations;
 use nn::format::artefact;
 use nn::{Metadata, PolyGraph};
 use rayon::prelude::*;
@@ -224,7 +225,11 @@ pub fn polynomial<S: Direct>(
     }
     let graph = PolyGraph::try_from(graph)?;
     let inputs = sources.examples(RANGED)?;
-    let calibration = nn::calibrate::calibrate(graph.network(), inputs.into_par_iter().map(Ok))?;
+    let calibration = nn::calibrate::calibrate(
+        graph.network(),
+        &Approximations::default(),
+        inputs.into_par_iter().map(Ok),
+    )?;
     Ok(Some(
         graph
             .with_ranges(calibration.ranges)?

@@ -4,7 +4,6 @@ use std::path::Path;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// An operator that can't be trained.
     #[error("node {node}: {operator} can't be trained here: {remedy}")]

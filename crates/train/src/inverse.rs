@@ -8,12 +8,12 @@ use crate::activation::Seen;
 use crate::error::{Error, Result};
 use crate::mode::Mode;
 use approx::{Function, Program};
+use nn::lower::Numerator;
 use serde::{Deserialize, Serialize};
 
 /// How training narrows the interval of a unit's divisors.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum VarianceLoss {
     /// Not at all.
     #[default]
@@ -95,17 +95,10 @@ fn two() -> f64 {
 }
 
 /// Where a program's numerator is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Numerator {
-    /// Carried along, which saves a level.
-    Carried,
-    /// Brought in by a product at the end.
-    Apart,
-}
-
-impl Numerator {
-    pub(crate) fn of(carried: bool) -> Self {
-        if carried { Self::Carried } else { Self::Apart }
+pub(crate) fn numerator(carried: bool) -> Numerator {
+    match carried {
+        true => Numerator::Carried,
+        false => Numerator::Apart,
     }
 }
 
@@ -178,7 +171,7 @@ impl InverseUnit {
             // an interval needs two ends
             (self.seen.high * factor).max(self.least * 1.001),
         );
-        self.set(domain, how.bits as f32, Numerator::of(how.carried))
+        self.set(domain, how.bits as f32, numerator(how.carried))
     }
 
     /// The program of the fewest levels on this interval.

@@ -24,7 +24,6 @@ pub type LanguageConfig = Run<Network, Data>;
 /// A language model to start from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Network {
     /// From a folder with `config.json` and `model.safetensors`, or a file of llama2.c.
     File {
@@ -148,7 +147,6 @@ pub struct Data {
 /// How a text is cut into tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Tokens {
     /// By characters, numbered by their code points.
     #[default]

@@ -236,12 +236,6 @@ impl Model {
         })
     }
 
-    /// The running statistics of each batch normalisation: its node's name, means, variances.
-    pub fn statistics(&self) -> impl Iterator<Item = (&str, &[f32], &[f32])> {
-        self.norms()
-            .map(|(name, b)| (name, &b.mean[..], &b.variance[..]))
-    }
-
     /// Takes tokens as inputs from now on: each is a row of this table `(vocabulary, width)`, or, without one, of the output's weights.
     ///
     /// # Errors

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 /// How gradients move parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Rule {
     /// Nesterov's momentum; the decay is added to the gradient.
     Sgd {
@@ -36,7 +35,6 @@ impl Default for Rule {
 /// Limits on a step's gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Clipping {
     /// None.
     #[default]

@@ -26,7 +26,6 @@ pub type SentenceConfig = Run<Network, Data>;
 /// An encoder to start from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Network {
     /// From a folder with `config.json` and `model.safetensors`: its head where it is the objective's, else a new one.
     File {
@@ -145,7 +144,6 @@ impl Network {
 /// What is learned from sentences.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Objective {
     /// Their classes.
     #[default]

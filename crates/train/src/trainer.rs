@@ -28,7 +28,6 @@ pub enum End {
 
 /// What a run reports while it works.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub enum Event<'a> {
     /// A step of training.
     Step {

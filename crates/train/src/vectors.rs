@@ -19,7 +19,6 @@ pub type VectorConfig = Run<Network, Data>;
 /// How components become inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
 pub enum Scaling {
     /// Each by its mean and deviation in the training vectors.
     #[default]

@@ -1,7 +1,11 @@
 //! Language models in training: against finite differences, against the oracle, resumed, with parts, with recomputation; text drawn from them.
 
+#[path = "../../zoo/tests/suite/oracle/language.rs"]
+mod oracle;
+
 use data::{Text, Windows};
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax, Scaling};
+use oracle::Oracle;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use train::activation::{Function, RangeLoss};

@@ -1,6 +1,10 @@
 //! Encoders in training: against finite differences, against the oracle, through all stages, and every refusal.
 
+#[path = "../../zoo/tests/suite/oracle/encoder.rs"]
+mod oracle;
+
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax, Scaling};
+use oracle::Oracle;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use task::tokenizer::WordPiece;

@@ -1,7 +1,11 @@
 //! Likelihoods of text: against the oracle, whatever the batch, with a run's pieces, and every refusal.
 
+#[path = "../../zoo/tests/suite/oracle/language.rs"]
+mod oracle;
+
 use nn::approximations::{Approximations, Substitute};
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax, Scaling};
+use oracle::Oracle;
 use train::Error;
 use train::language::Network;
 use train::tasks::{Judge, Likelihood, Request, Stage, windows};

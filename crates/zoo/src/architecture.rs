@@ -13,7 +13,6 @@ macro_rules! registry {
     ($($(#[$about:meta])* $family:ident($file:ident),)*) => {
         /// Which model, with its sizes.
         #[derive(Debug, Clone, PartialEq)]
-        #[non_exhaustive]
         pub enum Architecture {
             $($(#[$about])* $family($file::Config),)*
         }

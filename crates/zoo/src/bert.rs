@@ -16,7 +16,6 @@ use serde_json::{Map, Value, json};
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Family {
     /// BERT.
     Bert,
@@ -26,7 +25,6 @@ pub enum Family {
 
 /// What an encoder's last states are for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Head {
     /// Nothing: the states themselves, `(D, 1, L)`.
     None,
@@ -164,20 +162,18 @@ impl Config {
             Head::MaskedLanguage => "ForMaskedLM",
             Head::Classification { .. } => "ForSequenceClassification",
         };
-        let mut json = json!({
+        let sizes = Sizes {
+            max_length: self.positions(),
+            ..self.sizes
+        };
+        let mut json = sizes.write(json!({
             "model_type": kind,
             "architectures": [format!("{class}{suffix}")],
             "hidden_act": self.activation.to_string(),
-            "hidden_size": self.sizes.width,
-            "intermediate_size": self.sizes.hidden,
-            "num_hidden_layers": self.sizes.layers,
-            "num_attention_heads": self.sizes.heads,
-            "vocab_size": self.sizes.vocabulary,
-            "max_position_embeddings": self.positions(),
             "type_vocab_size": self.types,
             "layer_norm_eps": self.epsilon,
             "pad_token_id": self.padding,
-        });
+        }));
         if let Head::Classification { labels } = &self.head {
             let numbers: Map<String, Value> = (labels.iter().enumerate())
                 .map(|(i, l)| (i.to_string(), l.clone().into()))
@@ -224,15 +220,6 @@ impl Config {
         match self.family {
             Family::Bert => 0,
             Family::Roberta => self.padding as usize + 1,
-        }
-    }
-
-    /// The row of the table of positions that a token takes at this place; RoBERTa's padding takes its own.
-    #[must_use]
-    pub fn position(&self, place: usize, token: u32) -> usize {
-        match self.family {
-            Family::Roberta if token == self.padding => self.padding as usize,
-            _ => self.first_position() + place,
         }
     }
 

@@ -26,6 +26,21 @@ impl Sizes {
         }
     }
 
+    /// These and other fields, as [`Fields::sizes`] reads them.
+    pub(crate) fn write(&self, mut other: Value) -> Value {
+        for (name, size) in [
+            ("hidden_size", self.width),
+            ("intermediate_size", self.hidden),
+            ("num_hidden_layers", self.layers),
+            ("num_attention_heads", self.heads),
+            ("vocab_size", self.vocabulary),
+            ("max_position_embeddings", self.max_length),
+        ] {
+            other[name] = size.into();
+        }
+        other
+    }
+
     /// As wide as a token together, and the same for queries, keys and values.
     pub(crate) fn check_heads(&self) -> nn::Result<()> {
         let Self { heads, width, .. } = self;

@@ -12,7 +12,7 @@ use nn::attention::{AttentionScheme, Mask};
 use nn::format::state_dict::StateDict;
 use nn::{Attention, Conv2d, NormKind, Op, Slice};
 use nn::{Graph, NodeId};
-use nn::{Parameter, Shape, Tensor};
+use nn::{Parameter, Shape};
 use std::path::Path;
 use task::{Embedding, Outputs, SentenceEmbedding, Sentences, Tokenizer};
 
@@ -189,48 +189,6 @@ impl Encoder {
         (at("weight"), at("bias"), self.config.epsilon)
     }
 
-    /// What a graph that begins there takes for these tokens, filled up to `length` with padding: `(D + 1, 1, length)`, marks in the last
-    /// channel. `types` has a token's type, 0 where it ends.
-    ///
-    /// # Errors
-    /// [`task::Error::Token`] for a token or a type that there isn't, [`task::Error::TooLong`] for more than `length` or than the model knows,
-    /// [`task::Error::Empty`] for none.
-    pub fn input(
-        &self,
-        tokens: &[u32],
-        types: &[u32],
-        length: usize,
-        start: Start,
-    ) -> task::Result<Tensor> {
-        let config = &self.config;
-        task::Error::check_length(length, 0, config.sizes.max_length)?;
-        task::Error::check_length(tokens.len(), 0, length)?;
-        let width = config.sizes.width;
-        let row = |name: &str, row: usize| {
-            let table = self.table(name);
-            table.row(row).ok_or_else(|| task::Error::Token {
-                token: u32::try_from(row).unwrap_or(u32::MAX),
-                vocabulary: table.shape()[0],
-            })
-        };
-        let sums = |t: usize| {
-            let token = tokens.get(t).copied().unwrap_or(config.padding);
-            let kind = types.get(t).copied().unwrap_or(0);
-            let word = row("word", token as usize)?;
-            let position = row("position", config.position(t, token))?;
-            let all = word.zip(position).zip(row("token_type", kind as usize)?);
-            Ok(all.map(|((word, position), kind)| word + position + kind))
-        };
-        let rows: task::Result<Vec<_>> = (0..length).map(sums).collect();
-        let mut x = Tensor::sequence(width, rows?)?.into_values();
-        if start == Start::Normalized {
-            x = self.embedding_norm().apply(&x, length);
-        }
-        x.resize((width + 1) * length, 0.0);
-        x[width * length..][..tokens.len()].fill(1.0);
-        Ok(Tensor::new(Shape::image(width + 1, 1, length), x)?)
-    }
-
     /// What a client knows of this encoder for sentences of up to so many tokens.
     ///
     /// # Errors
@@ -361,22 +319,6 @@ impl Encoder {
         let y = b.linear(&at("output.dense"), y)?;
         let y = b.add(&at("residual"), Op::Add, &[x, y])?;
         b.norm(&at("output.LayerNorm"), norm, y)
-    }
-
-    /// What the head gives for these tokens alone, by the oracle.
-    ///
-    /// # Errors
-    /// Those of [`Encoder::input`] and [`Encoder::graph`].
-    pub fn logits(
-        &self,
-        tokens: &[u32],
-        types: &[u32],
-        length: usize,
-        scheme: AttentionScheme,
-    ) -> task::Result<Tensor> {
-        let graph = self.graph(length, scheme, Start::Normalized)?;
-        let input = self.input(tokens, types, length, Start::Normalized)?;
-        Ok(graph.evaluate(&input)?.output)
     }
 }
 

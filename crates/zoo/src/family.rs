@@ -43,7 +43,6 @@ pub(crate) enum Claim {
 
 /// A network that was read.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Model {
     /// With functions that are no polynomials yet.
     Trained(Graph, Metadata),

@@ -7,8 +7,8 @@
 use crate::architecture::Architecture;
 use crate::blocks::{Decoder, Sizes};
 use crate::llama::Config;
+use crate::llama2c::halve;
 use nn::format::gguf::{File, Value};
-use nn::format::llama2c::halve;
 use nn::{Error, Result};
 use std::collections::BTreeMap;
 

@@ -104,22 +104,16 @@ impl Decoder for Config {
     }
 
     fn write(&self) -> Value {
-        json!({
+        self.sizes.write(json!({
             "model_type": Self::MODEL_TYPE,
             "architectures": ["GPTNeoXForCausalLM"],
             "hidden_act": "gelu",
-            "hidden_size": self.sizes.width,
-            "intermediate_size": self.sizes.hidden,
-            "num_hidden_layers": self.sizes.layers,
-            "num_attention_heads": self.sizes.heads,
-            "vocab_size": self.sizes.vocabulary,
-            "max_position_embeddings": self.sizes.max_length,
             "layer_norm_eps": self.epsilon,
             "rotary_pct": self.rotary_share,
             "rotary_emb_base": self.base,
             "use_parallel_residual": self.parallel,
             "tie_word_embeddings": self.tied,
-        })
+        }))
     }
 
     fn resized(&self, sizes: Sizes) -> Self {

@@ -8,10 +8,10 @@ use crate::architecture::Architecture;
 use crate::blocks::{
     Blocks, Sizes, Weights, collect, fitting, fresh, parameter_of, read, state, within,
 };
-use crate::gguf_llama;
+use crate::{gguf_llama, llama2c};
 use nn::attention::AttentionScheme;
 use nn::format::state_dict::StateDict;
-use nn::format::{DEFAULT_LIMIT, gguf, llama2c, read_limited};
+use nn::format::{DEFAULT_LIMIT, gguf, read_limited};
 use nn::{Graph, Parameter, Result, Shape, Tensor};
 use std::path::Path;
 
@@ -74,15 +74,20 @@ impl LanguageModel {
     /// From the bytes of a file of llama.cpp (GGUF) or llama2.c.
     ///
     /// # Errors
-    /// Those of [`gguf::File::read`], [`llama2c::read`] and [`LanguageModel::from_checkpoint`].
+    /// Those of [`gguf::File::read`], and [`nn::Error`]s with what the file's tensors or its header lack.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        if gguf::recognises(bytes) {
-            let (architecture, mut values) = gguf_llama::read(&gguf::File::read(bytes)?)?;
-            let own = |name: &str, _: &[usize]| values.remove(name).unwrap_or_default();
-            return Self::new(architecture, own);
-        }
-        let (config, checkpoint) = llama2c::read(bytes)?;
-        Self::from_checkpoint(&config, &checkpoint)
+        let (architecture, mut values) = match gguf::recognises(bytes) {
+            true => gguf_llama::read(&gguf::File::read(bytes)?)?,
+            false => llama2c::read(bytes)?,
+        };
+        Self::new(architecture, |name, _| {
+            values.remove(name).unwrap_or_default()
+        })
+    }
+
+    /// Whether the bytes begin like such a file.
+    pub(crate) fn recognises(bytes: &[u8]) -> bool {
+        gguf::recognises(bytes) || llama2c::recognises(bytes)
     }
 
     /// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's readers take them.
@@ -198,14 +203,5 @@ impl LanguageModel {
         };
         let logits = b.linear_of(head, tensor, x)?;
         b.network.finish(logits)
-    }
-
-    /// The logits `(V, 1, L)` of all positions, by the oracle.
-    ///
-    /// # Errors
-    /// Those of [`LanguageModel::embed`] and [`LanguageModel::graph`].
-    pub fn logits(&self, tokens: &[u32], scheme: AttentionScheme) -> task::Result<Tensor> {
-        let graph = self.graph(tokens.len(), scheme)?;
-        Ok(graph.evaluate(&self.embed(tokens)?)?.output)
     }
 }

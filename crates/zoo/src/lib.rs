@@ -21,6 +21,7 @@ pub mod trained;
 mod config;
 mod family;
 mod gguf_llama;
+mod llama2c;
 mod mlp;
 mod transformers;
 
@@ -46,18 +47,18 @@ const FAMILIES: &[Family] = &[
 /// # Errors
 /// Those of [`nn::format::open`], [`identify`] and [`LanguageModel::from_bytes`].
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
-    let content = match &options.output {
-        Some(output) => nn::format::open_output(path, output)?,
-        None => nn::format::open(path)?,
-    };
-    Ok(match content {
+    Ok(match nn::format::open(path, options.output.as_deref())? {
         Content::Trained(graph, metadata) => Model::Trained(graph, metadata),
         Content::Polynomial(graph) => Model::Polynomial(graph),
         Content::Checkpoint(checkpoint) => identify(&checkpoint, options)?,
-        Content::Gguf(bytes) => Model::Language(LanguageModel::from_bytes(&bytes)?),
-        _ => {
-            let detail = "it is of a kind that no family reads";
-            return Err(Error::malformed("network", detail));
+        Content::Other(bytes) if LanguageModel::recognises(&bytes) => {
+            Model::Language(LanguageModel::from_bytes(&bytes)?)
+        }
+        Content::Other(_) => {
+            return Err(Error::malformed(
+                "network",
+                "it begins like none of the formats that are read: .pvm, ONNX, safetensors, torch, GGUF, llama2.c",
+            ));
         }
     })
 }

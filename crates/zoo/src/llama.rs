@@ -91,22 +91,16 @@ impl Decoder for Config {
     }
 
     fn write(&self) -> Value {
-        json!({
+        self.sizes.write(json!({
             "model_type": Self::MODEL_TYPE,
             "architectures": ["LlamaForCausalLM"],
             "hidden_act": "silu",
-            "hidden_size": self.sizes.width,
-            "intermediate_size": self.sizes.hidden,
-            "num_hidden_layers": self.sizes.layers,
-            "num_attention_heads": self.sizes.heads,
             "num_key_value_heads": self.sizes.kv_heads,
             "head_dim": self.sizes.head,
-            "vocab_size": self.sizes.vocabulary,
-            "max_position_embeddings": self.sizes.max_length,
             "rms_norm_eps": self.epsilon,
             "rope_theta": self.base,
             "tie_word_embeddings": self.tied,
-        })
+        }))
     }
 
     fn resized(&self, sizes: Sizes) -> Self {

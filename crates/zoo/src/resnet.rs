@@ -69,7 +69,6 @@ fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
 /// What carries a value past the convolutions of a residual network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
 pub enum Skip {
     /// Every block of two convolutions adds its input (He et al. 2016): shortcut A, every second row and column and channels of zeros
     /// where the shape changes.

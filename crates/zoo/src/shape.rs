@@ -36,7 +36,6 @@ pub enum Kept {
 
 /// A transformer's sizes.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum TransformerShape {
     /// Of a causal language model.
     Language(Architecture),

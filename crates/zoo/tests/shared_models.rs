@@ -2,11 +2,15 @@
 //!
 //! Needs the shared data (`POLYVEIL_SHARED_DATA`, or `../shared/data` beside the workspace); says so and passes without.
 
+#[path = "suite/oracle/language.rs"]
+mod oracle;
+
 use approx::Activation;
 use data::Dataset;
 use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
 use nn::lower::{Options, Outliers, adapt};
 use nn::{AttentionScheme, Graph};
+use oracle::Oracle;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use task::Normalization;

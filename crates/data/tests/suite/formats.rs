@@ -444,7 +444,7 @@ fn parts_of_sets() {
     assert_eq!(labels(&some), [set.label(9), set.label(2), set.label(2)]);
     let rest = set.without(&[0, 9, 0]).unwrap();
     assert_eq!(all_pixels(&rest), all_pixels(&set)[6..54]);
-    assert_eq!(set.class_counts().iter().sum::<usize>(), 10);
+    assert!((0..10).all(|i| set.label(i) < set.classes().len()));
     assert!(set.subset(&[10]).is_err() && set.split_at(11).is_err() && set.without(&[10]).is_err());
     // of subsets of parts
     let some = tail.subset(&[1, 0]).unwrap();

@@ -120,7 +120,6 @@ macro_rules! registry {
         /// The schemes by name, as models are stored.
         #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
-        #[non_exhaustive]
         pub enum AttentionScheme {
             /// Softmax.
             Softmax,

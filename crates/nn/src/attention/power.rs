@@ -125,16 +125,6 @@ impl PowerSoftmax {
         self.scaling
     }
 
-    /// What a row's reciprocal is taken of: ε plus the sum or the mean of the powers of the scores that the query sees.
-    #[must_use]
-    pub fn divisor(self, scores: &[f64]) -> f64 {
-        let sum: f64 = scores.iter().map(|x| x.powi(self.exponent as i32)).sum();
-        match self.denominator {
-            Denominator::Sum => self.epsilon + sum,
-            Denominator::Mean => self.epsilon + sum / scores.len() as f64,
-        }
-    }
-
     /// The public 1/n that circuits multiply sums by; 1 where sums are divided by.
     fn stored_share(self, n: usize) -> f64 {
         match self.denominator {

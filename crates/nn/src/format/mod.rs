@@ -1,11 +1,10 @@
 //! Files: reading is size-limited, and anything truncated or foreign gives one clear error.
 //!
 //! [`state_dict`] (named tensors from torch or safetensors files), [`onnx`] (whole networks; [`onnx_proto`] is its schema),
-//! [`artefact`] (our own `.pvm`), [`llama2c`] (small language models), [`gguf`] (language models of llama.cpp, some quantised); [`zip`] (directories of zip files) is for torch and `.npz`.
+//! [`artefact`] (our own `.pvm`), [`gguf`] (language models of llama.cpp, some quantised); [`zip`] (directories of zip files) is for torch and `.npz`.
 
 pub mod artefact;
 pub mod gguf;
-pub mod llama2c;
 pub mod onnx;
 pub mod onnx_proto;
 pub mod seal;
@@ -39,7 +38,6 @@ use std::path::Path;
 
 /// What a file or a folder holds.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Content {
     /// A whole network with functions that are no polynomials.
     Trained(Graph, Metadata),
@@ -47,8 +45,8 @@ pub enum Content {
     Polynomial(Box<PolyGraph>),
     /// Tensors under their names: what network they belong to is not said.
     Checkpoint(Checkpoint),
-    /// The bytes of a GGUF, whose tensors are read one at a time ([`gguf::File`]).
-    Gguf(Vec<u8>),
+    /// Bytes of none of these, as a language model's are: of a GGUF ([`gguf::File`]), or unknown here.
+    Other(Vec<u8>),
 }
 
 /// Named tensors, and what stands beside them.
@@ -60,11 +58,12 @@ pub struct Checkpoint {
     pub tensors: StateDict,
 }
 
-/// Reads any file, or folder of Hugging Face's, of at most [`DEFAULT_LIMIT`] bytes; its content tells what it is, never its name.
+/// Reads any file, or folder of Hugging Face's, of at most [`DEFAULT_LIMIT`] bytes; its content tells what it is, never its name. Of an ONNX model,
+/// the output of this name.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], and those of [`from_bytes`].
-pub fn open(path: &Path) -> Result<Content> {
+/// [`Error::Io`], [`Error::TooLarge`], and what the format's reader refuses.
+pub fn open(path: &Path, output: Option<&str>) -> Result<Content> {
     if path.is_dir() {
         let (config, tensors) = StateDict::load_folder(path)?;
         return Ok(Content::Checkpoint(Checkpoint {
@@ -72,30 +71,7 @@ pub fn open(path: &Path) -> Result<Content> {
             tensors,
         }));
     }
-    read(read_limited(path, DEFAULT_LIMIT)?, path.parent(), None)
-}
-
-/// As [`open`], an ONNX model's output of this name.
-///
-/// # Errors
-/// As [`open`].
-pub fn open_output(path: &Path, output: &str) -> Result<Content> {
-    read(
-        read_limited(path, DEFAULT_LIMIT)?,
-        path.parent(),
-        Some(output),
-    )
-}
-
-/// As [`open`], from a file's bytes.
-///
-/// # Errors
-/// What the format's reader refuses.
-pub fn from_bytes(bytes: Vec<u8>) -> Result<Content> {
-    read(bytes, None, None)
-}
-
-fn read(bytes: Vec<u8>, folder: Option<&Path>, output: Option<&str>) -> Result<Content> {
+    let (bytes, folder) = (read_limited(path, DEFAULT_LIMIT)?, path.parent());
     if artefact::recognises(&bytes) {
         return match artefact::from_bytes(&bytes) {
             Ok(graph) => Ok(Content::Polynomial(Box::new(graph))),
@@ -112,24 +88,20 @@ fn read(bytes: Vec<u8>, folder: Option<&Path>, output: Option<&str>) -> Result<C
         };
     }
     if gguf::recognises(&bytes) {
-        return Ok(Content::Gguf(bytes));
+        return Ok(Content::Other(bytes));
     }
-    let (config, tensors) = if StateDict::recognises(&bytes) {
-        (None, StateDict::from_bytes(&bytes)?)
-    } else if onnx::recognises(&bytes) {
+    if StateDict::recognises(&bytes) {
+        return Ok(Content::Checkpoint(Checkpoint {
+            config: None,
+            tensors: StateDict::from_bytes(&bytes)?,
+        }));
+    }
+    if onnx::recognises(&bytes) {
         let graph = onnx::read(&bytes, onnx::Options { folder, output })?;
         return Ok(match PolyGraph::try_from(graph.clone()) {
             Ok(graph) => Content::Polynomial(Box::new(graph)),
             Err(_) => Content::Trained(graph, Metadata::default()),
         });
-    } else if llama2c::recognises(&bytes) {
-        let (config, tensors) = llama2c::read(&bytes)?;
-        (Some(config), tensors)
-    } else {
-        return Err(Error::malformed(
-            "network",
-            "it begins like none of the formats that are read: .pvm, ONNX, safetensors, torch, GGUF, llama2.c",
-        ));
-    };
-    Ok(Content::Checkpoint(Checkpoint { config, tensors }))
+    }
+    Ok(Content::Other(bytes))
 }

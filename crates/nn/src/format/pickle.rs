@@ -322,12 +322,11 @@ impl<'a> Machine<'a> {
                     let v = self.top()?;
                     self.memo.insert(i, v);
                 }
-                b'h' => {
-                    let i = self.byte()?;
-                    self.recall(i)?;
-                }
-                b'j' => {
-                    let i = self.word()?;
+                b'h' | b'j' => {
+                    let i = match code {
+                        b'h' => self.byte()?,
+                        _ => self.word()?,
+                    };
                     self.recall(i)?;
                 }
                 b'c' => {

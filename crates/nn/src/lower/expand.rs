@@ -1,12 +1,12 @@
 //! Graph and approximations as primitives, node by node.
 
 use crate::Result;
-use crate::approximations::{Approximations, Substitute};
+use crate::approximations::Approximations;
 use crate::attention::Order;
 use crate::error::Error;
 use crate::evaluate::Trace;
 use crate::graph::{Graph, Network, NetworkBuilder, Node, NodeId};
-use crate::op::{Conv2d, Nonlinearity, Op, Rotary};
+use crate::op::{Conv2d, Nonlinearity, Op};
 use crate::poly_graph::PolyGraph;
 use crate::purpose::Purpose;
 use crate::tensor::{Parameter, Shape, Tensor};
@@ -134,10 +134,8 @@ impl Expansion<'_> {
     }
 
     fn program(&self, node: &Node<Nonlinearity>) -> Result<&Program> {
-        match self.approximations.by_node.get(&node.id()) {
-            Some(Substitute::Program(p)) => Ok(p),
-            _ => Err(Error::not_lowered(node.name(), node.op().name())),
-        }
+        let program = self.approximations.program(node.id());
+        program.ok_or_else(|| Error::not_lowered(node.name(), node.op().name()))
     }
 
     /// The operator on the columns after the first, if it treats every column alike.
@@ -175,10 +173,7 @@ impl Expansion<'_> {
                 _ => false,
             },
             Op::Rotary(r) => {
-                *r = Rotary {
-                    first: r.first + 1,
-                    ..*r
-                };
+                r.first += 1;
                 true
             }
             Op::Attention(a) => a.mask.order == Order::Causal,

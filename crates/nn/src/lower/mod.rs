@@ -24,7 +24,7 @@ pub use expand::expand;
 use crate::Result;
 use crate::approximations::{Approximations, Substitute};
 use crate::attention::Scheme;
-use crate::calibrate::{Calibration, Fit, FitOptions, calibrate, calibrate_with};
+use crate::calibrate::{Calibration, Fit, FitOptions, calibrate};
 use crate::error::Error;
 use crate::evaluate::Outside;
 use crate::graph::{Graph, NodeId};
@@ -139,6 +139,7 @@ pub fn adapt(graph: &Graph, inputs: &[Tensor], options: &Options) -> Result<Adap
     let rest = inputs.par_iter().zip(&kept).filter(|(_, kept)| **kept);
     let mut own = calibrate(
         lowered.network(),
+        &Approximations::default(),
         rest.map(|(x, _)| encrypted(graph, x, begin)),
     )?;
     if options.outliers == Outliers::Keep && own.outside > 0 {
@@ -226,7 +227,7 @@ pub fn fit(
         by_node: BTreeMap::new(),
     };
     let calibrated = |approximations: &Approximations| {
-        calibrate_with(graph, approximations, inputs.par_iter().cloned().map(Ok))
+        calibrate(graph, approximations, inputs.par_iter().cloned().map(Ok))
     };
     let mut seen = calibrated(&approximations)?;
     let mut round = 0;

@@ -215,7 +215,7 @@ fn trained_networks_and_their_record() {
     );
     let path = std::env::temp_dir().join(format!("polyveil-trained-{}.pvm", std::process::id()));
     std::fs::write(&path, &bytes).expect("writes");
-    match polyveil_nn::format::open(&path).expect("loads") {
+    match polyveil_nn::format::open(&path, None).expect("loads") {
         Content::Trained(g, m) => assert_eq!((g, m), (graph, metadata.clone())),
         other => panic!("{other:?}"),
     }

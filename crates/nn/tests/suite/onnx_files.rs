@@ -98,7 +98,7 @@ fn values_in_files_beside_the_model_are_read() {
     assert_eq!(of(&[("location", "below\\w")]), [1.0, 2.0, 3.0]);
     // a file of its own, by the path that the program takes
     std::fs::write(here.join("net.onnx"), outside(&[at])).expect("written");
-    assert!(polyveil_nn::format::open(&here.join("net.onnx")).is_ok());
+    assert!(polyveil_nn::format::open(&here.join("net.onnx"), None).is_ok());
     std::fs::remove_dir_all(here).expect("removed");
 }
 

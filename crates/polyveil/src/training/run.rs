@@ -164,7 +164,6 @@ fn report(event: &Event<'_>, noun: &str, tell: Listener<'_>) {
             extremes.1
         )),
         Event::Note(text) => tell.note(text),
-        _ => {}
     }
 }
 

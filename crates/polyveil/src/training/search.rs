@@ -7,6 +7,7 @@ use crate::error::{Error, Result, named};
 use crate::machine::{Machine, Probing};
 use crate::progress::{Listener, Say};
 use compiler::{Layers, Outline, Target};
+use nn::approximations::Approximations;
 use nn::{Graph, PolyGraph};
 use rayon::prelude::*;
 use runtime::Basis;
@@ -259,7 +260,12 @@ pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) ->
     let ranged = sources.calibration(RANGED)?;
     let tensors = (0..ranged.len()).map(|i| ranged.tensor(i, &sources.normalization));
     let tensors: Vec<nn::Tensor> = tensors.collect::<data::Result<_>>()?;
-    let ranges = nn::calibrate::calibrate(&graph, tensors.into_par_iter().map(Ok))?.ranges;
+    let ranges = nn::calibrate::calibrate(
+        &graph,
+        &Approximations::default(),
+        tensors.into_par_iter().map(Ok),
+    )?
+    .ranges;
     let highest = vec![sensitivity.degrees.len() - 1; sensitivity.names.len()];
     let base = network(&graph, &ranges, &sensitivity, &highest)?;
     let planner = Planner {

@@ -8,6 +8,7 @@ use crate::error::{Result, need};
 use crate::plot::{Axis, Figure, Join, Panel, Point, Scale, Series};
 use crate::table::Table;
 use data::Windows;
+use nn::attention::Scheme;
 use nn::{AttentionScheme, Op};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use zoo::language::LanguageModel;

@@ -1,6 +1,7 @@
 //! BERT and RoBERTa against references made by `golden/encoders.py`, their files, their padding, and every refusal.
 
 use crate::language::{golden, numbers, tiny, tokens};
+use crate::oracle::encoder::Oracle;
 use crate::{Stream, assert_close};
 use nn::calibrate::FitOptions;
 use nn::format::artefact;
@@ -319,29 +320,6 @@ fn weights_come_back_and_heads_change() {
 #[test]
 fn sentences_that_do_not_fit() {
     let model = small(classes());
-    let input = |tokens: &[u32], types: &[u32], length| {
-        model.input(tokens, types, length, Start::Normalized)
-    };
-    assert!(matches!(
-        input(&[1; 6], &[], 5),
-        Err(task::Error::TooLong { had: 6, limit: 5 })
-    ));
-    assert!(matches!(
-        input(&[1], &[], 10),
-        Err(task::Error::TooLong { had: 10, limit: 9 })
-    ));
-    assert!(matches!(input(&[], &[], 5), Err(task::Error::Empty)));
-    assert!(matches!(
-        input(&[13], &[], 5),
-        Err(task::Error::Token { token: 13, .. })
-    ));
-    assert!(matches!(
-        input(&[1], &[2], 5),
-        Err(task::Error::Token {
-            token: 2,
-            vocabulary: 2
-        })
-    ));
     assert!(model.graph(10, power(), Start::Sums).is_err());
     assert!(model.graph(0, power(), Start::Sums).is_err());
 }

@@ -1,6 +1,7 @@
 //! GGUF against what llama.cpp's own package wrote and Hugging Face's implementation computes (`golden/gguf.py`), and every refusal.
 
 use crate::assert_close;
+use crate::oracle::language::Oracle;
 use nn::format::gguf::{File, Value as Metadata};
 use nn::{AttentionScheme, Error};
 use serde_json::Value;

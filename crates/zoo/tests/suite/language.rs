@@ -1,5 +1,6 @@
 //! Language models against references made by `golden/language.py`, their files, and every refusal.
 
+use crate::oracle::language::Oracle;
 use crate::{Stream, assert_close};
 use nn::format::state_dict::{StateDict, StateTensor};
 use nn::{AttentionScheme, Error, Op, Parameter, PowerSoftmax, Tensor};

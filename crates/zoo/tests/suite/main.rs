@@ -4,6 +4,7 @@ mod encoder;
 mod gguf;
 mod language;
 mod lower;
+mod oracle;
 mod resnet;
 mod sentence;
 

@@ -1,6 +1,7 @@
 //! The client's half of an encoder: the same inputs as the model's own, kept in files, and refused.
 
 use crate::Stream;
+use crate::oracle::encoder::Oracle;
 use nn::Shape;
 use task::tokenizer::{Long, Tokenizer, WordPiece};
 use task::{Error, Sentences, Task};

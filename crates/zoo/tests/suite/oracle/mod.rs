@@ -1,0 +1,4 @@
+//! What models give in the clear.
+
+pub(crate) mod encoder;
+pub(crate) mod language;
