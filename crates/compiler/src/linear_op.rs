@@ -516,6 +516,31 @@ pub(crate) fn chain_row(
     }
 }
 
+/// Whether the entries of a channel may differ between positions: where a window's mean leaves the edge out, or a second window is cut off there,
+/// or factors are of positions.
+pub(crate) fn varies(chain: &[Arc<Link>]) -> bool {
+    let mut before = false;
+    chain.iter().any(|link| {
+        let (window, padded) = match &link.op {
+            LinearOp::Convolution { conv, .. } => (
+                conv.weight.shape()[2..] != [1, 1],
+                conv.padding != nn::Padding::default(),
+            ),
+            LinearOp::Pool { pool, .. } if !pool.count_include_pad => return true,
+            LinearOp::Pool { pool, .. } => (true, pool.padding != nn::Padding::default()),
+            LinearOp::Diagonal { inner, .. } => (*inner == 1 && link.op.scalar().is_none(), false),
+            LinearOp::Dense { .. } | LinearOp::Rotary { .. } | LinearOp::Keys { .. } => return true,
+            LinearOp::Select { .. }
+            | LinearOp::Unfold { .. }
+            | LinearOp::Repeat { .. }
+            | LinearOp::Centre { .. } => (false, false),
+        };
+        let cut = before && padded;
+        before |= window;
+        cut
+    })
+}
+
 /// The product of strides along a chain.
 pub(crate) fn chain_stride(chain: &[Arc<Link>]) -> (usize, usize) {
     chain

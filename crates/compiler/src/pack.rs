@@ -9,7 +9,7 @@
 
 use crate::coefficients::tokens::{Moves, Shift};
 use crate::layout::narrow;
-use crate::linear_op::{Chain, chain_row, columnwise};
+use crate::linear_op::{Chain, chain_row, columnwise, varies};
 use crate::normal::{Domain, Id, Kind, Normal, Quantity};
 use ckks::map::{Classes, Values};
 use std::collections::{BTreeMap, BTreeSet};
@@ -284,7 +284,7 @@ pub(crate) struct Survey {
     used: Vec<Vec<bool>>,
     /// Slots of its diagonals, at most: before repetitions are dropped and equal ciphertexts are found.
     pub(crate) values: u64,
-    /// Bytes of them, about: a number for every channel where results have channels, and masks for every offset.
+    /// Bytes of them, about: a number for every channel where its positions are alike, and masks for every offset.
     pub(crate) bytes: u64,
     /// The most of these that one output ciphertext has.
     pub(crate) together: u64,
@@ -308,7 +308,11 @@ pub(crate) fn survey(normal: &Normal, q: &Quantity) -> Survey {
             let diagonals = group.survey(rows, &out_places, used);
             let length = group.slots.max(q.layout.period);
             found.values += (diagonals * length) as u64;
-            bytes += 4 * (diagonals * channels.min(length)) as u64;
+            let numbers = match group.chains.iter().any(|c| varies(c)) {
+                true => length / group.run,
+                false => channels.min(length),
+            };
+            bytes += 4 * (diagonals * numbers) as u64;
         }
         found.bytes += bytes;
         found.together = found.together.max(bytes);
