@@ -529,7 +529,9 @@ pub(crate) fn varies(chain: &[Arc<Link>]) -> bool {
             LinearOp::Pool { pool, .. } if !pool.count_include_pad => return true,
             LinearOp::Pool { pool, .. } => (true, pool.padding != nn::Padding::default()),
             LinearOp::Diagonal { inner, .. } => (*inner == 1 && link.op.scalar().is_none(), false),
-            LinearOp::Dense { .. } | LinearOp::Rotary { .. } | LinearOp::Keys { .. } => return true,
+            LinearOp::Dense { .. } | LinearOp::Rotary { .. } | LinearOp::Keys { .. } => {
+                return true;
+            }
             LinearOp::Select { .. }
             | LinearOp::Unfold { .. }
             | LinearOp::Repeat { .. }
