@@ -490,7 +490,7 @@ fn with_stored_keys(ran: &Ran) {
     assert!(again.expect("answer") == ran.answer, "another answer");
 }
 
-/// Runs that are left at any step go on from a checkpoint to the same answer, bit for bit.
+/// Runs that are left at any step go on from a checkpoint, on one thread or two, to the same answer, bit for bit.
 fn resumed(ran: &Ran) {
     let server = &ran.server;
     let (plan, digest) = (server.plan(), [7; 32]);
@@ -507,7 +507,9 @@ fn resumed(ran: &Ran) {
             .expect("written");
         let read = read_checkpoint_from(&file[..], "checkpoint", plan, &digest, server.key());
         let read = server.resume(read.expect("belongs")).expect("fits");
-        let again = server.run(read, &mut ()).expect("runs");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1 + step % 2);
+        let pool = pool.build().expect("threads");
+        let again = pool.install(|| server.run(read, &mut ())).expect("runs");
         let again = server.write_answer(&again, Vec::new(), "answer");
         assert!(again.expect("answer") == ran.answer, "after step {step}");
     }
