@@ -50,10 +50,10 @@ impl std::fmt::Display for AnswerBounds {
 }
 
 impl AnswerBounds {
-    /// What is stated of the error that encryption adds to each value: the bound, or what simulated runs say where that is less.
+    /// What is stated of the error that encryption adds to each value: what simulated runs say, where there are any, or the bound. The latter takes the
+    /// slopes of polynomials in their root mean square, so that it may be the lesser where values crowd at the ends of intervals.
     pub fn stated_error(&self) -> f64 {
-        self.simulated
-            .map_or(self.error, |s| s.error.min(self.error))
+        self.simulated.map_or(self.error, |s| s.error)
     }
     /// What is stated of the difference between the plan's exact answer and the network's: by simulated runs, which see the sine of bootstraps, too, or
     /// the bound on what rounded weights change.
