@@ -68,8 +68,9 @@ pub trait Arithmetic: Sync {
     fn rotate(&self, x: &Self::Value, by: i64) -> Result<Self::Value, Error>;
     /// Complex conjugate of every slot.
     fn conjugate(&self, x: &Self::Value) -> Result<Self::Value, Error>;
-    /// Level 0 → `to`: the value becomes x + (q0/scale)·I in the coefficients, |I| ≤ K; the scale stays.
-    fn mod_raise(&self, x: &Self::Value, to: Level) -> Result<Self::Value, Error>;
+    /// Level 0 → `to`: the value becomes x + (q0/scale)·I in the coefficients, |I| ≤ K; the scale stays. Of that the sum of its rotations to the left by
+    /// `by`, at least one, different modulo N/2: each has a key that leads from the sparse secret, and no decomposition.
+    fn mod_raise(&self, x: &Self::Value, to: Level, by: &[usize]) -> Result<Self::Value, Error>;
     /// Declares that from here on the vector has a smaller period (the caller knows that it is so).
     fn with_slots(&self, x: &Self::Value, slots: usize) -> Result<Self::Value, Error>;
 
@@ -138,6 +139,16 @@ pub trait Arithmetic: Sync {
         scale: f64,
     ) -> Result<Vec<Self::Value>, Error> {
         crate::map::apply(self, xs, map, scale)
+    }
+    /// ModRaise to `to`, then a block map of one input: its baby steps are rotations of [`Arithmetic::mod_raise`].
+    fn raise_linear(
+        &self,
+        x: &Self::Value,
+        to: Level,
+        map: &BlockMap,
+        scale: f64,
+    ) -> Result<Vec<Self::Value>, Error> {
+        crate::map::apply_raised(self, x, to, map, scale)
     }
     /// p(x) for x in [−1, 1], at the canonical scale `p.depth()` levels below.
     fn polynomial(&self, x: &Self::Value, p: &Polynomial) -> Result<Self::Value, Error> {

@@ -46,6 +46,9 @@ pub(crate) fn eval_mod<A: Arithmetic + ?Sized>(
     Ok(c)
 }
 
+/// Rotations of a trace that are taken together with ModRaise: each has a key more.
+const TRACED: usize = 8;
+
 /// ModRaise, the trace onto X^(N/2n), CoeffToSlot and EvalMod: the sines of 2π(coefficient/q₀), real. Of one vector of 2n slots where n = `slots` is
 /// below N/2.
 pub(crate) fn sines<A: Arithmetic + ?Sized>(
@@ -57,15 +60,27 @@ pub(crate) fn sines<A: Arithmetic + ?Sized>(
 ) -> Result<Parts<A::Value>, Error> {
     let p = a.parameters();
     let (top, most) = (p.top(target), p.max_slots());
-    let mut y = a.with_scale(&a.mod_raise(x, top)?, p.scale(top))?;
-    let mut step = slots;
-    while step < most {
-        y = a.add(&y, &a.rotate(&y, step as i64)?)?;
-        step *= 2;
-    }
-    y = a.with_slots(&y, slots)?;
-    for map in &transforms.coeff_to_slot {
-        let scale = p.scale(typing::below(p, "bootstrap", a.info(&y).level)?);
+    let below = |level| Ok::<_, Error>(p.scale(typing::below(p, "bootstrap", level)?));
+    let x = a.with_scale(x, p.scale(top))?;
+    let maps = transforms.coeff_to_slot.split_first();
+    let (first, maps) = maps.expect("parameters have levels for CoeffToSlot");
+    let mut y = if slots == most {
+        a.raise_linear(&x, top, first, below(top)?)?.swap_remove(0)
+    } else {
+        // the largest rotations of the trace, which all slot counts share, with ModRaise
+        let traced = (most / slots).min(TRACED);
+        let by: Vec<usize> = (0..traced).map(|t| t * (most / traced)).collect();
+        let mut y = a.mod_raise(&x, top, &by)?;
+        let mut step = slots;
+        while step < most / traced {
+            y = a.add(&y, &a.rotate(&y, step as i64)?)?;
+            step *= 2;
+        }
+        let y = a.with_slots(&y, slots)?;
+        a.linear(&[y], first, below(top)?)?.swap_remove(0)
+    };
+    for map in maps {
+        let scale = below(a.info(&y).level)?;
         y = a.linear(&[y], map, scale)?.swap_remove(0);
     }
     let conjugate = a.conjugate(&y)?;

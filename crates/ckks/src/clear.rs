@@ -274,9 +274,9 @@ impl Arithmetic for Clear {
         typing::linear_degree("conjugate", &x.info)?;
         Ok(Self::map(x, x.info, |v| v.conj()))
     }
-    fn mod_raise(&self, x: &ClearValue, to: Level) -> Result<ClearValue, Error> {
+    fn mod_raise(&self, x: &ClearValue, to: Level, by: &[usize]) -> Result<ClearValue, Error> {
         let p = self.parameters();
-        let info = typing::raised(p, &x.info, to)?;
+        let info = typing::raised(p, &x.info, to, by.len())?;
         let spec = typing::bootstrapping(p)?;
         let n = x.values.len();
         let most = info.slots;
@@ -304,7 +304,18 @@ impl Arithmetic for Clear {
             values[j * gap] += c;
         }
         self.context.encoder().to_slots(&mut values)?;
-        Ok(ClearValue::new(values, info))
+        let sum = |j: usize| by.iter().map(|b| values[(j + b) % most]).sum();
+        Ok(ClearValue::new((0..most).map(sum).collect(), info))
+    }
+    fn raise_linear(
+        &self,
+        x: &ClearValue,
+        to: Level,
+        map: &BlockMap,
+        scale: f64,
+    ) -> Result<Vec<ClearValue>, Error> {
+        // all rotations are of one ModRaise, whose integers are drawn once
+        self.linear(&[self.mod_raise(x, to, &[0])?], map, scale)
     }
     fn with_slots(&self, x: &ClearValue, slots: usize) -> Result<ClearValue, Error> {
         typing::slots(self.parameters(), "with_slots", slots)?;

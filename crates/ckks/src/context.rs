@@ -166,12 +166,13 @@ impl Context {
         self.parameters().ring().ntt(index).forward_sized(&mut out);
         out
     }
-    /// The diagonals of a map for operands at a level, at a scale: those of a map with a pin are encoded once and kept.
+    /// The diagonals of a map for operands at a level, at a scale: those of a map with a pin are encoded once and kept, for the level's special primes or
+    /// `only` these.
     pub(crate) fn plains(
         &self,
         map: &BlockMap,
-        level: Level,
-        scale: f64,
+        (level, scale): (Level, f64),
+        only: Option<&[usize]>,
     ) -> Result<Arc<Plains>, Error> {
         let coefficients = |scale: f64| -> Result<Vec<Vec<i64>>, Error> {
             map.terms()
@@ -187,7 +188,9 @@ impl Context {
         // one set of limbs serves every target level; scales differ where a gain enters
         let key = (pin, level.index(), scale.to_bits());
         self.0.pinned.get(key, || {
-            let extended = self.digits(Level::new(level.index())).extended.clone();
+            let (p, level) = (self.parameters(), Level::new(level.index()));
+            let special = only.unwrap_or_else(|| p.special_at(level));
+            let extended: Vec<usize> = p.limbs(level).iter().chain(special).copied().collect();
             let most = self.parameters().ring().moduli().len();
             let encoded = coefficients(scale)?
                 .into_par_iter()

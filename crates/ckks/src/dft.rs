@@ -157,15 +157,16 @@ struct Group {
 /// Stages 1..=log n from the small strides up, in `levels` groups as equal as possible: an inner group of k stages has 2^(k+1) − 1
 /// diagonals, so that the largest one decides. The larger groups come first, where diagonals have short periods and take little
 /// memory. Baby steps are the same three bits of the offset (at N = 2^16) for all slot counts, wherever a group begins:
-/// the giant steps around them differ by one key or two, and all slot counts share the rest.
-fn groups(log_n: usize, log_max: usize, levels: usize) -> Vec<Group> {
+/// the giant steps around them differ by one key or two, and all slot counts share the rest. The outermost group has `more` bits of them.
+fn groups(log_n: usize, log_max: usize, levels: usize, more: usize) -> Vec<Group> {
     let widest = log_max.div_ceil(levels);
-    let bits = (widest + 1).div_ceil(2);
     let mut start = 0;
     (0..levels)
         .map(|g| {
             let stages = start..start + (log_n - start).div_ceil(levels - g);
             start = stages.end;
+            let more = if g + 1 == levels { more } else { 0 };
+            let bits = (widest + 1).div_ceil(2) + more;
             // at least all but one of the bits within the group, where it has so many
             let low = (g * widest)
                 .min((stages.end + 1).saturating_sub(bits))
@@ -187,7 +188,7 @@ pub(crate) fn sizes(
 ) -> Vec<(usize, usize)> {
     let max = parameters.max_slots();
     let log = |slots: usize| slots.trailing_zeros() as usize;
-    let groups = groups(log(n), log(max), levels).into_iter().enumerate();
+    let groups = groups(log(n), log(max), levels, 0).into_iter().enumerate();
     groups
         .map(|(g, Group { stages, .. })| match g + 1 == levels {
             true => (
@@ -293,7 +294,8 @@ fn transforms(
     let pin = |up: usize, g: usize| log_n << 8 | up << 7 | usize::from(whole && n < max) << 6 | g;
     let levels = spec.coeff_to_slot.levels;
     // a plaintext of period p is rounded with an error of about √p in its slots: maps of larger period get larger entries
-    let ranges = groups(log_n, log_max, levels);
+    // of a raised ciphertext a baby step costs a fifth of a giant step, and its key a third
+    let ranges = groups(log_n, log_max, levels, usize::from(n == max));
     let weight = |stages: &std::ops::Range<usize>| (1u64 << stages.end) as f64;
     let mean: f64 = ranges
         .iter()
@@ -315,7 +317,8 @@ fn transforms(
     }
     let mut up = Vec::new();
     let levels = spec.slot_to_coeff.levels;
-    for (g, Group { stages, babies }) in groups(log_n, log_max, levels).into_iter().enumerate() {
+    for (g, Group { stages, babies }) in (groups(log_n, log_max, levels, 0).into_iter()).enumerate()
+    {
         let mut d = identity(n);
         for s in stages.clone() {
             d = compose(&forward_stage(encoder, n, 2 << s), &d, n);

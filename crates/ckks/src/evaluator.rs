@@ -18,7 +18,7 @@ use crate::{
 };
 use ring::{Ntt, RnsPoly, limb};
 use std::sync::Arc;
-use switch::ModDown;
+use switch::{ModDown, Turn};
 
 /// Computes on ciphertexts with one client's evaluation keys; all else it shares with other clients' evaluators.
 pub struct Evaluator {
@@ -145,6 +145,14 @@ impl Evaluator {
     fn key(&self, name: KeyName, level: Level) -> Result<Arc<crate::SwitchingKey>, Error> {
         let limit = self.parameters().key_limit(level);
         self.keys.find(name, limit, level.index())
+    }
+    /// The key that leads a raised ciphertext from the sparse secret, and the rotation after it.
+    fn raising(&self, by: usize, to: Level) -> Result<Turn, Error> {
+        let g = galois_element(self.parameters(), by as i64);
+        Ok((
+            self.key(KeyName::Raise(g), to)?,
+            self.context.permutation(g),
+        ))
     }
     /// A value of degree 2 switched to degree 1, divided by P and by `group`, whose primes end the level's.
     fn relinearized(
@@ -470,8 +478,24 @@ impl Arithmetic for Evaluator {
             .rotate_by(x, &[conjugation_element(self.parameters())])?
             .swap_remove(0))
     }
-    fn mod_raise(&self, x: &Ciphertext, to: Level) -> Result<Ciphertext, Error> {
-        self.context.raise(&self.keys, x, to)
+    fn mod_raise(&self, x: &Ciphertext, to: Level, by: &[usize]) -> Result<Ciphertext, Error> {
+        let info = typing::raised(self.parameters(), &x.info, to, by.len())?;
+        let turns: Vec<Turn> = by
+            .iter()
+            .map(|&by| self.raising(by, to))
+            .collect::<Result<_, _>>()?;
+        let raised = self.context.raise(&self.keys, x, to)?;
+        let polys = self.context.raised_images(&raised, &turns, to).into();
+        Ok(Ciphertext { polys, info })
+    }
+    fn raise_linear(
+        &self,
+        x: &Ciphertext,
+        to: Level,
+        map: &BlockMap,
+        scale: f64,
+    ) -> Result<Vec<Ciphertext>, Error> {
+        self.linear_raised(x, to, map, scale)
     }
     fn with_slots(&self, x: &Ciphertext, slots: usize) -> Result<Ciphertext, Error> {
         typing::slots(self.parameters(), "with_slots", slots)?;

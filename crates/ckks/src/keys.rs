@@ -20,8 +20,8 @@ pub enum KeyName {
     Galois(u64),
     /// Dense → ephemeral sparse secret, modulo q0 times one more prime only \[BTH22\].
     DenseToSparse,
-    /// Sparse → dense.
-    SparseToDense,
+    /// Sparse → σ_g⁻¹(dense): what ModRaise ends with, and the automorphism X → X^g after it. The raised polynomial, below q0, is its only digit.
+    Raise(u64),
     /// s → s'(X^t), down to the small ring ([`crate::ring_switch`]).
     RingDown,
     /// s'(X^t) → s, up again.
@@ -32,7 +32,7 @@ pub enum KeyName {
 
 impl KeyName {
     /// What both keys of a change of rings are laid out as among the lowest levels: with all digits, from one secret to another.
-    pub(crate) const CHANGE: Self = Self::SparseToDense;
+    pub(crate) const CHANGE: Self = Self::Relinearization;
 
     /// The parameters that a key of this name is laid out by, and its name there: keys of a change of rings belong to the lowest levels alone.
     fn home(self, parameters: &Parameters) -> (&Parameters, Self) {
@@ -45,11 +45,13 @@ impl KeyName {
     /// Whether parameters have keys of this name that cover so many of Q's primes.
     pub fn exists(self, parameters: &Parameters, limit: usize) -> bool {
         let (home, name) = self.home(parameters);
+        let odd = |g: u64| g % 2 == 1 && g < 2 * home.n() as u64;
         let known = match name {
-            Self::Galois(g) => g % 2 == 1 && g < 2 * home.n() as u64,
-            Self::Relinearization => true,
+            Self::Galois(g) => odd(g),
             // as the keys of a change of rings are laid out
-            Self::DenseToSparse | Self::SparseToDense => parameters.bootstrap().is_some(),
+            Self::Relinearization => true,
+            Self::DenseToSparse => parameters.bootstrap().is_some(),
+            Self::Raise(g) => odd(g) && parameters.bootstrap().is_some(),
             Self::RingDown | Self::RingUp | Self::Small(_) => false,
         };
         known && (1..=home.special()[0]).contains(&limit)
@@ -62,7 +64,8 @@ impl std::fmt::Display for KeyName {
             Self::Relinearization => write!(f, "relinearisation key"),
             Self::Galois(g) => write!(f, "Galois key for X^{g}"),
             Self::DenseToSparse => write!(f, "dense-to-sparse key"),
-            Self::SparseToDense => write!(f, "sparse-to-dense key"),
+            Self::Raise(1) => write!(f, "sparse-to-dense key"),
+            Self::Raise(g) => write!(f, "sparse-to-dense key for X^{g}"),
             Self::RingDown => write!(f, "key down to the small ring"),
             Self::RingUp => write!(f, "key up from the small ring"),
             Self::Small(g) => write!(f, "Galois key for X^{g} in the small ring"),
@@ -201,6 +204,7 @@ impl SwitchingKey {
         let (parameters, name) = name.home(parameters);
         match name {
             KeyName::DenseToSparse => vec![0, parameters.encapsulation_prime()],
+            KeyName::Raise(_) => (0..limit).chain([parameters.raising_prime()]).collect(),
             _ => (0..limit)
                 .chain(parameters.special_up_to(limit).iter().copied())
                 .collect(),
@@ -209,7 +213,7 @@ impl SwitchingKey {
     pub(crate) fn digits_for(parameters: &Parameters, name: KeyName, limit: usize) -> usize {
         let (parameters, name) = name.home(parameters);
         match name {
-            KeyName::DenseToSparse => 1,
+            KeyName::DenseToSparse | KeyName::Raise(_) => 1,
             _ => parameters
                 .digits()
                 .iter()

@@ -62,6 +62,6 @@ pub use num_complex::Complex64;
 pub use parameters::{Level, Parameters, ParametersSpec};
 pub use polynomial::Polynomial;
 pub use ring_switch::{RingSwitch, RingSwitchKeys};
-pub use secret::SecretKey;
+pub use secret::{KeyMaker, SecretKey};
 pub use typing::Info;
 pub use work::{Cost, CostTable, MapSize};

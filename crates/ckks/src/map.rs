@@ -1,7 +1,7 @@
 //! Block maps: matrices in diagonal form with their baby-step giant-step split.
 
 use crate::typing::{self, Info};
-use crate::{Arithmetic, Complex64, Error, Level};
+use crate::{Arithmetic, Complex64, Error, Level, Parameters};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -551,13 +551,7 @@ pub fn apply<A: Arithmetic + ?Sized>(
     scale: f64,
 ) -> Result<Vec<A::Value>, Error> {
     let plain_scale = typed(a, xs, map, scale)?.plain_scale;
-    let n = map.slots();
-    let plus = |sum: Option<A::Value>, y: A::Value| match sum {
-        None => Ok(y),
-        Some(sum) => a.add(&sum, &y),
-    };
-    let mut outs = Vec::with_capacity(map.outputs());
-    let rotated: Vec<Vec<(usize, A::Value)>> = (0..map.inputs())
+    let rotated = (0..map.inputs())
         .map(|i| {
             let babies = map.babies(i);
             let by: Vec<i64> = babies.iter().map(|&b| b as i64).collect();
@@ -566,7 +560,41 @@ pub fn apply<A: Arithmetic + ?Sized>(
                 .zip(a.rotate_many(&xs[i], &by)?)
                 .collect())
         })
-        .collect::<Result<_, Error>>()?;
+        .collect::<Result<Vec<_>, Error>>()?;
+    of_rotated(a, &rotated, map, (plain_scale, scale))
+}
+
+/// The definition of [`Arithmetic::raise_linear`].
+///
+/// # Errors
+/// As [`apply`] and [`Arithmetic::mod_raise`].
+pub fn apply_raised<A: Arithmetic + ?Sized>(
+    a: &A,
+    x: &A::Value,
+    to: Level,
+    map: &BlockMap,
+    scale: f64,
+) -> Result<Vec<A::Value>, Error> {
+    let raised = |b: usize| Ok((b, a.mod_raise(x, to, &[b])?));
+    let rotated: Vec<_> = (map.babies(0).into_iter().map(raised)).collect::<Result<_, Error>>()?;
+    let first: Vec<A::Value> = rotated.iter().take(1).map(|(_, x)| x.clone()).collect();
+    let plain_scale = typed(a, &first, map, scale)?.plain_scale;
+    of_rotated(a, &[rotated], map, (plain_scale, scale))
+}
+
+/// A map of inputs whose rotations by their baby steps are there, in order.
+fn of_rotated<A: Arithmetic + ?Sized>(
+    a: &A,
+    rotated: &[Vec<(usize, A::Value)>],
+    map: &BlockMap,
+    (plain_scale, scale): (f64, f64),
+) -> Result<Vec<A::Value>, Error> {
+    let n = map.slots();
+    let plus = |sum: Option<A::Value>, y: A::Value| match sum {
+        None => Ok(y),
+        Some(sum) => a.add(&sum, &y),
+    };
+    let mut outs = Vec::with_capacity(map.outputs());
     for (o, climbs) in map.climbs().into_iter().enumerate() {
         let mut sums: BTreeMap<usize, A::Value> = BTreeMap::new();
         for g in map.giants(o) {
@@ -634,16 +662,24 @@ pub fn typed<A: Arithmetic + ?Sized>(
     map: &BlockMap,
     scale: f64,
 ) -> Result<Typed, Error> {
-    if xs.is_empty() || xs.len() != map.inputs() {
-        let reason = format!("{} inputs given, {} needed", xs.len(), map.inputs());
+    let infos: Vec<Info> = xs.iter().map(|x| a.info(x)).collect();
+    typed_at(a.parameters(), &infos, map, scale)
+}
+
+/// [`typed`] of operands that stand there.
+pub(crate) fn typed_at(
+    p: &Parameters,
+    operands: &[Info],
+    map: &BlockMap,
+    scale: f64,
+) -> Result<Typed, Error> {
+    let Some(first) = operands.first().filter(|_| operands.len() == map.inputs()) else {
+        let reason = format!("{} inputs given, {} needed", operands.len(), map.inputs());
         return Err(Error::conformance("block map", reason));
-    }
-    let p = a.parameters();
-    let first = a.info(&xs[0]);
-    for x in xs {
-        let here = a.info(x);
-        typing::sum("linear", &first, &here)?;
-        typing::linear_degree("linear", &here)?;
+    };
+    for here in operands {
+        typing::sum("linear", first, here)?;
+        typing::linear_degree("linear", here)?;
         if here.slots > map.slots() {
             return Err(Error::Slots {
                 operation: "linear",

@@ -8,6 +8,10 @@ use std::collections::BTreeSet;
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
 const BASE_BYTES: u64 = 200 << 20;
 
+/// Buffers that wait to be used again, next to those in use: the embedded ResNet-20 and a ResNet-18 at 224 px had less than 0.1 GB of them, a
+/// ResNet-152 on two threads 0.28 GB (docs/performance.md, "Predictions").
+const WAITING: u64 = 340 << 20;
+
 /// Bytes of a ciphertext.
 pub fn ciphertext(parameters: &Parameters, level: Level) -> u64 {
     2 * 8 * (parameters.limbs(level).len() * parameters.n()) as u64
@@ -68,9 +72,8 @@ pub fn transforms(
     let kinds: BTreeSet<(usize, Form)> = different.iter().map(|t| (t.slots, t.form)).collect();
     let limbs = |level: Level| parameters.limbs(level).len() + parameters.special_at(level).len();
     // a period of p complex slots is kept as 2p words per limb, eight at least
-    let bytes = |(terms, period): (usize, usize), level| {
-        (8 * terms * (2 * period).max(8) * limbs(level)) as u64
-    };
+    let bytes =
+        |(terms, period): (usize, usize), limbs| (8 * terms * (2 * period).max(8) * limbs) as u64;
     let mut total = 0;
     let top = parameters.top(parameters.residual());
     for (slots, form) in kinds {
@@ -79,7 +82,11 @@ pub fn transforms(
             .into_iter()
             .rev()
         {
-            total += bytes(size, level);
+            total += match level == top && slots == parameters.max_slots() {
+                // of a raised operand
+                true => bytes(size, parameters.limbs(level).len() + 1),
+                false => bytes(size, limbs(level)),
+            };
             level = parameters.below(level).unwrap_or(level);
         }
         // the last map also brings both halves together
@@ -97,7 +104,7 @@ pub fn transforms(
             level = parameters.above(level, top);
             let times =
                 if i == 0 { different } else { 1 } * if i + 1 == count { merged } else { 1 };
-            total += bytes((terms * times, period), level);
+            total += bytes((terms * times, period), limbs(level));
         }
     }
     total
@@ -129,8 +136,7 @@ pub fn process(
     bootstraps: impl IntoIterator<Item = KeptTransforms>,
     peak: u64,
 ) -> u64 {
-    // buffers that wait to be used again, next to those in use
-    let pool = peak.min(ring::buffer::POOL_BYTES as u64);
+    let pool = peak.min(WAITING);
     let bottoms = parameters.bottoms().into_iter().flatten().map(all_limbs);
     let limbs = all_limbs(parameters) + bottoms.sum::<u64>();
     BASE_BYTES + 30 * limbs + transforms(parameters, bootstraps) + peak + pool
@@ -149,12 +155,10 @@ pub fn client(parameters: &Parameters) -> u64 {
     CLIENT_BYTES + (22 + 8) * all_limbs(parameters)
 }
 
-/// Bytes of a client's process that makes evaluation keys one after the other, of these sizes at most: of one alone, and of the two of an
-/// encapsulation, which are made together.
-pub fn key_generation(parameters: &Parameters, alone: u64, pair: u64) -> u64 {
-    // beside a key, what it leads from and to; beside a pair, the sparse secret
-    let (two, one) = (16 * all_limbs(parameters), 8 * all_limbs(parameters));
-    client(parameters) + (two + alone).max(one + pair)
+/// Bytes of a client's process that makes evaluation keys one after the other, of this size at most.
+pub fn key_generation(parameters: &Parameters, key: u64) -> u64 {
+    // beside it the sparse secret, and what it leads to
+    client(parameters) + 16 * all_limbs(parameters) + key
 }
 
 /// Bytes of a client's process that encrypts this many ciphertexts.

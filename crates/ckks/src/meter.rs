@@ -8,7 +8,7 @@
 use crate::coefficients::Parts;
 use crate::errors::{Errors, Mixing, Place, ROUNDED, UNIQUE};
 use crate::folded::Shared;
-use crate::gains::{Known, MIXING_TERMS};
+use crate::gains::{Gain, Known, MIXING_TERMS};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
@@ -331,27 +331,36 @@ impl Meter {
         scale: f64,
         weights: Weights,
     ) -> Result<Vec<MeterValue>, Error> {
+        let typed = crate::map::typed(self, xs, map, scale)?;
+        let (p, level) = (self.parameters(), typed.level);
+        let gain = self.state().weights.gain(map);
+        self.spend(self.at(level).map(&gain.size));
+        let galois = |by: usize| KeyName::Galois(galois_element(p, by as i64));
+        self.need_together(gain.babies.iter().copied().map(galois).collect(), level);
+        // of the rotated inputs
+        let inputs = match self.at(level).hoisting(&gain.size) {
+            Hoisting::Double => self.switching(level),
+            Hoisting::Single if gain.size.babies > 0 => self.switched(level),
+            Hoisting::Single => 0.0,
+        };
+        Ok(self.summed(xs, map, (typed, &gain, inputs), weights))
+    }
+    /// What a map makes of rotated inputs with a deviation of `inputs` more (times scale); its work and the keys of baby steps are counted.
+    fn summed(
+        &self,
+        xs: &[MeterValue],
+        map: &BlockMap,
+        (typed, gain, inputs): (crate::map::Typed, &Arc<Gain>, f64),
+        weights: Weights,
+    ) -> Vec<MeterValue> {
         let crate::map::Typed {
             level,
             plain_scale,
             result,
-        } = crate::map::typed(self, xs, map, scale)?;
-        let p = self.parameters();
-        let gain = self.state().weights.gain(map);
-        self.spend(self.at(level).map(&gain.size));
-        let galois = |by: usize| KeyName::Galois(galois_element(p, by as i64));
-        let held: BTreeSet<KeyName> = gain.babies.iter().copied().map(galois).collect();
-        for &key in &held {
-            self.need(key, level);
-        }
-        if held.len() > 1 {
-            self.state()
-                .uses
-                .together
-                .insert(held.into_iter().collect());
-        }
+        } = typed;
+        let (p, scale) = (self.parameters(), result.scale);
         for &step in &gain.others {
-            self.need(galois(step), level);
+            self.need(KeyName::Galois(galois_element(p, step as i64)), level);
         }
         let most = |of: fn(&MeterValue) -> f64| xs.iter().map(of).fold(0.0, f64::max);
         let (bound, rms) = (most(|x| x.bound), most(|x| x.rms));
@@ -368,12 +377,6 @@ impl Meter {
             Weights::Rounded => {
                 gain.mean.sqrt() * rms * f64::from(f32::EPSILON) / 2.0 / 3f64.sqrt()
             }
-        };
-        // of the rotated inputs
-        let inputs = match self.at(level).hoisting(&gain.size) {
-            Hoisting::Double => self.switching(level),
-            Hoisting::Single if gain.size.babies > 0 => self.switched(level),
-            Hoisting::Single => 0.0,
         };
         let before = (inputs / xs[0].info.scale * gain.mean.sqrt())
             .hypot(plain)
@@ -405,7 +408,7 @@ impl Meter {
             let folded = Errors::new(self.source(), before).repeated(period);
             let lost = Errors::new(self.source() | ROUNDED, lost).repeated(period);
             MeterValue {
-                errors: Errors::mapped(&inputs, &*gain)
+                errors: Errors::mapped(&inputs, &**gain)
                     .plus(&folded)
                     .plus(&lost)
                     .plus(&Errors::new(self.source(), after)),
@@ -413,7 +416,7 @@ impl Meter {
                 ..y.clone()
             }
         });
-        Ok(outputs.collect())
+        outputs.collect()
     }
     /// Twice the real and the imaginary part of z, from what a circuit made of z without its error.
     fn parts(&self, z: &MeterValue, exact: [MeterValue; 2]) -> [MeterValue; 2] {
@@ -509,9 +512,45 @@ impl Meter {
     fn switched(&self, level: Level) -> f64 {
         self.rounding().hypot(self.switching(level))
     }
+    /// Slot error (times scale) of an inner product of a raised polynomial, uniform modulo q0, with a key, divided by its special prime.
+    fn imaged(&self) -> f64 {
+        let p = self.parameters();
+        let digit = p.modulus(Level::new(0)) / p.prime(p.raising_prime()).value() as f64;
+        self.slot_error(self.n() * (ring::GAUSSIAN_SIGMA * digit).powi(2) / 12.0)
+    }
+    /// A value raised to a level, still under the sparse secret.
+    fn raised(&self, x: &MeterValue, to: Level, rotations: usize) -> Result<MeterValue, Error> {
+        let p = self.parameters();
+        let info = typing::raised(p, &x.info, to, rotations)?;
+        let spec = typing::bootstrapping(p)?;
+        self.need(KeyName::DenseToSparse, Level::new(0));
+        self.spend(self.at(to).raised());
+        let base = p.modulus(Level::new(0));
+        let ratio = base / p.prime(p.encapsulation_prime()).value() as f64;
+        let sparse = self.slot_error(
+            self.n() * (ring::GAUSSIAN_SIGMA * ratio).powi(2) / 12.0
+                + (1.0 + spec.hamming_weight as f64) / 12.0,
+        );
+        let wraps =
+            ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * base / x.info.scale;
+        let y = self.with_error(x, sparse / x.info.scale);
+        Ok(MeterValue {
+            bound: x.bound + 6.0 * wraps,
+            rms: x.rms.hypot(wraps),
+            ..y.at(info)
+        })
+    }
     /// A key, used once.
     fn need(&self, name: KeyName, level: Level) {
         self.need_often(name, level, 1);
+    }
+    /// Keys that an operation holds together, each used once.
+    fn need_together(&self, keys: BTreeSet<KeyName>, level: Level) {
+        keys.iter().for_each(|&key| self.need(key, level));
+        if keys.len() > 1 {
+            let keys = keys.into_iter().collect();
+            self.state().uses.together.insert(keys);
+        }
     }
     fn need_often(&self, name: KeyName, level: Level, times: u64) {
         let limit = self.parameters().key_limit(level);
@@ -983,38 +1022,39 @@ impl Arithmetic for Meter {
             })
             .collect()
     }
-    fn mod_raise(&self, x: &MeterValue, to: Level) -> Result<MeterValue, Error> {
-        let p = self.parameters();
-        let info = typing::raised(p, &x.info, to)?;
-        let spec = typing::bootstrapping(p)?;
-        self.need(KeyName::DenseToSparse, Level::new(0));
-        self.need(KeyName::SparseToDense, to);
-        let at = self.at(to);
-        let mut cost = at.switch().plus(division(1.0, 1.0).times(2.0));
-        cost.ntts += 2.0 * at.kept;
-        cost.passes += 4.0 * at.kept;
-        cost.bootstraps += 1.0;
-        self.spend(cost);
-        let base = p.modulus(Level::new(0));
-        let ratio = base / p.prime(p.encapsulation_prime()).value() as f64;
-        let sparse = self.slot_error(
-            self.n() * (ring::GAUSSIAN_SIGMA * ratio).powi(2) / 12.0
-                + (1.0 + spec.hamming_weight as f64) / 12.0,
-        );
-        // every digit of a lifted polynomial is that polynomial: uniform modulo q0, not modulo the digit
-        let digit = base / self.log_special(to).exp2();
-        let switching = self.slot_error(
-            self.n() * (ring::GAUSSIAN_SIGMA * digit).powi(2) * at.digits.len() as f64 / 12.0,
-        );
-        let back = self.rounding().hypot(switching);
-        let wraps =
-            ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * base / x.info.scale;
-        let y = self.with_error(x, sparse.hypot(back) / x.info.scale);
-        Ok(MeterValue {
-            bound: x.bound + 6.0 * wraps,
-            rms: x.rms.hypot(wraps),
-            ..y.at(info)
-        })
+    fn mod_raise(&self, x: &MeterValue, to: Level, by: &[usize]) -> Result<MeterValue, Error> {
+        let y = self.raised(x, to, by.len())?;
+        let raise = |&by: &usize| KeyName::Raise(galois_element(self.parameters(), by as i64));
+        self.need_together(by.iter().map(raise).collect(), to);
+        let (at, count) = (self.at(to), by.len() as f64);
+        self.spend(at.raised_image().times(count));
+        self.spend(division(at.kept, 1.0).times(2.0));
+        let slots = self.parameters().max_slots();
+        let images = by.iter().map(|&by| y.errors.clone().rotated(by, slots));
+        let errors = images.reduce(|sum, e| sum.plus(&e)).unwrap_or_default();
+        let z = MeterValue {
+            bound: y.bound * count,
+            rms: y.rms * count,
+            errors,
+            ..y
+        };
+        let error = self.rounding().hypot(self.imaged() * count.sqrt());
+        Ok(self.with_error(&z, error / x.info.scale))
+    }
+    fn raise_linear(
+        &self,
+        x: &MeterValue,
+        to: Level,
+        map: &BlockMap,
+        scale: f64,
+    ) -> Result<Vec<MeterValue>, Error> {
+        let y = self.raised(x, to, 1)?;
+        let typed = crate::map::typed(self, std::slice::from_ref(&y), map, scale)?;
+        let gain = self.state().weights.gain(map);
+        self.spend(self.at(to).raised_map(&gain.size));
+        let raise = |by: usize| KeyName::Raise(galois_element(self.parameters(), by as i64));
+        self.need_together(map.babies(0).into_iter().map(raise).collect(), to);
+        Ok(self.summed(&[y], map, (typed, &gain, self.imaged()), Weights::Exact))
     }
     fn with_slots(&self, x: &MeterValue, slots: usize) -> Result<MeterValue, Error> {
         typing::slots(self.parameters(), "with_slots", slots)?;

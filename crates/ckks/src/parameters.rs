@@ -784,6 +784,10 @@ impl Parameters {
     pub fn encapsulation_prime(&self) -> usize {
         self.0.groups[self.0.groups.len() - 1][0]
     }
+    /// Ring index of the only special prime of the keys from the sparse secret, whose digit is below q0: the first of P.
+    pub fn raising_prime(&self) -> usize {
+        self.0.special[0]
+    }
 }
 
 /// Bits that P' has more than the largest digit, so that the noise of keys is less than that of rounding.

@@ -205,39 +205,35 @@ impl SecretKey {
     /// Makes one key that covers Q's first `limit` primes.
     ///
     /// # Errors
-    /// [`Error::Conformance`] for keys that can't stand alone: the two encapsulation keys are made together by
-    /// [`SecretKey::encapsulation_keys`].
+    /// [`Error::Conformance`] for keys from or to a secret that several share: [`KeyMaker`] makes these.
     pub fn key(
         &self,
         name: KeyName,
         limit: usize,
         rng: &mut impl CryptoRng,
     ) -> Result<SwitchingKey, Error> {
-        let p = &self.parameters;
-        let indices = SwitchingKey::indices(p, name, limit);
         let own = &self.ntt.0;
         match name {
             KeyName::Relinearization => {
                 let mut square = Secret(own.clone());
                 square.0.mul_assign(own);
-                Ok(self.switching_key(name, limit, &indices, &square.0, own, rng))
+                Ok(self.switching_key(name, limit, &square.0, own, rng))
             }
             KeyName::Galois(g) => {
-                // σ_g⁻¹ = σ_h with g·h ≡ 1 modulo 2N
-                let inverse = inverse_odd(g, 2 * p.n() as u64);
-                let image = own.automorphism(&ring::automorphism(p.spec().log_n, inverse));
-                let image = Secret(image);
-                Ok(self.switching_key(name, limit, &indices, own, &image.0, rng))
+                Ok(self.switching_key(name, limit, own, &self.turned_back(g).0, rng))
             }
-            KeyName::DenseToSparse | KeyName::SparseToDense => {
-                let reason = "encapsulation keys are made together";
-                Err(Error::conformance("key request", reason))
-            }
-            KeyName::RingDown | KeyName::RingUp | KeyName::Small(_) => {
-                let reason = "keys of a change of rings are made with the small ring's secret";
+            other => {
+                let reason = format!("{other}: it is made together with others of its kind");
                 Err(Error::conformance("key request", reason))
             }
         }
+    }
+    /// σ_g⁻¹(s).
+    fn turned_back(&self, g: u64) -> Secret<Ntt> {
+        // σ_g⁻¹ = σ_h with g·h ≡ 1 modulo 2N
+        let inverse = inverse_odd(g, 2 * self.parameters.n() as u64);
+        let image = ring::automorphism(self.parameters.spec().log_n, inverse);
+        Secret(self.ntt.0.automorphism(&image))
     }
     /// Draws a secret of the small ring, for one set of keys ([`SecretKey::small_ring_key`]); to be dropped after.
     ///
@@ -290,37 +286,30 @@ impl SecretKey {
             KeyName::RingDown => (&own.ntt.0, &spread.0),
             _ => (&spread.0, &own.ntt.0),
         };
-        let name = KeyName::CHANGE;
-        let indices = SwitchingKey::indices(wide, name, limit);
-        Ok(own.switching_key(name, limit, &indices, from, to, rng))
+        Ok(own.switching_key(KeyName::CHANGE, limit, from, to, rng))
     }
-    /// Draws an ephemeral secret of weight h and makes both encapsulation keys \[BTH22\]; the secret is dropped.
-    ///
-    /// # Errors
-    /// If the parameters have no bootstrapping.
-    pub fn encapsulation_keys(
+    /// Draws the ephemeral sparse secret of the keys of one encapsulation \[BTH22\]; to be dropped after.
+    fn sparse_secret(&self, rng: &mut impl CryptoRng) -> Result<Self, Error> {
+        let b = typing::bootstrapping(&self.parameters)?;
+        let sparse = ring::sparse_ternary(rng, self.parameters.n(), b.hamming_weight);
+        Ok(Self::of(&self.parameters, sparse))
+    }
+    /// Makes one key of an encapsulation, to or from the sparse secret, of the same ring.
+    fn encapsulation_key(
         &self,
+        name: KeyName,
         limit: usize,
+        sparse: &Self,
         rng: &mut impl CryptoRng,
-    ) -> Result<[(KeyName, SwitchingKey); 2], Error> {
-        let p = &self.parameters;
-        let b = typing::bootstrapping(p)?;
-        let sparse = ring::sparse_ternary(rng, p.n(), b.hamming_weight);
-        let all: Vec<usize> = (0..p.ring().moduli().len()).collect();
-        let sparse = small_ntt(p, &all, &sparse);
-        let (own, sparse) = (&self.ntt.0, &sparse.0);
-        let down = SwitchingKey::indices(p, KeyName::DenseToSparse, 1);
-        let up = SwitchingKey::indices(p, KeyName::SparseToDense, limit);
-        Ok([
-            (
-                KeyName::DenseToSparse,
-                self.switching_key(KeyName::DenseToSparse, 1, &down, own, sparse, rng),
-            ),
-            (
-                KeyName::SparseToDense,
-                self.switching_key(KeyName::SparseToDense, limit, &up, sparse, own, rng),
-            ),
-        ])
+    ) -> Result<SwitchingKey, Error> {
+        let (own, sparse) = (&self.ntt.0, &sparse.ntt.0);
+        match name {
+            KeyName::DenseToSparse => Ok(self.switching_key(name, limit, own, sparse, rng)),
+            KeyName::Raise(g) => {
+                Ok(self.switching_key(name, limit, sparse, &self.turned_back(g).0, rng))
+            }
+            other => Err(Error::conformance("encapsulation", other.to_string())),
+        }
     }
     /// The keys of a change of rings under `small`, a secret of the small ring that was drawn for them and is to be dropped; `request` says
     /// which keys are used there.
@@ -357,24 +346,9 @@ impl SecretKey {
         rng: &mut impl CryptoRng,
     ) -> Result<EvaluationKeys, Error> {
         let mut keys = EvaluationKeys::new();
-        let mut small = None;
+        let mut maker = KeyMaker::new(self);
         for (&name, &limit) in &request.0 {
-            match name {
-                KeyName::RingDown | KeyName::RingUp | KeyName::Small(_) => {
-                    let small = match &small {
-                        Some(small) => small,
-                        None => small.insert(self.small_ring_secret(rng)?),
-                    };
-                    keys.insert(name, self.small_ring_key(name, limit, small, rng)?);
-                }
-                KeyName::DenseToSparse => {}
-                KeyName::SparseToDense => {
-                    for (name, key) in self.encapsulation_keys(limit, rng)? {
-                        keys.insert(name, key);
-                    }
-                }
-                _ => keys.insert(name, self.key(name, limit, rng)?),
-            }
+            keys.insert(name, maker.make(name, limit, rng)?);
         }
         Ok(keys)
     }
@@ -382,12 +356,12 @@ impl SecretKey {
         &self,
         name: KeyName,
         limit: usize,
-        indices: &[usize],
         from: &RnsPoly<Ntt>,
         to: &RnsPoly<Ntt>,
         rng: &mut impl CryptoRng,
     ) -> SwitchingKey {
         let p = &self.parameters;
+        let indices = &SwitchingKey::indices(p, name, limit);
         let seed = random_seed(rng);
         let expander = Expander::new(seed);
         let digits = (0..SwitchingKey::digits_for(p, name, limit))
@@ -409,6 +383,10 @@ impl SecretKey {
                         KeyName::DenseToSparse => {
                             (q.reduce(p.prime(indices[1]).value()), index == 0)
                         }
+                        KeyName::Raise(_) => {
+                            let special = p.product_mod(&[p.raising_prime()], index);
+                            (special, index < limit)
+                        }
                         _ => (
                             if index < limit {
                                 p.product_mod(p.special(), index)
@@ -427,6 +405,55 @@ impl SecretKey {
             })
             .collect();
         SwitchingKey::from_parts(seed, limit, indices.to_vec(), digits)
+    }
+}
+
+/// Makes the keys of one request one after the other. What several of them share, a sparse secret or one of the small ring, is drawn once and dropped
+/// with this.
+#[derive(Debug)]
+pub struct KeyMaker<'a> {
+    secret: &'a SecretKey,
+    sparse: Option<SecretKey>,
+    small: Option<SecretKey>,
+}
+
+impl<'a> KeyMaker<'a> {
+    /// Keys of this secret; nothing is drawn yet.
+    pub fn new(secret: &'a SecretKey) -> Self {
+        Self {
+            secret,
+            sparse: None,
+            small: None,
+        }
+    }
+    /// Makes one key that covers Q's first `limit` primes.
+    ///
+    /// # Errors
+    /// If the parameters have no such key.
+    pub fn make(
+        &mut self,
+        name: KeyName,
+        limit: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SwitchingKey, Error> {
+        let secret = self.secret;
+        match name {
+            KeyName::DenseToSparse | KeyName::Raise(_) => {
+                let sparse = match &self.sparse {
+                    Some(sparse) => sparse,
+                    None => self.sparse.insert(secret.sparse_secret(rng)?),
+                };
+                secret.encapsulation_key(name, limit, sparse, rng)
+            }
+            KeyName::RingDown | KeyName::RingUp | KeyName::Small(_) => {
+                let small = match &self.small {
+                    Some(small) => small,
+                    None => self.small.insert(secret.small_ring_secret(rng)?),
+                };
+                secret.small_ring_key(name, limit, small, rng)
+            }
+            _ => secret.key(name, limit, rng),
+        }
     }
 }
 

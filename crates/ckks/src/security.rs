@@ -61,7 +61,7 @@ pub fn keys(log_n: u32, log_qp: f64, sparse: Option<(usize, f64)>) -> Vec<KeySec
     };
     let mut all = vec![dense("relinearisation, rotation and conjugation keys")];
     if let Some((hamming_weight, log_modulus)) = sparse {
-        all.push(dense("sparse-to-dense key"));
+        all.push(dense("sparse-to-dense keys"));
         all.push(KeySecurity {
             name: format!("dense-to-sparse key (h = {hamming_weight})"),
             log_modulus,

@@ -225,8 +225,11 @@ pub fn dropped(x: &Info, level: Level) -> Result<Info, Error> {
 }
 
 /// The value after ModRaise: all slots, at `to`.
-pub fn raised(p: &Parameters, x: &Info, to: Level) -> Result<Info, Error> {
+pub fn raised(p: &Parameters, x: &Info, to: Level, rotations: usize) -> Result<Info, Error> {
     bootstrapping(p)?;
+    if rotations == 0 {
+        return Err(Error::conformance("mod_raise", "no rotation"));
+    }
     levels("mod_raise (from level 0)", x.level, Level::new(0))?;
     linear_degree("mod_raise", x)?;
     Ok(Info {

@@ -447,6 +447,48 @@ impl<'a> At<'a> {
             .plus(passes(3.0 * self.all()))
     }
 
+    /// ModRaise to this level, up to what is under the sparse secret.
+    pub(crate) fn raised(&self) -> Cost {
+        let lifted = Cost {
+            ntts: 2.0 * self.kept + 1.0,
+            passes: 4.0 * self.kept + 1.0,
+            bootstraps: 1.0,
+            ..Cost::default()
+        };
+        division(1.0, 1.0).times(2.0).plus(lifted)
+    }
+
+    /// One image of what was raised, modulo the level and one special prime.
+    pub(crate) fn raised_image(&self) -> Cost {
+        let all = self.kept + 1.0;
+        Cost {
+            multiply_adds: 2.0 * all,
+            expansions: all,
+            passes: 2.0 * all + self.kept,
+            key_switches: 1.0,
+            ..Cost::default()
+        }
+    }
+
+    /// A block map of what was raised.
+    pub(crate) fn raised_map(&self, size: &MapSize) -> Cost {
+        let count = |n: usize| n as f64;
+        let sums = self.kept + 1.0;
+        let giant = division(self.kept, 1.0)
+            .plus(self.decomposition())
+            .plus(self.digit_limbs())
+            .plus(self.times_key())
+            .plus(passes(3.0 * self.all()));
+        let special = if size.giants > 0 { self.special } else { 1.0 };
+        let mut cost = self
+            .encodings(size.values, size.butterflies, sums)
+            .plus(self.raised_image().times(count(size.babies) + 1.0))
+            .plus(giant.times(count(size.giants)))
+            .plus(passes(2.0 * sums).times(count(size.unmoved)));
+        cost.multiply_adds += 2.0 * sums * count(size.diagonals);
+        cost.plus(self.end(size, special))
+    }
+
     /// Encoding `len` slots for the level's limbs.
     pub(crate) fn encoding(&self, len: usize) -> Cost {
         self.encodings(
@@ -504,7 +546,11 @@ impl<'a> At<'a> {
             .plus(giant.times(count(size.giants)))
             .plus(passes(2.0 * sums).times(count(size.unmoved)));
         cost.multiply_adds += 2.0 * sums * count(size.diagonals);
-        // every output is divided, and folded, by itself
+        cost.plus(self.end(size, special))
+    }
+
+    /// The end of a map, whose sums have so many special primes: every output is divided, and folded, by itself.
+    fn end(&self, size: &MapSize, special: f64) -> Cost {
         let end = match size.folds {
             0 => self.down_and_rescale(special),
             folds => {
@@ -515,10 +561,10 @@ impl<'a> At<'a> {
                 let down = division(self.kept, special).times(2.0);
                 let down = if special > 0.0 { down } else { Cost::default() };
                 down.plus(self.rescale().times(2.0))
-                    .plus(fold.times(count(folds)))
+                    .plus(fold.times(folds as f64))
             }
         };
-        cost.plus(end.times(count(size.outputs)))
+        end.times(size.outputs as f64)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The evaluator on an insecure toy ring: every operation means what it says.
 
 use ckks::coefficients::Parts;
+use ckks::map::{Term, Values};
 use ckks::{
-    Arithmetic, Bootstrap, Clear, Complex64, Context, Error, EvaluationKeys, Evaluator, KeyName,
-    KeyRequest, Level, Meter, Parameters, ParametersSpec, SecretKey,
+    Arithmetic, BlockMap, Bootstrap, Clear, Complex64, Context, Error, EvaluationKeys, Evaluator,
+    KeyMaker, KeyName, KeyRequest, Level, Meter, Parameters, ParametersSpec, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -37,17 +38,16 @@ fn setup(rotations: &[i64], seed: u64) -> Setup {
     let limit = parameters.special()[0];
     let mut request = KeyRequest::default();
     request.need(KeyName::Relinearization, limit);
-    request.need(KeyName::SparseToDense, limit);
+    request.need(KeyName::Raise(1), limit);
     request.need(KeyName::DenseToSparse, 1);
     request.need(
         KeyName::Galois(ckks::keys::conjugation_element(&parameters)),
         limit,
     );
     for &r in rotations {
-        request.need(
-            KeyName::Galois(ckks::keys::galois_element(&parameters, r)),
-            limit,
-        );
+        let g = ckks::keys::galois_element(&parameters, r);
+        request.need(KeyName::Galois(g), limit);
+        request.need(KeyName::Raise(g), limit);
     }
     let keys: EvaluationKeys = secret.evaluation_keys(&request, &mut rng).expect("keys");
     let evaluator = Evaluator::new(&Context::new(&parameters), keys);
@@ -150,6 +150,48 @@ fn operations_mean_what_they_say() {
 }
 
 #[test]
+fn a_map_of_a_raised_ciphertext_is_its_definition() {
+    let slots = 512;
+    let mut s = setup(&[1, 2, 3, 4, 8, 508], 3);
+    let top = s.parameters.top(s.parameters.residual());
+    let terms = [(0, 0), (0, 1), (0, 3), (4, 0), (4, 2), (508, 1)];
+    let terms = terms.map(|(giant, baby)| Term {
+        input: 0,
+        output: 0,
+        giant,
+        baby,
+        values: Values::Complex(random(slots, &mut s.rng).into()),
+    });
+    let map = BlockMap::new(slots, 1, 1, terms.into(), Vec::new()).expect("a map");
+    let x = random(slots, &mut s.rng);
+    let x = (s.secret.encrypt(&x, Level::new(0), &mut s.rng)).expect("fits");
+    let e = &s.evaluator;
+    let x = e.with_scale(&x.expand(&s.parameters), s.parameters.scale(top));
+    let x = x.expect("any");
+    let scale = s.parameters.scale(s.parameters.below(top).expect("levels"));
+    let slots_of = |y: Vec<ckks::Ciphertext>| s.secret.decrypt(&y[0]).expect("degree");
+    let fast = slots_of(e.raise_linear(&x, top, &map, scale).expect("keys"));
+    let defined = ckks::map::apply_raised(e, &x, top, &map, scale).expect("keys");
+    let error = worst(&fast, &slots_of(defined));
+    println!("a map of a raised ciphertext: 2^{:.1}", error.log2());
+    assert!(error < 2f64.powi(-24), "{error:e}");
+    // and both are the map of what is raised
+    let raised = e.mod_raise(&x, top, &[0]).expect("keys");
+    let apart = slots_of(e.linear(&[raised], &map, scale).expect("keys"));
+    assert!(worst(&fast, &apart) < 2f64.powi(-24));
+    // a trace is a sum of rotations
+    let sum = e.mod_raise(&x, top, &[0, 8]).expect("keys");
+    let one = e.mod_raise(&x, top, &[0]).expect("keys");
+    let two = e
+        .add(&one, &e.rotate(&one, 8).expect("keys"))
+        .expect("same");
+    let error = worst(&slots_of(vec![sum]), &slots_of(vec![two]));
+    assert!(error < 2f64.powi(-24), "{error:e}");
+    let none = e.mod_raise(&x, top, &[]).map(drop);
+    assert!(none.is_err_and(|e| e.to_string().contains("rotation")));
+}
+
+#[test]
 fn bootstraps_refresh() {
     let rotations: Vec<i64> = (-64..64).chain((-512..512).step_by(8)).collect();
     let mut s = setup(&rotations, 2);
@@ -222,7 +264,7 @@ fn parameters_without_bootstrapping_refuse_one_in_the_same_words_everywhere() {
         meter.bootstrap(&Parts::one(x.clone()), &b),
         Err(none.clone())
     );
-    assert_eq!(meter.mod_raise(&x, Level::new(3)), Err(none.clone()));
+    assert_eq!(meter.mod_raise(&x, Level::new(3), &[0]), Err(none.clone()));
     let clear = Clear::new(&context, 1);
     let v = vec![Complex64::new(0.0, 0.0); 64];
     let x = clear.input(&v, Level::new(0)).expect("fits");
@@ -230,7 +272,7 @@ fn parameters_without_bootstrapping_refuse_one_in_the_same_words_everywhere() {
         clear.bootstrap(&Parts::one(x.clone()), &b),
         Err(none.clone())
     );
-    assert_eq!(clear.mod_raise(&x, Level::new(3)), Err(none.clone()));
+    assert_eq!(clear.mod_raise(&x, Level::new(3), &[0]), Err(none.clone()));
     let mut rng = ChaCha20Rng::seed_from_u64(5);
     let secret = SecretKey::generate(&parameters, &mut rng);
     let x = secret.encrypt(&v, Level::new(0), &mut rng).expect("fits");
@@ -238,8 +280,9 @@ fn parameters_without_bootstrapping_refuse_one_in_the_same_words_everywhere() {
     let evaluator = Evaluator::new(&context, EvaluationKeys::new());
     let refused = evaluator.bootstrap(&Parts::one(x.clone()), &b).map(drop);
     assert_eq!(refused, Err(none.clone()));
-    let refused = evaluator.mod_raise(&x, Level::new(3)).map(drop);
+    let refused = evaluator.mod_raise(&x, Level::new(3), &[0]).map(drop);
     assert_eq!(refused, Err(none.clone()));
-    let refused = secret.encapsulation_keys(1, &mut rng).map(drop);
+    let refused = KeyMaker::new(&secret).make(KeyName::Raise(1), 1, &mut rng);
+    let refused = refused.map(drop);
     assert_eq!(refused, Err(none));
 }

@@ -430,12 +430,11 @@ fn key_switching_and_rescaling_add_what_the_meter_says() {
 
 #[test]
 fn raising_adds_what_the_meter_says() {
-    // ModRaise read modulo q0, where q0·I vanishes. The switch to the sparse secret dominates: its own P is one prime of q0's size. The
-    // way back adds the rounding by P only, even for P as large as a digit: what it decomposes is below q0.
+    // ModRaise read modulo q0, where q0·I vanishes: the switch to the sparse secret and that back, whose special primes are single ones.
     for (set, spec) in [
-        ("P >> digits", ParametersSpec::toy(LOG_N)),
+        ("a special prime near q0", ParametersSpec::toy(LOG_N)),
         (
-            "P = digits",
+            "2^3 below",
             ParametersSpec {
                 special_bits: vec![47; 6],
                 ..overflowing(LOG_N, 6, 25)
@@ -448,7 +447,7 @@ fn raising_adds_what_the_meter_says() {
         let base = Level::new(0);
         let x = meter.input(base, SLOTS, 0.5).expect("fits");
         let predicted = meter
-            .mod_raise(&x.exact(), top)
+            .mod_raise(&x.exact(), top, &[0])
             .expect("bootstraps")
             .deviation();
         let mut spread = Spread::default();
@@ -457,7 +456,7 @@ fn raising_adds_what_the_meter_says() {
             for _ in 0..REPEATS {
                 let v: Vec<Complex64> = phases(SLOTS, &mut s.rng).iter().map(|v| v * 0.5).collect();
                 let c = s.encrypt(&v, base);
-                let y = s.evaluator.mod_raise(&c, top).expect("keys");
+                let y = s.evaluator.mod_raise(&c, top, &[0]).expect("keys");
                 let y = s.evaluator.drop_to(&y, base).expect("levels");
                 spread.see(&s.decrypt(&y), &s.decrypt(&c));
             }
@@ -822,9 +821,9 @@ fn a_half_bootstraps_noise_is_within_its_window() {
             spread.deviation().log2(),
             predicted.log2(),
             0.2 * share,
-            0.6 * share,
+            0.7 * share,
         );
-        assert!((0.2 * share..0.6 * share).contains(&ratio), "{ratio}");
+        assert!((0.2 * share..0.7 * share).contains(&ratio), "{ratio}");
     }
 }
 
@@ -930,7 +929,10 @@ fn overflowing(log_n: u32, range: usize, degree: usize) -> ParametersSpec {
 /// The integer part I of every coefficient after ModRaise, read with the secret key.
 fn integer_parts(s: &Setup, x: &Ciphertext) -> Vec<i64> {
     let p = &s.parameters;
-    let raised = s.evaluator.mod_raise(x, p.top(p.residual())).expect("keys");
+    let raised = s
+        .evaluator
+        .mod_raise(x, p.top(p.residual()), &[0])
+        .expect("keys");
     // two limbs hold |m + q0·I|
     let low = s.evaluator.drop_to(&raised, Level::new(1)).expect("levels");
     let unit = p.scale(Level::new(0)) / p.modulus(Level::new(0));
@@ -953,7 +955,7 @@ fn the_integer_part_has_the_derived_law() {
     let meter = Meter::new(&Context::new(&parameters));
     let x = meter.input(Level::new(0), SLOTS, 0.5).expect("fits");
     meter
-        .mod_raise(&x, parameters.top(parameters.residual()))
+        .mod_raise(&x, parameters.top(parameters.residual()), &[0])
         .expect("bootstraps");
     // batch means: coefficients of one ciphertext share c₁'s, ciphertexts do not
     let (keys, each) = (4, 100);

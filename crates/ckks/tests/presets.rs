@@ -47,20 +47,19 @@ fn whole(log_slots: u32, vectors: usize) -> f64 {
 
 #[test]
 fn half_bootstraps_and_bootstraps_of_few_slots_cost_less() {
-    let full = whole(15, 2);
+    let (full, mut wrong) = (whole(15, 2), Vec::new());
     // by log2 of the slots: what one vector takes of a full bootstrap, and what two take
     for (log_slots, most) in [
-        (15, [0.76, 1.0]),
-        (14, [0.67, 0.93]),
-        (12, [0.58, 0.80]),
+        (15, [0.78, 1.0]),
+        (14, [0.67, 0.97]),
+        (12, [0.58, 0.81]),
         (9, [0.56, 0.76]),
     ] {
         for (vectors, most) in (1..).zip(most) {
             let share = whole(log_slots, vectors) / full;
-            assert!(
-                share <= most && share > most - 0.05,
-                "{vectors} of 2^{log_slots}: {share}"
-            );
+            if share > most || share <= most - 0.05 {
+                wrong.push(format!("{vectors} of 2^{log_slots}: {share}"));
+            }
         }
     }
     // share of a full bootstrap, and gigabytes of all keys
@@ -96,7 +95,9 @@ fn half_bootstraps_and_bootstraps_of_few_slots_cost_less() {
             half / full,
             seconds(&meter) - half,
         );
-        assert!(half / full < most, "{free}: {}", half / full);
-        assert!((key_bytes(&meter) as f64) < gigabytes * 1e9);
+        if half / full >= most || key_bytes(&meter) as f64 >= gigabytes * 1e9 {
+            wrong.push(format!("{free} free levels"));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }

@@ -15,13 +15,8 @@ use runtime::{ClientFile, size};
 pub(crate) fn keygen(file: &ClientFile) -> Result<u64> {
     let p = file.parameters();
     let bytes = |&(key, limit): &(KeyName, usize)| SwitchingKey::bytes_for(p, key, limit);
-    let together = |(key, _): &&(KeyName, usize)| {
-        matches!(key, KeyName::DenseToSparse | KeyName::SparseToDense)
-    };
-    let (pair, alone): (Vec<_>, Vec<_>) = file.spec().keys.iter().partition(together);
-    let alone = alone.into_iter().map(bytes).max().unwrap_or(0);
-    let pair = pair.into_iter().map(bytes).sum();
-    required("making keys", memory::key_generation(p, alone, pair))
+    let most = file.spec().keys.iter().map(bytes).max().unwrap_or(0);
+    required("making keys", memory::key_generation(p, most))
 }
 
 /// Bytes of a process that encrypts the inputs of one run.

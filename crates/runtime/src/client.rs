@@ -17,7 +17,7 @@ use crate::wire::{
 };
 use crate::{Error, Help, Result};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
-use ckks::{Ciphertext, Complex64, Info, Level, Parameters, SecretKey, SeededCiphertext};
+use ckks::{Ciphertext, Complex64, Info, KeyMaker, Level, Parameters, SecretKey, SeededCiphertext};
 use rand_core::CryptoRng;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -173,38 +173,9 @@ impl Client {
         rng: &mut impl CryptoRng,
         mut found: impl FnMut(KeyName, SwitchingKey) -> Result<()>,
     ) -> Result<()> {
-        // the two keys of an encapsulation are made together
-        let mut together = Vec::new();
-        // one secret for all keys of a change of rings
-        let mut small = None;
+        let mut maker = KeyMaker::new(&self.secret);
         for &(key, limit) in &self.spec().keys {
-            let made = match key {
-                KeyName::DenseToSparse | KeyName::SparseToDense => {
-                    if together.is_empty() {
-                        let request = self.spec().key_request();
-                        let sparse_to_dense = request.0.get(&KeyName::SparseToDense);
-                        let sparse_to_dense = sparse_to_dense.copied().unwrap_or(1);
-                        together = self.secret.encapsulation_keys(sparse_to_dense, rng)?.into();
-                    }
-                    let at = together
-                        .iter()
-                        .position(|(k, _): &(KeyName, SwitchingKey)| *k == key)
-                        .ok_or(ckks::Error::MissingKey {
-                            key: key.to_string(),
-                            level: 0,
-                        })?;
-                    together.swap_remove(at).1
-                }
-                KeyName::RingDown | KeyName::RingUp | KeyName::Small(_) => {
-                    let small = match &small {
-                        Some(small) => small,
-                        None => small.insert(self.secret.small_ring_secret(rng)?),
-                    };
-                    self.secret.small_ring_key(key, limit, small, rng)?
-                }
-                _ => self.secret.key(key, limit, rng)?,
-            };
-            found(key, made)?;
+            found(key, maker.make(key, limit, rng)?)?;
         }
         Ok(())
     }

@@ -3,15 +3,16 @@
 //! Babies share one decomposition. Double-hoisted [BMTH21, Alg. 6] they stay in QP, as do products with the diagonals; each giant step, or difference of
 //! two, costs one ModDown of one polynomial and one inner product. Single-hoisted [HS18] babies are divided by P, products stay in Q, and a giant step
 //! costs no ModDown: cheaper where diagonals are many ([`crate::work::At::hoisting`]). One division by P and the level's primes ends the map.
+//! The babies of a raised ciphertext need no decomposition ([`Raised`]) and stay modulo Q and one special prime.
 
 use super::Evaluator;
-use super::switch::{Decomposed, DigitLimbs, KeyLimb, chunks};
+use super::switch::{Decomposed, DigitLimbs, KeyLimb, Raised, Turn, chunks, image};
 use crate::keys::{KeyName, galois_element};
 use crate::map::{Climb, Typed};
-use crate::tables::{Permutation, Plains};
+use crate::tables::Plains;
 use crate::typing::Info;
 use crate::work::{At, Hoisting};
-use crate::{Arithmetic, BlockMap, Ciphertext, Error, MapSize, SwitchingKey};
+use crate::{Arithmetic, BlockMap, Ciphertext, Error, Level, MapSize, typing};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
@@ -38,15 +39,20 @@ type Factor<'a> = ([&'a [u64]; 2], Cow<'a, AlignedVec>);
 /// A pair of accumulators in Q or QP.
 type Pair = (RnsPoly<Ntt>, RnsPoly<Ntt>);
 
-/// A baby step's key and automorphism.
-type BabyKey = (Arc<SwitchingKey>, Arc<Permutation>);
+/// What a map is of.
+enum Operands<'a> {
+    Ciphertexts(&'a [Ciphertext]),
+    Raised(Raised),
+}
 
 /// A map's terms, arranged for its evaluation at a level.
 struct Hoisted<'a> {
     evaluator: &'a Evaluator,
-    xs: &'a [Ciphertext],
+    operands: Operands<'a>,
     map: &'a BlockMap,
     typed: Typed,
+    /// Scale of the operands.
+    scale: f64,
     /// Baby steps of each input, ascending.
     babies: Vec<Vec<usize>>,
     /// (output, giant step) of each inner sum.
@@ -54,7 +60,7 @@ struct Hoisted<'a> {
     /// The rotations of each output's inner sums.
     climbs: Vec<Vec<Climb>>,
     hoisting: Hoisting,
-    /// Ring indices of the sums' limbs: the level's, then, of double hoisting, P's.
+    /// Ring indices of the sums' limbs: the level's, then, of double hoisting, P's, or of a raised operand, the first of P.
     limbs: Arc<[usize]>,
     /// Those of QP.
     extended: Arc<[usize]>,
@@ -72,7 +78,23 @@ impl Evaluator {
         scale: f64,
     ) -> Result<Vec<Ciphertext>, Error> {
         let typed = crate::map::typed(self, xs, map, scale)?;
-        let map = Hoisted::new(self, xs, map, typed);
+        let (operands, scale) = (Operands::Ciphertexts(xs), xs[0].info.scale);
+        self.hoisted(Hoisted::new(self, operands, map, (typed, scale)))
+    }
+    pub(crate) fn linear_raised(
+        &self,
+        x: &Ciphertext,
+        to: Level,
+        map: &BlockMap,
+        scale: f64,
+    ) -> Result<Vec<Ciphertext>, Error> {
+        let info = typing::raised(self.parameters(), &x.info, to, 1)?;
+        let typed = crate::map::typed_at(self.parameters(), &[info], map, scale)?;
+        let raised = self.context.raise(&self.keys, x, to)?;
+        let operands = Operands::Raised(raised);
+        self.hoisted(Hoisted::new(self, operands, map, (typed, info.scale)))
+    }
+    fn hoisted(&self, map: Hoisted<'_>) -> Result<Vec<Ciphertext>, Error> {
         map.check_keys()?;
         let mut totals: Vec<Option<Pair>> = (0..map.map.outputs()).map(|_| None).collect();
         let mut sums: BTreeMap<(usize, usize), Pair> = BTreeMap::new();
@@ -106,21 +128,23 @@ impl Evaluator {
 impl<'a> Hoisted<'a> {
     fn new(
         evaluator: &'a Evaluator,
-        xs: &'a [Ciphertext],
+        operands: Operands<'a>,
         map: &'a BlockMap,
-        typed: Typed,
+        (typed, scale): (Typed, f64),
     ) -> Self {
         let shape = evaluator.context.digits(typed.level);
         let hoisting = At::new(evaluator.parameters(), typed.level).hoisting(&MapSize::of(map));
-        let limbs = match hoisting {
-            Hoisting::Double => shape.extended.clone(),
-            Hoisting::Single => evaluator.parameters().limbs(typed.level).clone(),
+        let limbs = match (&operands, hoisting) {
+            (Operands::Raised(x), _) => x.extended.clone(),
+            (_, Hoisting::Double) => shape.extended.clone(),
+            (_, Hoisting::Single) => evaluator.parameters().limbs(typed.level).clone(),
         };
         Self {
             evaluator,
-            xs,
+            operands,
             map,
             typed,
+            scale,
             babies: (0..map.inputs()).map(|i| map.babies(i)).collect(),
             groups: (0..map.outputs())
                 .flat_map(|o| map.giants(o).into_iter().map(move |g| (o, g)))
@@ -138,7 +162,7 @@ impl<'a> Hoisted<'a> {
         let moved = !by.is_multiple_of(self.map.slots());
         moved.then(|| galois_element(self.evaluator.parameters(), by as i64))
     }
-    fn key(&self, g: u64) -> Result<BabyKey, Error> {
+    fn key(&self, g: u64) -> Result<Turn, Error> {
         let key = self.evaluator.key(KeyName::Galois(g), self.typed.level)?;
         Ok((key, self.evaluator.context.permutation(g)))
     }
@@ -147,17 +171,28 @@ impl<'a> Hoisted<'a> {
         let level = self.typed.level;
         let limit = self.evaluator.parameters().key_limit(level);
         let climbs = self.climbs.iter().flatten().map(|c| c.by);
-        let steps = self.babies.iter().flatten().copied().chain(climbs);
-        for g in steps.filter_map(|by| self.element(by)) {
-            let name = KeyName::Galois(g);
-            self.evaluator.keys.check(name, limit, level.index())?;
-        }
-        Ok(())
+        let babies = self.babies.iter().flatten().copied();
+        let galois = |by| self.element(by).map(KeyName::Galois);
+        let names: Vec<KeyName> = match self.operands {
+            Operands::Ciphertexts(_) => babies.chain(climbs).filter_map(galois).collect(),
+            Operands::Raised(_) => {
+                let raise = |by| galois_element(self.evaluator.parameters(), by as i64);
+                let babies = babies.map(|by| KeyName::Raise(raise(by)));
+                babies.chain(climbs.filter_map(galois)).collect()
+            }
+        };
+        let check = |name| self.evaluator.keys.check(name, limit, level.index());
+        names.into_iter().try_for_each(check)
     }
-    /// P modulo a limb's prime.
-    fn special(&self, index: usize) -> u64 {
+    /// The special primes of what has so many limbs, and those that it is not yet multiplied by.
+    fn special(&self, limbs: usize) -> (&[usize], &[usize]) {
+        let special = self.evaluator.parameters().special_at(self.typed.level);
+        special.split_at(limbs - self.kept)
+    }
+    /// What lifts a limb of what has so many limbs to QP.
+    fn lifting(&self, limbs: usize, index: usize) -> u64 {
         let p = self.evaluator.parameters();
-        p.product_mod(p.special_at(self.typed.level), index)
+        p.product_mod(self.special(limbs).1, index)
     }
     /// The terms of each inner sum: (input, place of the baby step, term).
     fn terms(&self) -> Vec<Terms> {
@@ -179,12 +214,36 @@ impl<'a> Hoisted<'a> {
     /// Σ diagonal ⊙ rotated input, before each giant step.
     fn inner_sums(&self) -> Result<Vec<Pair>, Error> {
         let context = &self.evaluator.context;
-        let plains = context.plains(self.map, self.typed.level, self.typed.plain_scale)?;
+        let only = match self.operands {
+            Operands::Ciphertexts(_) => None,
+            Operands::Raised(_) => Some(self.special(self.limbs.len()).0),
+        };
+        let at = (self.typed.level, self.typed.plain_scale);
+        let plains = context.plains(self.map, at, only)?;
         let terms = self.terms();
         let together = together(&terms);
-        let rows = match self.hoisting {
-            Hoisting::Double => self.rows_in_qp(&plains, &terms, &together)?,
-            Hoisting::Single => {
+        let rows = match (&self.operands, self.hoisting) {
+            (Operands::Raised(x), _) => {
+                let turn = |&by: &usize| self.evaluator.raising(by, self.typed.level);
+                let turns: Vec<Turn> =
+                    (self.babies[0].iter().map(turn)).collect::<Result<_, Error>>()?;
+                let row = |k: usize| {
+                    let image = |turn: &Turn| x.image(context.parameters(), k, turn);
+                    let images: Vec<Limbs> = turns.iter().map(image).collect();
+                    let limb = |_: usize, b: usize| {
+                        let (c0, c1) = &images[b];
+                        Some([&c0[..], &c1[..]])
+                    };
+                    self.sums(k, &limb, &plains, &terms, &together)
+                };
+                (self.ranges.par_iter())
+                    .flat_map_iter(|range| range.clone().map(row).collect::<Vec<_>>())
+                    .collect()
+            }
+            (Operands::Ciphertexts(xs), Hoisting::Double) => {
+                self.rows_in_qp(xs, &plains, &terms, &together)?
+            }
+            (Operands::Ciphertexts(xs), Hoisting::Single) => {
                 let rotate = |(x, babies): (&Ciphertext, &Vec<usize>)| {
                     let elements: Vec<Option<u64>> =
                         babies.iter().map(|&by| self.element(by)).collect();
@@ -193,7 +252,7 @@ impl<'a> Hoisted<'a> {
                     let each = elements.iter().map(|e| e.and_then(|_| moved.next()));
                     Ok(each.map(|y| y.unwrap_or_else(|| x.clone())).collect())
                 };
-                let rotated: Vec<Vec<Ciphertext>> = (self.xs.iter().zip(&self.babies))
+                let rotated: Vec<Vec<Ciphertext>> = (xs.iter().zip(&self.babies))
                     .map(rotate)
                     .collect::<Result<_, Error>>()?;
                 let row = |k: usize| {
@@ -226,6 +285,7 @@ impl<'a> Hoisted<'a> {
     /// Every limb of all inner sums of double hoisting.
     fn rows_in_qp(
         &self,
+        xs: &[Ciphertext],
         plains: &Plains,
         terms: &[Terms],
         together: &[Range<usize>],
@@ -233,13 +293,13 @@ impl<'a> Hoisted<'a> {
         let context = &self.evaluator.context;
         // Every limb needs all baby steps, so their keys are held together; a giant step's is taken when it comes.
         let moving = self.babies.iter().flatten();
-        let held: BTreeMap<u64, BabyKey> = moving
+        let held: BTreeMap<u64, Turn> = moving
             .filter_map(|&by| self.element(by))
             .collect::<BTreeSet<u64>>()
             .into_iter()
             .map(|g| Ok((g, self.key(g)?)))
             .collect::<Result<_, Error>>()?;
-        let keys: Vec<Vec<Option<&BabyKey>>> = self
+        let keys: Vec<Vec<Option<&Turn>>> = self
             .babies
             .iter()
             .map(|bs| {
@@ -247,8 +307,7 @@ impl<'a> Hoisted<'a> {
                 bs.iter().map(key).collect()
             })
             .collect();
-        let decomposed: Vec<Option<Decomposed>> = self
-            .xs
+        let decomposed: Vec<Option<Decomposed>> = xs
             .iter()
             .zip(&keys)
             .map(|(x, keys)| {
@@ -264,7 +323,7 @@ impl<'a> Hoisted<'a> {
             range
                 .clone()
                 .map(|k| {
-                    let rotated = self.rotated(k, &digits, &keys);
+                    let rotated = self.rotated(xs, k, &digits, &keys);
                     let limb = |i: usize, b: usize| {
                         let (c0, c1) = rotated[i][b].as_ref()?;
                         Some([&c0[..], &c1[..]])
@@ -278,48 +337,32 @@ impl<'a> Hoisted<'a> {
     /// Limb k of every rotated input, [input][baby]: nothing where it vanishes modulo this prime (P·x modulo a special prime).
     fn rotated(
         &self,
+        xs: &[Ciphertext],
         k: usize,
         digits: &[Option<DigitLimbs<'_>>],
-        keys: &[Vec<Option<&BabyKey>>],
+        keys: &[Vec<Option<&Turn>>],
     ) -> Vec<Vec<Option<Limbs>>> {
         let ring = self.evaluator.parameters().ring();
-        let (n, index) = (ring.n(), self.limbs[k]);
-        let q = ring.modulus(index);
+        let index = self.limbs[k];
         let in_q = k < self.kept;
-        let special = self.special(index);
-        let switched = |x: &Ciphertext, digits: &[&[u64]], (key, permutation): &BabyKey| {
-            let expander = key.expander();
-            let mut key = KeyLimb::new(key, &expander, digits.len(), index, ring);
-            let (mut u0, mut u1) = (AlignedVec::dirty(key.tile), AlignedVec::dirty(key.tile));
-            let (mut r0, mut r1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
-            for start in (0..n).step_by(key.tile) {
-                key.times(digits, start, &mut u0, &mut u1);
-                if in_q {
-                    let c0 = &x.polys[0].limb(k)[start..start + key.tile];
-                    limb::mul_scalar_add(q, &mut u0, c0, special);
-                }
-                permutation.place(start, &u0, &mut r0);
-                permutation.place(start, &u1, &mut r1);
-            }
-            (r0, r1)
-        };
+        let special = self.lifting(self.kept, index);
         let lifted = |x: &Ciphertext| {
             let [c0, c1] = [0, 1].map(|m| {
-                let mut c = AlignedVec::dirty(n);
-                limb::mul_scalar_to(q, &mut c, x.polys[m].limb(k), special);
+                let mut c = AlignedVec::dirty(ring.n());
+                limb::mul_scalar_to(ring.modulus(index), &mut c, x.polys[m].limb(k), special);
                 c
             });
             (c0, c1)
         };
-        self.xs
-            .iter()
+        xs.iter()
             .zip(digits)
             .zip(keys)
             .map(|((x, digits), keys)| {
                 let digits = digits.as_ref().map_or_else(Vec::new, |d| d.at(k));
+                let c0 = || in_q.then(|| (x.polys[0].limb(k), special));
                 keys.iter()
-                    .map(|key| match key {
-                        Some(key) => Some(switched(x, &digits, key)),
+                    .map(|turn| match turn {
+                        Some(turn) => Some(image(ring, index, &digits, c0(), turn)),
                         None => in_q.then(|| lifted(x)),
                     })
                     .collect()
@@ -374,23 +417,20 @@ impl<'a> Hoisted<'a> {
         }
         sums
     }
-    /// A sum modulo Q times P, modulo QP.
+    /// A sum times those special primes that it has not yet, modulo QP.
     fn widened(&self, sum: Pair) -> Pair {
         let ring = self.evaluator.parameters().ring();
         let widen = |x: RnsPoly<Ntt>| {
-            if x.indices().len() == self.extended.len() {
+            let limbs = x.indices().len();
+            if limbs == self.extended.len() {
                 return x;
             }
             RnsPoly::from_limbs(ring, self.extended.clone(), |k, out| {
                 let index = self.extended[k];
-                match k < self.kept {
+                match k < limbs {
                     true => {
-                        limb::mul_scalar_to(
-                            ring.modulus(index),
-                            out,
-                            x.limb(k),
-                            self.special(index),
-                        );
+                        let factor = self.lifting(limbs, index);
+                        limb::mul_scalar_to(ring.modulus(index), out, x.limb(k), factor);
                     }
                     false => out.fill(0),
                 }
@@ -421,10 +461,13 @@ impl<'a> Hoisted<'a> {
         let ring = self.evaluator.parameters().ring();
         let (s0, s1) = sum;
         let context = &self.evaluator.context;
-        let in_q = s1.indices().len() == self.kept;
-        let d = match in_q {
-            true => context.decompose(s1, self.typed.level),
-            false => context.divide_and_decompose(&s1, self.typed.level),
+        let (level, limbs) = (self.typed.level, s1.indices().len());
+        let d = match self.special(limbs).0 {
+            [] => context.decompose(s1, level),
+            special => {
+                let keep = context.parameters().limbs(level);
+                context.decompose(context.divide(&s1, keep, special), level)
+            }
         };
         let (key, permutation) = self.key(g)?;
         let expander = key.expander();
@@ -447,17 +490,15 @@ impl<'a> Hoisted<'a> {
                 let (index, digits) = (self.extended[k], digits.at(k));
                 let q = ring.modulus(index);
                 let mut key = KeyLimb::new(&key, &expander, digits.len(), index, ring);
-                let special = in_q.then(|| self.special(index));
+                let factor = self.lifting(limbs, index);
                 let (mut u0, mut u1) = (AlignedVec::dirty(key.tile), AlignedVec::dirty(key.tile));
                 for start in (0..ring.n()).step_by(key.tile) {
                     key.times(&digits, start, &mut u0, &mut u1);
                     let span = start..start + key.tile;
-                    match special {
-                        None => limb::add(q, &mut u0, &s0.limb(k)[span]),
-                        Some(p) if k < self.kept => {
-                            limb::mul_scalar_add(q, &mut u0, &s0.limb(k)[span], p);
-                        }
-                        Some(_) => {}
+                    match factor {
+                        _ if k >= limbs => {}
+                        1 => limb::add(q, &mut u0, &s0.limb(k)[span]),
+                        _ => limb::mul_scalar_add(q, &mut u0, &s0.limb(k)[span], factor),
                     }
                     permutation.add(q, start, &u0, t0);
                     permutation.add(q, start, &u1, t1);
@@ -470,12 +511,8 @@ impl<'a> Hoisted<'a> {
     fn finish(&self, (t0, t1): Pair) -> Result<Ciphertext, Error> {
         let (e, level, result) = (self.evaluator, self.typed.level, self.typed.result);
         let p = e.parameters();
-        let in_q = t0.indices().len() == self.kept;
+        let (special, _) = self.special(t0.indices().len());
         if self.map.folds().is_empty() {
-            let special: &[usize] = match in_q {
-                true => &[],
-                false => p.special_at(level),
-            };
             let drop = [p.group(level), special].concat();
             let keep = p.limbs(result.level);
             let polys = e.context.divide_all([&t0, &t1], keep, &drop).into();
@@ -486,12 +523,12 @@ impl<'a> Hoisted<'a> {
         }
         let info = Info {
             level,
-            scale: self.xs[0].info.scale * self.typed.plain_scale,
+            scale: self.scale * self.typed.plain_scale,
             ..result
         };
-        let polys = match in_q {
-            true => vec![t0, t1],
-            false => e.context.divide_special([&t0, &t1], level).into(),
+        let polys = match special {
+            [] => vec![t0, t1],
+            _ => (e.context.divide_all([&t0, &t1], p.limbs(level), special)).into(),
         };
         let mut y = Ciphertext { polys, info };
         for &f in self.map.folds() {

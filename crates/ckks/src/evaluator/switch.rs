@@ -5,7 +5,7 @@
 
 use crate::keys::{EvaluationKeys, KeyName, SwitchingKey};
 use crate::tables::{Digits, Permutation, TILE};
-use crate::{Ciphertext, Context, Error, Level, typing};
+use crate::{Ciphertext, Context, Error, Level, Parameters};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Coeff, Expander, Modulus, Ntt, RnsPoly, Uniform, limb};
@@ -204,15 +204,6 @@ impl Context {
         let coefficients = c.to_coeff();
         self.decompose_scaled(shape, c, &coefficients)
     }
-    /// Of a polynomial in coefficient form.
-    fn decompose_from(&self, mut c: RnsPoly<Coeff>, level: Level) -> Decomposed {
-        let shape = self.digits(level);
-        if let Some(scaling) = &shape.scaling {
-            c.each_limb(|k, q, limb| limb::mul_scalar(q, limb, scaling[k]));
-        }
-        let ntt = c.clone().into_ntt();
-        self.decompose_scaled(shape, ntt, &c)
-    }
     /// The same polynomial in both forms, multiplied by what the shape says.
     fn decompose_scaled(
         &self,
@@ -380,36 +371,19 @@ impl Context {
         let [y] = self.divide_all([x], keep, drop);
         y
     }
-    /// ModDown: round(x/P) at a level.
-    pub(crate) fn divide_special<const M: usize>(
-        &self,
-        xs: [&RnsPoly<Ntt>; M],
-        level: Level,
-    ) -> [RnsPoly<Ntt>; M] {
-        let p = self.parameters();
-        self.divide_all(xs, p.limbs(level), p.special_at(level))
-    }
-    /// ModDown, then the result decomposed.
-    pub(crate) fn divide_and_decompose(&self, x: &RnsPoly<Ntt>, level: Level) -> Decomposed {
-        let [c] = self.divide_special([x], level);
-        self.decompose(c, level)
-    }
-    /// ModRaise with sparse-secret encapsulation \[BTH22\]: switch to the sparse secret modulo q0, lift, switch back.
+    /// ModRaise with sparse-secret encapsulation \[BTH22\]: switch to the sparse secret modulo q0, lift.
     pub(crate) fn raise(
         &self,
         keys: &EvaluationKeys,
         x: &Ciphertext,
         to: Level,
-    ) -> Result<Ciphertext, Error> {
+    ) -> Result<Raised, Error> {
         let p = self.parameters();
         let ring = p.ring();
-        let info = typing::raised(p, &x.info, to)?;
         let n = p.n();
         let base = *p.prime(0);
         let extra = p.encapsulation_prime();
         let down = keys.find(KeyName::DenseToSparse, 1, 0)?;
-        let limit = p.key_limit(to);
-        keys.check(KeyName::SparseToDense, limit, to.index())?;
         // dense → sparse modulo q0·p
         let c1 = x.polys[1].clone().into_coeff();
         let both: Arc<[usize]> = [0, extra].into();
@@ -440,30 +414,100 @@ impl Context {
         c0.add_assign(&x.polys[0]);
         // lift
         let limbs = p.limbs(to).clone();
-        let raise = |c: RnsPoly<Ntt>| {
+        let special = [p.raising_prime()];
+        let extended: Arc<[usize]> = limbs.iter().chain(&special).copied().collect();
+        let raise = |c: RnsPoly<Ntt>, limbs: &Arc<[usize]>| {
             let c = c.into_coeff();
-            RnsPoly::<Coeff>::from_limbs(ring, limbs.clone(), |k, out| {
+            let lifted = RnsPoly::<Coeff>::from_limbs(ring, limbs.clone(), |k, out| {
                 if limbs[k] == 0 {
                     out.copy_from_slice(c.limb(0));
                 } else {
                     limb::lift_centered(&base, p.prime(limbs[k]), out, c.limb(0));
                 }
-            })
+            });
+            lifted.into_ntt()
         };
-        let c0 = raise(c0).into_ntt();
-        let c1 = raise(c1);
-        // sparse → dense
-        let d = self.decompose_from(c1, to);
-        let up = keys.find(KeyName::SparseToDense, limit, to.index())?;
-        let end = ModDown {
-            keep: &limbs,
-            drop: p.special_at(to),
-            add: [Some(&c0), None],
-            automorphism: None,
-        };
-        let polys = self.switch(&d, None, &up, &end).into();
-        Ok(Ciphertext { polys, info })
+        Ok(Raised {
+            c0: raise(c0, &limbs),
+            c1: raise(c1, &extended),
+            extended,
+        })
     }
+    /// The sum of a raised ciphertext's images under automorphisms, divided by the keys' special prime.
+    pub(crate) fn raised_images(&self, x: &Raised, keys: &[Turn], to: Level) -> [RnsPoly<Ntt>; 2] {
+        let p = self.parameters();
+        let limbs: Vec<[AlignedVec; 2]> = chunks(x.extended.len())
+            .into_par_iter()
+            .flat_map_iter(|range| {
+                let limb = |k: usize| {
+                    let mut images = keys.iter().map(|turn| x.image(p, k, turn));
+                    let (mut u0, mut u1) = images.next().expect("at least one rotation");
+                    for (v0, v1) in images {
+                        limb::add(p.prime(x.extended[k]), &mut u0, &v0);
+                        limb::add(p.prime(x.extended[k]), &mut u1, &v1);
+                    }
+                    [u0, u1]
+                };
+                range.map(limb).collect::<Vec<_>>()
+            })
+            .collect();
+        let [u0, u1] = columns(p.ring(), &x.extended, limbs);
+        self.divide_all([&u0, &u1], p.limbs(to), &[p.raising_prime()])
+    }
+}
+
+/// A key and the automorphism that is applied after it.
+pub(crate) type Turn = (Arc<SwitchingKey>, Arc<Permutation>);
+
+/// A ciphertext after ModRaise, still under the sparse secret.
+pub(crate) struct Raised {
+    /// Its level's limbs, then the special one of the keys that lead on.
+    pub(crate) extended: Arc<[usize]>,
+    /// At the level's limbs.
+    c0: RnsPoly<Ntt>,
+    /// At all of them: below q0, it is the only digit.
+    c1: RnsPoly<Ntt>,
+}
+
+impl Raised {
+    /// Limb k of an image, times the special prime.
+    pub(crate) fn image(&self, p: &Parameters, k: usize, turn: &Turn) -> (AlignedVec, AlignedVec) {
+        let index = self.extended[k];
+        let c0 = (k + 1 < self.extended.len()).then(|| {
+            let special = p.product_mod(&[p.raising_prime()], index);
+            (self.c0.limb(k), special)
+        });
+        image(p.ring(), index, &[self.c1.limb(k)], c0, turn)
+    }
+}
+
+/// One limb of (factor·c0 + Σ digit·b, Σ digit·a) under an automorphism.
+pub(crate) fn image(
+    ring: &ring::Ring,
+    index: usize,
+    digits: &[&[u64]],
+    c0: Option<(&[u64], u64)>,
+    (key, permutation): &Turn,
+) -> (AlignedVec, AlignedVec) {
+    let n = ring.n();
+    let expander = key.expander();
+    let mut key = KeyLimb::new(key, &expander, digits.len(), index, ring);
+    let (mut u0, mut u1) = (AlignedVec::dirty(key.tile), AlignedVec::dirty(key.tile));
+    let (mut r0, mut r1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
+    for start in (0..n).step_by(key.tile) {
+        key.times(digits, start, &mut u0, &mut u1);
+        if let Some((c0, factor)) = c0 {
+            limb::mul_scalar_add(
+                ring.modulus(index),
+                &mut u0,
+                &c0[start..][..key.tile],
+                factor,
+            );
+        }
+        permutation.place(start, &u0, &mut r0);
+        permutation.place(start, &u1, &mut r1);
+    }
+    (r0, r1)
 }
 
 /// Polynomials from their limbs, one of each in turn.

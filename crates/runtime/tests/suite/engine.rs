@@ -126,8 +126,8 @@ impl Arithmetic for Recorder {
     fn conjugate(&self, x: &Held) -> Made {
         self.note("conjugate", self.evaluator.conjugate(&self.of(x)?))
     }
-    fn mod_raise(&self, x: &Held, to: Level) -> Made {
-        self.note("mod_raise", self.evaluator.mod_raise(&self.of(x)?, to))
+    fn mod_raise(&self, x: &Held, to: Level, by: &[usize]) -> Made {
+        self.note("mod_raise", self.evaluator.mod_raise(&self.of(x)?, to, by))
     }
     fn with_slots(&self, x: &Held, slots: usize) -> Made {
         self.note("with_slots", self.evaluator.with_slots(&self.of(x)?, slots))
