@@ -119,7 +119,8 @@ impl Builder<'_> {
 
     /// What is done to the value of `at`, if the whole value is made of it; sources are left open.
     fn after(&self, value: &Expression, at: NodeId) -> Option<Expression> {
-        let inner = &self.values[at.index()];
+        // of a mean that a node itself lacks there is none
+        let inner = self.values.get(at.index())?;
         if inner.terms.is_empty() {
             return None;
         }

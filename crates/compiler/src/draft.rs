@@ -1,7 +1,7 @@
 //! A network on its way to a plan: what is known of it once it is packed, and the passes from there.
 
 use crate::alarm;
-use crate::coefficients::tokens::Tokens;
+use crate::coefficients::sequence::Sequence;
 use crate::cost::CostModel;
 use crate::emit::{self, Shared};
 use crate::error::Error;
@@ -32,6 +32,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) weights: RefCell<Shared>,
     /// What linear maps in coefficients take, by quantity; empty where there are none.
     pub(crate) weighing: Vec<f64>,
+    ports: Option<[emit::Shown; 2]>,
 }
 
 impl<'a> Draft<'a> {
@@ -40,12 +41,14 @@ impl<'a> Draft<'a> {
         graph: &'a PolyGraph,
         target: &'a Target,
         set: ParametersSpec,
-        tokens: Option<Tokens>,
+        sequence: Option<&Sequence<'_>>,
     ) -> Result<Self, Error> {
         let parameters = Parameters::new(set)?;
         let max_slots = target.slots_of_one(&parameters)?;
         let mut cost = CostModel::new(&parameters, target.cost, target.batch)?;
-        let normal = normal::normalise(graph, target, max_slots, None, tokens, &mut cost)?;
+        let read = sequence.map_or(graph, |s| &*s.graph);
+        let tokens = sequence.map(|s| s.tokens);
+        let normal = normal::normalise(read, target, max_slots, None, tokens, &mut cost)?;
         cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
         Ok(Self {
             graph,
@@ -56,6 +59,7 @@ impl<'a> Draft<'a> {
             cost,
             weights: RefCell::default(),
             weighing: Vec::new(),
+            ports: sequence.map(|s| s.ports.clone()),
         })
     }
 
@@ -164,6 +168,7 @@ impl<'a> Draft<'a> {
                 giants: self.cost.giants(),
                 batch: target.batch,
                 parameters: self.cost.parameters(),
+                ports: &self.ports,
             },
             packed,
             names,

@@ -17,6 +17,7 @@ use ckks::{BlockMap, Bootstrap, Parameters};
 use runtime::{Operation, Port, Register, Step};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 /// What plans hold of weights: the same stands in memory once, whichever plan has it.
@@ -109,7 +110,12 @@ pub(crate) struct Draft<'a> {
     pub(crate) batch: usize,
     /// The chain's.
     pub(crate) parameters: &'a Parameters,
+    /// Shapes of the input and the answer and their columns, where these are not all that there are.
+    pub(crate) ports: &'a Option<[Shown; 2]>,
 }
+
+/// A shape, and which columns of a sequence it has.
+pub(crate) type Shown = (Vec<usize>, Range<usize>);
 
 impl Draft<'_> {
     /// The chain's level of a free one.
@@ -142,26 +148,35 @@ pub(crate) fn emit(
     for (v, (packed, split)) in packed.iter().zip(splits).enumerate() {
         writer.quantity(v, packed.as_ref().zip(split.as_ref()))?;
     }
-    let port = |v: Id, name: &str, level: usize| {
+    let shown = |which: usize, places: Vec<(u32, u32)>| match draft.ports {
+        None => places,
+        Some(ports) => {
+            let (shape, columns) = &ports[which];
+            let rows = places.len() / shape[0].max(1);
+            let each = places.chunks(rows.max(1));
+            each.flat_map(|row| row[columns.clone()].iter().copied()).collect()
+        }
+    };
+    let port = |v: Id, which: usize, level: usize| {
         let q = &normal.quantities[v];
+        let places = q.layout.places().into_iter();
+        let places = places.map(|(c, s)| (narrow(twins[v].of[c as usize]), s));
         Port {
-            name: name.into(),
-            shape: q.shape.dims(),
+            name: names[which].into(),
+            shape: (draft.ports.as_ref()).map_or_else(|| q.shape.dims(), |p| p[which].0.clone()),
             registers: writer.registers[v].clone(),
             slots: q.layout.period * batch,
-            places: (q.layout.places().into_iter())
-                .map(|(c, s)| (narrow(twins[v].of[c as usize]), s))
-                .collect(),
+            places: shown(which, places.collect()),
             batch,
             level: draft.level(level),
             unit: draft.units[v].unit(),
         }
     };
-    let input = port(0, names[0], draft.decisions[0].level);
-    let mut output = port(normal.output, names[1], writer.level(normal.output));
+    let input = port(0, 0, draft.decisions[0].level);
+    let mut output = port(normal.output, 1, writer.level(normal.output));
     if normal.quantities[normal.output].domain == Domain::Coefficients {
         let layout = &normal.quantities[normal.output].layout;
-        (output.level, output.places) = (0, Tokens::coefficients(layout));
+        (output.level, output.places) = (0, shown(1, Tokens::coefficients(layout)));
     }
     let most = twins.iter().map(|t| t.count).max().unwrap_or(0);
     let steps = if batch == 1 && most <= MOST_AT_ONCE {
@@ -195,6 +210,11 @@ fn pieces(packed: &Packed, split: &Split, copies: bool) -> Vec<Vec<usize>> {
         }
     }
     let moves = !packed.folds.is_empty() || split.steps.iter().any(|s| *s != (0, 0));
+    // results of several ciphertexts each are summed together, so that what they read is made in the order in which it is shared
+    let sums = copies && packed.inputs.len() > packed.outputs;
+    if sums && packed.outputs <= MOST_COPIES {
+        group.fill(0);
+    }
     // what each result takes of a piece, in shares of it
     let weights: Vec<f64> = if moves {
         let mut giants = vec![BTreeSet::new(); packed.outputs];
@@ -516,6 +536,11 @@ impl Writer<'_> {
                 });
             }
             added[self.draft.twins[v].of[ciphertext as usize]][slot as usize] = value;
+        }
+        if let Kind::Moved { moves, .. } = &q.kind {
+            for (result, values) in &moves.added {
+                added[*result] = values.iter().map(|b| scale * b).collect();
+            }
         }
         let batch = self.draft.batch;
         let mut bias: Vec<Option<Arc<[f64]>>> = added

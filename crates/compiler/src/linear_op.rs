@@ -2,6 +2,7 @@
 //!
 //! Row and column numbers are row-major positions in the operator's output and input tensor.
 
+use crate::coefficients::tokens::Tokens;
 use crate::error::Error;
 use crate::layout::{Layout, narrow};
 use nn::op::window;
@@ -41,6 +42,8 @@ pub(crate) enum LinearOp {
         rotary: Rotary,
         rows: usize,
         length: usize,
+        /// Places with copies of other tokens have their positions.
+        tokens: Option<Tokens>,
     },
     /// The sequence (C, 1, L) beside itself delayed.
     Unfold {
@@ -200,6 +203,16 @@ impl LinearOp {
             }
             Self::Diagonal { inner, .. } => *inner == columns || self.scalar().is_some(),
             Self::Centre { length, .. } => *length == columns,
+            // whole channels
+            Self::Select { index, stride } => {
+                let mut rows = index.chunks(columns.max(1));
+                *stride == (1, 1)
+                    && rows.all(|row| {
+                        let first = row[0] as usize;
+                        let own = (0..row.len()).map(|t| narrow(first + t));
+                        first.is_multiple_of(columns) && own.eq(row.iter().copied())
+                    })
+            }
             _ => false,
         }
     }
@@ -218,8 +231,14 @@ impl LinearOp {
                     entry(index[r] as usize, 1.0);
                 }
             }
-            Self::Rotary { rotary, length, .. } => {
+            Self::Rotary {
+                rotary,
+                length,
+                tokens,
+                ..
+            } => {
                 let (c, t) = (r / length % rotary.head, r % length);
+                let t = tokens.map_or(t, |places| places.real(t));
                 let (k, first) = match rotary.pairing {
                     _ if c >= rotary.rotated => return entry(r, 1.0),
                     Pairing::Adjacent => (c / 2, c % 2 == 0),
@@ -394,6 +413,7 @@ impl LinearOp {
                     rotary: *r,
                     rows: channels * length,
                     length,
+                    tokens: None,
                 }
             }
             Op::Unfold(u) => {

@@ -234,15 +234,22 @@ pub(crate) enum Symbol {
     /// A row again and again.
     Repeated(NodeId),
     /// A sequence beside itself delayed.
-    Unfolded(NodeId, Boundary),
+    Unfolded(Rows),
+    /// Keys times one number a token.
+    Marked { keys: NodeId, marks: NodeId },
     /// Queries times delayed keys, before they are summed.
-    Products {
-        queries: NodeId,
-        keys: NodeId,
-        boundary: Boundary,
-    },
+    Products { queries: NodeId, keys: Rows },
     /// Weights times delayed values, before they are summed.
-    Weighed { weights: NodeId, values: NodeId },
+    Weighed { weights: NodeId, values: Rows },
+}
+
+/// A sequence beside itself delayed.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows {
+    pub(crate) of: NodeId,
+    pub(crate) boundary: Boundary,
+    /// What a public first token has in its place, one number a channel.
+    pub(crate) public: Option<Arc<[f64]>>,
 }
 
 /// What the network's sizes stand for, where it stands for a larger one, and that one's slots.
@@ -516,10 +523,14 @@ impl Builder<'_> {
                     None => Layout::fresh(*shape, self.max_slots),
                 };
                 let layout = layout.checked(node.name(), self.max_slots)?;
-                let id = self.push(Quantity {
+                let count = layout.ciphertexts;
+                let mut id = self.push(Quantity {
                     depth: 0,
-                    ..Quantity::of(node, Kind::Input, *shape, layout, bound)
+                    ..Quantity::of(node, Kind::Input, *shape, layout.clone(), bound)
                 });
+                if let Some(moves) = self.tokens.and_then(|t| t.filled(count)) {
+                    id = self.moved(node, id, moves, layout);
+                }
                 Ok(self.value(id))
             }
             Op::Constant(shape, p) => Ok(Expression {

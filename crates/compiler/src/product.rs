@@ -138,7 +138,7 @@ impl Builder<'_> {
     }
 
     /// Sets a product's integer factor and its reach.
-    fn settle(&mut self, id: Id) -> Result<(), Error> {
+    pub(crate) fn settle(&mut self, id: Id) -> Result<(), Error> {
         let q = &self.quantities[id];
         let Kind::Product {
             left,

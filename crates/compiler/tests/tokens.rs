@@ -27,6 +27,7 @@ const SMALL: Size = Size {
     degree: 7,
     numerator: Numerator::Apart,
     public: false,
+    valid: None,
 };
 
 fn target(log_n: u32) -> Target {
@@ -83,6 +84,17 @@ fn transformer_layers() {
         (9, with(&|s| (s.width, s.heads, s.kv_heads) = (12, 2, 2))),
         // heads that share keys and values
         (9, with(&|s| (s.width, s.heads, s.kv_heads) = (16, 4, 2))),
+        // lengths that fill nothing, padding, a public first token, and all of it
+        (8, with(&|s| s.length = 11)),
+        (9, with(&|s| (s.length, s.valid) = (8, Some(6)))),
+        (8, with(&|s| (s.length, s.public) = (16, true))),
+        (
+            9,
+            with(&|s| {
+                (s.length, s.valid, s.public) = (7, Some(5), true);
+                (s.width, s.heads, s.kv_heads) = (12, 2, 1);
+            }),
+        ),
     ] {
         let plan = check(log_n, size);
         let weighs = |o: &Operation| matches!(o, Operation::Weigh { .. });
@@ -130,9 +142,49 @@ fn on_ciphertexts(compiled: &VerifiedPlan, x: &Tensor, checked: bool) -> Vec<f64
     client.read_answer(&bytes[..], "answer").expect("an answer")
 }
 
+/// Sentences of several lengths, how long they are encrypted with them.
+#[test]
+fn encoders() {
+    let text = r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "vocab_size": 30, "max_position_embeddings": 64, "type_vocab_size": 2}"#;
+    let shape = TransformerShape::from_json(text).expect("a configuration");
+    let power = PowerSoftmax::new(4, 0.25)
+        .expect("valid")
+        .over(Denominator::Mean);
+    let polynomials = Polynomials {
+        bits: 10.0,
+        degree: 7,
+        widened: 4.0,
+    };
+    for (log_n, length, tokens) in [(8, 8, 6), (9, 11, 11), (9, 11, 7)] {
+        let made = shape.random(AttentionScheme::Power(power), length);
+        let graph = made.expect("made").polynomials(polynomials);
+        let graph = graph.expect("within reach").graph;
+        let plan = compile(&graph, &target(log_n)).unwrap_or_else(|e| panic!("{length}: {e}"));
+        let mut x = zoo::shape::sequence(graph.input_shape(), 3);
+        let all = x.values().len();
+        x.values_mut()[all - length + tokens..].fill(0.0);
+        compare(&format!("{tokens} of {length}"), &graph, &plan, &x);
+    }
+}
+
 #[test]
 fn a_layer_on_ciphertexts() {
-    let (graph, inputs) = transformer(3, SMALL, 4);
+    on_both(SMALL);
+}
+
+#[test]
+fn a_layer_with_a_public_token_and_padding_on_ciphertexts() {
+    on_both(Size {
+        length: 7,
+        valid: Some(5),
+        public: true,
+        ..SMALL
+    });
+}
+
+fn on_both(size: Size) {
+    let (graph, inputs) = transformer(3, size, 4);
     let plan = compile(&graph, &target(9)).expect("compiles");
     let had = on_ciphertexts(&plan, &inputs[0], true);
     let twin = ClearTwin::new(&plan, &plan.client_spec(), inputs[0].values()).expect("fits");
@@ -178,6 +230,39 @@ fn published_structures() {
     // one square of each part for both norms of a layer, and for the last
     let square = |s: &&runtime::Step| s.layer.ends_with("squares") && s.purpose == Purpose::Norm;
     assert_eq!(plan.plan().steps.iter().filter(square).count(), 2 * 3);
+}
+
+/// Shows what is alive where most is.
+fn most_alive(plan: &VerifiedPlan) {
+    let mut held = std::collections::BTreeMap::new();
+    let mut most = (0, 0, held.clone());
+    let mut bytes = 0;
+    let size = |l: usize| ckks::memory::ciphertext(plan.parameters(), ckks::Level::new(l));
+    for (index, (step, facts)) in plan.plan().steps.iter().zip(&plan.facts().steps).enumerate() {
+        for r in step.operation.writes() {
+            let one = size(facts.level_out);
+            bytes += one;
+            held.insert(r, (step.layer.clone(), step.operation.doing(), one));
+        }
+        if bytes > most.0 {
+            most = (bytes, index, held.clone());
+        }
+        for r in &facts.released {
+            bytes -= held.remove(r).map_or(0, |h| h.2);
+        }
+    }
+    let (bytes, index, held) = most;
+    let step = &plan.plan().steps[index];
+    let all = bytes as f64 / 1e9;
+    println!("{all:.2} GB alive at {index} {} {}", step.layer, step.operation.doing());
+    let mut by: std::collections::BTreeMap<_, (usize, u64)> = Default::default();
+    for (layer, doing, size) in held.into_values() {
+        let entry = by.entry((layer, doing)).or_default();
+        *entry = (entry.0 + 1, entry.1 + size);
+    }
+    for ((layer, doing), (count, size)) in by {
+        println!("    {layer:50} {doing:25} {count:5} {:.3} GB", size as f64 / 1e9);
+    }
 }
 
 /// What full sizes cost, by count. Run by hand.
@@ -228,10 +313,12 @@ fn full_sizes() {
     for (s, seconds) in &dearest[..30] {
         println!("{:50} {:30} {seconds:8.2}", s.layer, s.operation.doing());
     }
+    most_alive(&plan);
     let facts = plan.facts();
     println!(
-        "{:.2} GB without keys",
-        facts.peak_without_keys as f64 / 1e9
+        "{:.2} GB without keys, {:.2} of them in buffers",
+        facts.peak_without_keys as f64 / 1e9,
+        facts.working_bytes as f64 / 1e9
     );
     println!(
         "{:.1} CPU s, peak {:.2} GB, {} keys of {:.2} GB, {} bootstraps",

@@ -247,6 +247,7 @@ const SMALL: Size = Size {
     degree: 7,
     numerator: Numerator::Carried,
     public: false,
+    valid: None,
 };
 
 #[test]

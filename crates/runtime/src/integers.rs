@@ -1,4 +1,5 @@
-//! Integer weights of layers in coefficients: in memory, or in a file beside the plan, of which a few rows are in memory at a time.
+//! Integer weights of layers in coefficients: in memory, or in a file beside the plan, of which a few rows are in memory at a time; and before they are
+//! written, made anew of what they come from whenever they are read ([`Integers::made`]).
 //!
 //! A file of weights holds a plan's integer vectors one after the other, each in as few bytes as its largest needs. It is read once from end to end
 //! when its plan is read: the digest of each vector goes into the plan's, so that a file of another plan, or one that was changed, is
@@ -10,7 +11,7 @@ use ckks::folded::Shared;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 const ROWS: [u8; 4] = *b"rows";
 /// Numbers that are looked at at once.
@@ -26,7 +27,19 @@ pub struct Integers(Place);
 #[derive(Clone)]
 enum Place {
     Held(Arc<Vec<i32>>),
+    Made(Arc<Made>),
     Stored(Stored),
+}
+
+/// Writes the numbers from a place on.
+type Make = dyn Fn(usize, &mut [i32]) + Send + Sync;
+
+/// A vector that exists a few rows at a time.
+struct Made {
+    length: usize,
+    largest: u32,
+    make: Box<Make>,
+    digest: OnceLock<Digest>,
 }
 
 /// A vector in a file.
@@ -122,10 +135,24 @@ impl PartialEq for Integers {
 }
 
 impl Integers {
+    /// So many numbers, the largest of this magnitude, made again whenever they are read, always the same: `make` writes those from a place on.
+    pub fn made(
+        length: usize,
+        largest: u32,
+        make: impl Fn(usize, &mut [i32]) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Place::Made(Arc::new(Made {
+            length,
+            largest,
+            make: Box::new(make),
+            digest: OnceLock::new(),
+        })))
+    }
     /// How many.
     pub fn len(&self) -> usize {
         match &self.0 {
             Place::Held(v) => v.len(),
+            Place::Made(m) => m.length,
             Place::Stored(s) => s.length,
         }
     }
@@ -137,7 +164,7 @@ impl Integers {
     pub fn held_bytes(&self) -> u64 {
         match &self.0 {
             Place::Held(v) => 4 * v.len() as u64,
-            Place::Stored(_) => 0,
+            Place::Made(_) | Place::Stored(_) => 0,
         }
     }
     /// Bytes that they take in a file of weights.
@@ -148,6 +175,7 @@ impl Integers {
     pub(crate) fn largest(&self) -> u32 {
         match &self.0 {
             Place::Held(v) => v.iter().map(|w| w.unsigned_abs()).max().unwrap_or(0),
+            Place::Made(m) => m.largest,
             Place::Stored(s) => s.largest,
         }
     }
@@ -155,13 +183,14 @@ impl Integers {
         match &self.0 {
             // as it lies there, though a lesser one may do
             Place::Stored(s) => s.width,
-            Place::Held(_) => Width::of(self.largest()),
+            Place::Held(_) | Place::Made(_) => Width::of(self.largest()),
         }
     }
     /// What tells them from others, as long as any clone lives.
     pub(crate) fn identity(&self) -> (usize, u64) {
         match &self.0 {
             Place::Held(v) => (Arc::as_ptr(v) as usize, u64::MAX),
+            Place::Made(m) => (Arc::as_ptr(m) as usize, u64::MAX),
             Place::Stored(s) => (Arc::as_ptr(&s.file) as usize, s.first),
         }
     }
@@ -169,6 +198,7 @@ impl Integers {
     pub(crate) fn shared(&self) -> Shared {
         match &self.0 {
             Place::Held(v) => Shared::new(v.clone(), u64::MAX),
+            Place::Made(m) => Shared::new(m.clone(), u64::MAX),
             Place::Stored(s) => Shared::new(s.file.clone(), s.first),
         }
     }
@@ -176,6 +206,7 @@ impl Integers {
     pub(crate) fn digest(&self) -> Digest {
         match &self.0 {
             Place::Held(v) => hash(v),
+            Place::Made(m) => *m.digest.get_or_init(|| m.hash()),
             Place::Stored(s) => s.digest,
         }
     }
@@ -191,6 +222,7 @@ impl Integers {
         };
         match &self.0 {
             Place::Held(v) => out.copy_from_slice(&v[from..end]),
+            Place::Made(m) => (m.make)(from, out),
             Place::Stored(s) => s.file.read(s, from, out)?,
         }
         Ok(())
@@ -202,16 +234,29 @@ impl Integers {
     ) -> std::io::Result<()> {
         match &self.0 {
             Place::Held(v) => v.chunks(BLOCK).try_for_each(take),
-            Place::Stored(s) => {
-                let mut block = vec![0; BLOCK.min(s.length)];
-                for from in (0..s.length).step_by(BLOCK) {
-                    let block = &mut block[..BLOCK.min(s.length - from)];
+            Place::Made(_) | Place::Stored(_) => {
+                let length = self.len();
+                let mut block = vec![0; BLOCK.min(length)];
+                for from in (0..length).step_by(BLOCK) {
+                    let block = &mut block[..BLOCK.min(length - from)];
                     self.read(from, block).map_err(std::io::Error::other)?;
                     take(block)?;
                 }
                 Ok(())
             }
         }
+    }
+}
+
+impl Made {
+    fn hash(&self) -> Digest {
+        let (mut hasher, mut block) = (blake3::Hasher::new(), vec![0; BLOCK]);
+        for from in (0..self.length).step_by(BLOCK) {
+            let block = &mut block[..BLOCK.min(self.length - from)];
+            (self.make)(from, block);
+            add(&mut hasher, block);
+        }
+        *hasher.finalize().as_bytes()
     }
 }
 
@@ -423,4 +468,29 @@ pub(crate) fn missing(name: &str) -> Error {
     let problem = "its weights lie in a file beside it, which was not given";
     let remedy = Help::Compile.with(REMEDY);
     Error::file(name, "weights", problem, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_made_are_those_that_are_held() {
+        let length = 3 * BLOCK + 5;
+        let number = |i: usize| i32::try_from(i * 7919 % 40_000).unwrap_or(0) - 20_000;
+        let held: Integers = (0..length).map(number).collect();
+        let make = move |from: usize, out: &mut [i32]| {
+            (from..).zip(out).for_each(|(i, w)| *w = number(i));
+        };
+        let made = Integers::made(length, held.largest(), make);
+        assert_eq!(made, held);
+        assert_eq!((made.digest(), made.width()), (held.digest(), held.width()));
+        assert_eq!((made.held_bytes(), made.identity()), (0, made.clone().identity()));
+        let mut some = [0; 9];
+        made.read(BLOCK - 4, &mut some).expect("within");
+        assert_eq!(some[8], number(BLOCK + 4));
+        assert!(made.read(length - 8, &mut some).is_err());
+        let other = Integers::made(length, 20_000, |_, out| out.fill(1));
+        assert_ne!(other, held);
+    }
 }

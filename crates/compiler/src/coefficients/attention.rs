@@ -5,9 +5,9 @@ use super::tokens::{Heads, Moves, Scores, Tokens};
 use crate::Error;
 use crate::layout::Layout;
 use crate::linear_op::{Chain, LinearOp, Link, columnwise, unsupported};
-use crate::normal::{Builder, Domain, Expression, Id, Kind, Quantity, Symbol};
+use crate::normal::{Builder, Domain, Expression, Id, Kind, Quantity, Rows, Symbol};
 use crate::product::single;
-use nn::{Boundary, Conv2d, NodeId, Op, PolyNode, Rotary};
+use nn::{Conv2d, NodeId, Op, PolyNode, Rotary};
 use std::sync::Arc;
 
 /// How much larger than scores and weighed values parts of their sums may be, and what is not yet masked.
@@ -112,43 +112,33 @@ impl Builder<'_> {
                 rotary: *r,
             },
             (Op::Repeat(_), _, _) => Symbol::Repeated(inputs[0]),
-            (Op::Unfold(u), _, _) if u.rows == tokens.length() => {
-                Symbol::Unfolded(inputs[0], u.boundary)
+            (Op::Unfold(u), _, _) => Symbol::Unfolded(Rows {
+                of: inputs[0],
+                boundary: u.boundary,
+                public: None,
+            }),
+            (Op::Add, Some(Symbol::Unfolded(rows)), None) => self.with_public(rows, inputs[1])?,
+            (Op::Add, None, Some(Symbol::Unfolded(rows))) => self.with_public(rows, inputs[0])?,
+            (Op::Mul, Some(Symbol::Repeated(queries)), Some(Symbol::Unfolded(keys)))
+            | (Op::Mul, Some(Symbol::Unfolded(keys)), Some(Symbol::Repeated(queries))) => {
+                Symbol::Products { queries, keys }
             }
-            (Op::Unfold(_), _, _) => {
-                return Err(refused(
-                    node,
-                    "a public first token, whose key has a row of its own",
-                ));
-            }
-            (Op::Mul, Some(Symbol::Repeated(queries)), Some(Symbol::Unfolded(keys, boundary)))
-            | (Op::Mul, Some(Symbol::Unfolded(keys, boundary)), Some(Symbol::Repeated(queries))) => {
-                Symbol::Products {
-                    queries,
-                    keys,
-                    boundary,
-                }
-            }
-            (Op::Mul, None, Some(Symbol::Unfolded(values, _))) => Symbol::Weighed {
+            (Op::Mul, None, Some(Symbol::Unfolded(values))) => Symbol::Weighed {
                 weights: inputs[0],
                 values,
             },
-            (Op::Mul, Some(Symbol::Unfolded(values, _)), None) => Symbol::Weighed {
+            (Op::Mul, Some(Symbol::Unfolded(values)), None) => Symbol::Weighed {
                 weights: inputs[1],
                 values,
             },
+            (Op::Mul, None | Some(Symbol::Turned { .. }), None) if self.marks(inputs[1]).is_some() => {
+                let marks = self.marks(inputs[1]).unwrap_or(inputs[1]);
+                let keys = inputs[0];
+                Symbol::Marked { keys, marks }
+            }
             (Op::Mul, None, None) => return self.masked(node, tokens),
-            (
-                Op::Conv2d(c),
-                Some(Symbol::Products {
-                    queries,
-                    keys,
-                    boundary,
-                }),
-                _,
-            ) => {
-                let of = (queries, keys, boundary);
-                return self.scores(node, c, of, tokens).map(Some);
+            (Op::Conv2d(c), Some(Symbol::Products { queries, keys }), _) => {
+                return self.scores(node, c, (queries, keys), tokens).map(Some);
             }
             (Op::Conv2d(_), Some(Symbol::Weighed { weights, values }), _) => {
                 return self.weighed(node, weights, values, tokens).map(Some);
@@ -168,6 +158,35 @@ impl Builder<'_> {
             shape: node.shape(),
             name: (0, None),
         }))
+    }
+
+    /// Rows with those of a public token.
+    fn with_public(&self, rows: Rows, constant: NodeId) -> Result<Symbol, Error> {
+        let node = self.graph.node(constant);
+        let tokens = self.tokens.filter(|t| t.public() == 1 && rows.public.is_none());
+        let (Some(tokens), Op::Constant(shape, p)) = (tokens, node.op()) else {
+            return Err(refused(node, "what is added to a sequence beside itself"));
+        };
+        // the first query's row of the public key
+        let (places, at) = (tokens.length(), tokens.real(0));
+        let each = p.values().iter().skip(at * places + at);
+        let each = each.step_by(places * places).take(shape.dims()[0]);
+        let public = each.map(|v| f64::from(*v)).collect();
+        Ok(Symbol::Unfolded(Rows {
+            public: Some(public),
+            ..rows
+        }))
+    }
+
+    /// The one channel that a node's channels are copies of.
+    fn marks(&self, node: NodeId) -> Option<NodeId> {
+        let node = self.graph.node(node);
+        let Op::Conv2d(c) = node.op() else {
+            return None;
+        };
+        let copies = c.weight.shape()[1..] == [1, 1, 1] && c.groups == 1 && c.bias.is_none();
+        let ones = copies && c.weight.values().iter().all(|w| *w == 1.0);
+        node.inputs().first().copied().filter(|_| ones)
     }
 
     /// A map that treats the channels of each head alike, of a value whose positions are not applied yet.
@@ -200,6 +219,23 @@ impl Builder<'_> {
     /// Queries, keys or values, as they lie for attention: a quantity, and what it is to be multiplied by.
     fn of_heads(&mut self, id: NodeId, heads: Heads, tokens: Tokens) -> Result<(Id, f64), Error> {
         let node = self.graph.node(id);
+        if let Some(Symbol::Marked { keys, marks }) = self.symbols.get(&id).cloned() {
+            let (left, factor) = self.of_heads(keys, heads, tokens)?;
+            let (own, value) = (self.graph.node(marks), &self.values[marks.index()]);
+            let right = self.linear(own, value.clone(), Some(tokens.single()))?;
+            let kind = Kind::Product {
+                left,
+                right,
+                factor: 1.0,
+                add: Vec::new(),
+                constant: 0.0,
+            };
+            let q = &self.quantities[left];
+            let (shape, layout, bound) = (q.shape, q.layout.clone(), q.bound);
+            let id = self.push(Quantity::of(node, kind, shape, layout, bound));
+            self.settle(id)?;
+            return Ok((id, factor));
+        }
         let (bound, layout) = (self.bound(node)?, tokens.by_heads(heads));
         if let Some(Symbol::Turned { value, rotary }) = self.symbols.get(&id).cloned() {
             // a turn keeps the length of a pair
@@ -226,6 +262,7 @@ impl Builder<'_> {
             rotary,
             rows: shape.len(),
             length: shape.columns(),
+            tokens: self.tokens.filter(|t| !t.whole()),
         };
         let link = Link {
             op,
@@ -239,7 +276,13 @@ impl Builder<'_> {
         self.push(Quantity::of(node, kind, shape, layout, bound))
     }
 
-    fn moved(&mut self, node: &PolyNode, argument: Id, moves: Moves, layout: Layout) -> Id {
+    pub(crate) fn moved(
+        &mut self,
+        node: &PolyNode,
+        argument: Id,
+        moves: Moves,
+        layout: Layout,
+    ) -> Id {
         let bound = self.quantities[argument].bound;
         let kind = Kind::Moved {
             argument,
@@ -263,22 +306,22 @@ impl Builder<'_> {
         &mut self,
         node: &PolyNode,
         conv: &Conv2d,
-        (queries, keys, boundary): (NodeId, NodeId, Boundary),
+        (queries, keys): (NodeId, Rows),
         tokens: Tokens,
     ) -> Result<Expression, Error> {
         let channels = self.graph.shape(node.inputs()[0]).dims()[0];
         let heads = tokens.heads(conv.groups, channels / conv.groups);
         let heads = heads.ok_or_else(|| refused(node, "a head that no ciphertext holds"))?;
         let (q, a) = self.of_heads(queries, heads, tokens)?;
-        let (k, b) = self.of_heads(keys, heads, tokens)?;
+        let (k, b) = self.of_heads(keys.of, heads, tokens)?;
         let bound = self.bound(node)?;
         let count = |b: &Self, id: Id| b.quantities[id].layout.ciphertexts;
         let moves = tokens.turned(heads, count(self, q), Tokens::turns_of_queries(heads));
         let left = self.copies(node, q, heads, moves);
-        let right = self.skewed(node, k, heads, tokens);
+        let right = self.skewed(node, (k, b), keys.public, heads);
         let moves = tokens.delayed(heads, count(self, right));
         let right = self.copies(node, right, heads, moves);
-        let seen = |t: usize, u: usize| boundary == Boundary::Cyclic || u <= t;
+        let seen = |t: usize, u: usize| tokens.sees(t, u, keys.boundary);
         let scores = tokens.scores(heads, seen);
         let shares = self.shares(node, tokens);
         let same = |s: &Vec<f32>| s.iter().all(|v| *v == s[0]);
@@ -383,9 +426,21 @@ impl Builder<'_> {
         small.then(|| shares.iter().map(root).collect())
     }
 
-    fn skewed(&mut self, node: &PolyNode, id: Id, heads: Heads, tokens: Tokens) -> Id {
-        let moves = tokens.skewed(heads, self.quantities[id].layout.ciphertexts);
-        self.copies(node, id, heads, moves)
+    fn skewed(
+        &mut self,
+        node: &PolyNode,
+        (of, factor): (Id, f64),
+        public: Option<Arc<[f64]>>,
+        heads: Heads,
+    ) -> Id {
+        let Some(tokens) = self.tokens else { return of };
+        let public: Option<Vec<f64>> = public.map(|p| p.iter().map(|v| v / factor).collect());
+        let count = self.quantities[of].layout.ciphertexts;
+        let id = self.copies(node, of, heads, tokens.skewed(heads, count, public.as_deref()));
+        let most = public.iter().flatten().fold(0.0f64, |m, v| m.max(v.abs()));
+        let q = &mut self.quantities[id];
+        q.bound = q.bound.max(most);
+        id
     }
 
     /// The scores that a value is made of, element by element.
@@ -424,16 +479,16 @@ impl Builder<'_> {
         &mut self,
         node: &PolyNode,
         weights: NodeId,
-        values: NodeId,
+        values: Rows,
         tokens: Tokens,
     ) -> Result<Expression, Error> {
         let (p, a, scores) = self.weights(weights)?;
         let heads = scores.heads;
-        let (v, b) = self.of_heads(values, heads, tokens)?;
+        let (v, b) = self.of_heads(values.of, heads, tokens)?;
         let count = |b: &Self, id: Id| b.quantities[id].layout.ciphertexts;
         let moves = tokens.turned(heads, count(self, p), tokens.turns_of_weights(heads));
         let left = self.copies(node, p, heads, moves);
-        let right = self.skewed(node, v, heads, tokens);
+        let right = self.skewed(node, (v, b), values.public, heads);
         let moves = tokens.delivered(heads, count(self, right));
         let right = self.copies(node, right, heads, moves);
         let kind = Kind::Dot {

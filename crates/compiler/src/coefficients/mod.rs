@@ -16,6 +16,7 @@ mod emit;
 mod kernel;
 mod layout;
 mod network;
+pub(crate) mod sequence;
 mod slots;
 pub(crate) mod tokens;
 mod transformer;

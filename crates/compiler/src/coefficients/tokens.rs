@@ -1,6 +1,6 @@
 //! Where tokens lie, in coefficients and in the slots above them, and how slots move for attention.
 //!
-//! A sequence of L tokens (a power of two) in a ring of degree N: channel c at token t has coefficient leaf(c) + m·t of ciphertext ⌊leaf/m⌋, m = N/L
+//! A sequence of L places (a power of two; [`super::sequence`] says what lies where there is no token) in a ring of degree N: channel c at token t has coefficient leaf(c) + m·t of ciphertext ⌊leaf/m⌋, m = N/L
 //! channels to a ciphertext. Half bootstraps bring it up in two parts, tokens below and from T = L/2 on, with bits reversed: slot κ·T + τ, κ the
 //! leaf's bits reversed, τ those of t modulo T. Which channel has which leaf is free to choose: each layer packs its outputs as what reads them needs.
 //!
@@ -16,9 +16,10 @@
 
 use crate::layout::Layout;
 use ckks::coefficients::slot_of;
-use nn::Shape;
+use nn::{Boundary, Shape};
 use runtime::folding::Folding;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A sequence in a ring.
@@ -26,8 +27,12 @@ use std::sync::Arc;
 pub(crate) struct Tokens {
     /// Degree of the ring.
     n: usize,
-    /// Tokens.
+    /// Places for tokens.
     length: usize,
+    /// Public ones before the first token.
+    public: usize,
+    /// Tokens.
+    count: usize,
 }
 
 /// Heads in a ring.
@@ -72,6 +77,8 @@ pub(crate) struct Moves {
     pub(crate) inputs: usize,
     /// For each result the ciphertexts that it is made of, and how.
     pub(crate) outputs: Vec<Vec<(usize, Arc<[Shift]>)>>,
+    /// What is added to results, in the units of what is read.
+    pub(crate) added: BTreeMap<usize, Vec<f64>>,
 }
 
 /// Slots that move by the same.
@@ -87,14 +94,90 @@ impl Tokens {
     /// Fewest tokens: bootstraps need four slots.
     pub(crate) const FEWEST: usize = 8;
 
-    /// None where so many tokens can't lie so: they must be a power of two.
-    pub(crate) fn new(n: usize, length: usize) -> Option<Self> {
-        let fits = length.is_power_of_two() && length >= Self::FEWEST && length <= n / 2;
-        fits.then_some(Self { n, length })
+    /// So many tokens behind so many public ones, one at most, in the least power of two of places; none where they can't lie so: more than half of
+    /// the places must have one.
+    pub(crate) fn new(n: usize, count: usize, public: usize) -> Option<Self> {
+        let all = count.checked_add(public)?;
+        let length = all.checked_next_power_of_two()?.max(Self::FEWEST);
+        let fits = 2 * all > length && length <= n / 2 && public <= 1;
+        fits.then_some(Self {
+            n,
+            length,
+            public,
+            count,
+        })
     }
-    /// Tokens.
+    /// Places for tokens.
     pub(crate) fn length(self) -> usize {
         self.length
+    }
+    /// Tokens.
+    pub(crate) fn count(self) -> usize {
+        self.count
+    }
+    /// Public ones before them.
+    pub(crate) fn public(self) -> usize {
+        self.public
+    }
+    /// Whether every place has a token.
+    pub(crate) fn whole(self) -> bool {
+        self.count == self.length
+    }
+    /// Whether a place has a token.
+    pub(crate) fn is_token(self, place: usize) -> bool {
+        self.range(0, self.count).contains(&place)
+    }
+    /// The places of so many tokens from one on.
+    pub(crate) fn range(self, first: usize, count: usize) -> Range<usize> {
+        self.public + first..self.public + first + count
+    }
+    /// The place with a token whose values lie in this one, too: the same slot of the other part, or, for a public token, the next place, since queries of
+    /// the first part may see no key of the second.
+    pub(crate) fn real(self, place: usize) -> usize {
+        match place {
+            p if self.is_token(p) => p,
+            p if p < self.public => p + 1,
+            p => p - self.columns(),
+        }
+    }
+    /// Whether a query sees a key that no mask hides.
+    pub(crate) fn sees(self, query: usize, key: usize, boundary: Boundary) -> bool {
+        let there = key < self.public || self.is_token(key);
+        there && (boundary == Boundary::Cyclic || key <= self.real(query))
+    }
+    /// Places without a token filled with copies, of so many ciphertexts; none where there is no such place.
+    pub(crate) fn filled(self, inputs: usize) -> Option<Moves> {
+        if self.whole() {
+            return None;
+        }
+        let (columns, signed) = (self.columns(), |x: usize| i64::try_from(x).unwrap_or(i64::MAX));
+        let part = |part: usize| {
+            // by the part that it comes from, and by how far
+            let mut found: BTreeMap<(usize, i64), Vec<f32>> = BTreeMap::new();
+            for t in part * columns..(part + 1) * columns {
+                let (to, from) = (self.column(t), self.real(t));
+                let key = (from / columns, signed(self.column(from)) - signed(to));
+                found.entry(key).or_insert_with(|| vec![0.0; columns])[to] = 1.0;
+            }
+            found
+        };
+        let parts = [part(0), part(1)];
+        let output = |ciphertext: usize| {
+            let each = parts[ciphertext % 2].iter();
+            let each = each.map(|((part, by), values)| {
+                let values = values.clone();
+                let by = [*by, 0];
+                (ciphertext / 2 * 2 + part, [Shift { by, values }].into())
+            });
+            each.collect()
+        };
+        Some(Moves {
+            slots: self.slots(),
+            size: [columns, 1],
+            inputs,
+            outputs: (0..inputs).map(output).collect(),
+            added: BTreeMap::new(),
+        })
     }
     fn slots(self) -> usize {
         self.n / 2
@@ -262,6 +345,7 @@ impl Tokens {
             outputs: (0..inputs)
                 .flat_map(|i| each.iter().map(move |e| vec![(i, Arc::clone(e))]))
                 .collect(),
+            added: BTreeMap::new(),
         }
     }
     /// X_a\[c, τ\] = X\[c + a, τ\] for a below `count`.
@@ -283,11 +367,33 @@ impl Tokens {
     pub(crate) fn turns_of_weights(self, h: Heads) -> usize {
         Self::steps(self.distances(h)).0
     }
-    /// K'\[c, τ\] = K\[c, τ + c\].
-    pub(crate) fn skewed(self, h: Heads, inputs: usize) -> Moves {
-        self.moves(h, (inputs, 1), |_, c, column| {
-            (c, (column + c) % self.columns())
-        })
+    /// K'\[c, τ\] = K\[c, τ + c\], with this in the place of the public token's, one number a channel.
+    pub(crate) fn skewed(self, h: Heads, inputs: usize, public: Option<&[f64]>) -> Moves {
+        let columns = self.columns();
+        let mut all = self.moves(h, (inputs, 1), |_, c, column| (c, (column + c) % columns));
+        let Some(public) = public else { return all };
+        // where its place goes, in the first part
+        let places = |c: usize| {
+            let at = (self.column(0) + columns - c % columns) % columns;
+            (0..h.beside).map(move |head| (head, (c * h.beside + head) * columns + at))
+        };
+        for (k, output) in all.outputs.iter_mut().enumerate().step_by(2) {
+            let mut added = vec![0.0; self.slots()];
+            for (_, shifts) in output {
+                let mut less = shifts.to_vec();
+                for c in 0..self.each() / h.beside {
+                    for (head, slot) in places(c) {
+                        less.iter_mut().for_each(|s| s.values[slot] = 0.0);
+                        let channel = (k / 2 * h.beside + head) * h.size + c;
+                        let own = c < h.size && k / 2 * h.beside + head < h.count;
+                        added[slot] = if own { public[channel] } else { 0.0 };
+                    }
+                }
+                *shifts = less.into();
+            }
+            all.added.insert(k, added);
+        }
+        all
     }
     /// The column of skewed values that holds column τ + r of channel c.
     fn unskewed(self, column: usize, r: usize, c: usize) -> usize {
@@ -323,16 +429,14 @@ impl Tokens {
     pub(crate) fn scoring(self, s: &Scores) -> Arc<[Vec<(usize, usize)>]> {
         let (padded, times) = (s.heads.padded, self.times(s.heads));
         let (small, large) = Self::steps(padded);
-        let pairs = |b: &Block| {
+        let pairs = |b: &Block, g: usize| {
             let queries = (2 * b.group + b.queries) * small;
             let keys = ((2 * b.group + b.keys) * times + b.distances) * padded;
-            let of = move |g: usize| {
-                let all = (0..small).map(|a| (queries + a, keys + g * small + a));
-                all.collect()
-            };
-            (0..large).map(of)
+            let all = (0..small).map(|a| (queries + a, keys + g * small + a));
+            all.collect()
         };
-        s.blocks.iter().flat_map(pairs).collect()
+        let each = (0..large).flat_map(|g| s.blocks.iter().map(move |b| pairs(b, g)));
+        each.collect()
     }
     /// Which of turned weights and delivered values are multiplied for each ciphertext of the result.
     pub(crate) fn weighing(self, s: &Scores) -> Arc<[Vec<(usize, usize)>]> {
@@ -341,25 +445,26 @@ impl Tokens {
         let groups = s.heads.count.div_ceil(s.heads.beside);
         let of = |out: usize| {
             let blocks = s.blocks.iter().enumerate();
-            let own = blocks.filter(|(_, b)| 2 * b.group + b.queries == out / large);
+            let own = blocks.filter(|(_, b)| 2 * b.group + b.queries == out % (2 * groups));
             own.flat_map(|(k, b)| {
                 let values = ((2 * b.group + b.keys) * times + b.distances) * distances;
-                let values = values + out % large * small;
+                let values = values + out / (2 * groups) * small;
                 (0..small).map(move |a| (k * small + a, values + a))
             })
             .collect()
         };
         (0..2 * groups * large).map(of).collect()
     }
-    /// Sums of ciphertexts that follow each other, each turned by as much more: a full turn of `count` channels, times what this says of each slot.
+    /// Sums of as many ciphertexts as there are turns, each turned by as much more: a full turn of `count` channels, times what this says of each slot. The
+    /// parts of all sums for one turn follow each other, so that what they share is used up together.
     fn gathered(self, h: Heads, count: usize, values: Vec<Vec<f32>>) -> Moves {
         let (small, large) = Self::steps(count);
-        let inputs = values.len() * large;
+        let (sums, inputs) = (values.len(), values.len() * large);
         let of = |(k, values): (usize, Vec<f32>)| {
             let turn = |g: usize| {
                 let by = [0, i64::try_from(g * small).unwrap_or(0)];
                 let values = values.clone();
-                (k * large + g, [Shift { by, values }].into())
+                (g * sums + k, [Shift { by, values }].into())
             };
             (0..large).map(turn).collect()
         };
@@ -368,6 +473,7 @@ impl Tokens {
             size: [self.columns(), h.beside],
             inputs,
             outputs: values.into_iter().enumerate().map(of).collect(),
+            added: BTreeMap::new(),
         }
     }
     /// So many results of weighing.
@@ -440,7 +546,7 @@ impl Tokens {
         if !layout.is_table() || height != 1 {
             return None;
         }
-        let tokens = Self::new(2 * layout.period, length)?;
+        let tokens = Self::new(2 * layout.period, length, 0).filter(|t| t.whole())?;
         let (each, columns) = (tokens.each(), tokens.columns());
         let places = layout.places();
         let leaf = |c: usize| {

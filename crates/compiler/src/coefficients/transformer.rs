@@ -1,6 +1,7 @@
 //! Transformers with their linear layers in coefficients: everything else as in slots, with tokens where [`super::tokens`] says.
 
 use super::costs::{Costs, LEAST_ROOM, within_memory, within_room};
+use super::sequence::Sequence;
 use super::tokens::Tokens;
 use super::weigh::{self, Scaled};
 use crate::draft::Draft;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 const LEVELS: usize = 9;
 
 /// How much dearer a rotation key is than elsewhere: attention has many rotations, which all layers share, and keys are most of what a run holds.
-const KEYS: f64 = 3.0;
+const KEYS: f64 = 5.0;
 /// Bytes of masks that move slots.
 const MOVES: u64 = 1 << 30;
 /// CPU seconds of compiling a weight, and of what every network takes.
@@ -54,20 +55,12 @@ pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
     };
     let mut costs = Costs::new(set.clone(), target.cost)?;
     let parameters = Parameters::new(set.clone())?;
-    let shape = graph.input().shape();
-    let refused = || Error::Unsupported {
-        layer: graph.input().name().into(),
-        operator: "Input".into(),
-        reason: format!("{shape} is no sequence of a power of two of tokens, 8 at least"),
-        remedy: "pad the sequence, or compile it with linear layers in slots",
-    };
-    let sequence = shape.as_image().filter(|s| s.1 == 1).ok_or_else(refused)?;
-    let tokens = Tokens::new(parameters.n(), sequence.2).ok_or_else(refused)?;
+    let sequence = Sequence::of(graph, parameters.n())?;
     let dear = Target {
         key_seconds: KEYS * target.key_seconds,
         ..target.clone()
     };
-    let mut draft = Draft::normal(graph, &dear, set, Some(tokens))?;
+    let mut draft = Draft::normal(graph, &dear, set, Some(&sequence))?;
     let packed = draft.pack()?;
     draft.weighing = weighing(&draft, &mut costs)?;
     let splits = draft.split(&packed);

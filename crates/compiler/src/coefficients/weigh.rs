@@ -7,7 +7,7 @@ use crate::linear_op::{Chain, LinearOp, chain_row};
 use crate::normal::{Id, Quantity};
 use crate::units::Units;
 use runtime::folding::{Folding, LARGEST_WEIGHT, Term, WEIGHT_BITS, Within};
-use runtime::{Operation, Register};
+use runtime::{Integers, Operation, Register};
 use std::sync::Arc;
 
 /// Whether weights are looked at, or what they cost alone.
@@ -66,17 +66,27 @@ pub(crate) fn operation<'a>(
             continue;
         }
         let from = Tokens::folding(from, &columns);
-        let wide = from.shape[0];
-        let mut weights = vec![0; to.shape[0] * wide];
-        if let Scaled::By(_) = scaled {
-            let matrix = matrix(&chains, rows.len(), columns.len(), length);
-            for (row, leaf) in matrix.chunks(columns.len()).zip(&rows) {
-                let to = &mut weights[leaf * wide..][..wide];
-                for (w, column) in row.iter().zip(&columns) {
-                    to[*column] = integer(*w)?;
+        let size = to.shape[0] * from.shape[0];
+        let weights = match scaled {
+            Scaled::Nothing => Integers::made(size, 0, |_, out| out.fill(0)),
+            Scaled::By(_) => {
+                let matrix = Matrix::new(&chains, (&rows, &columns), length, factor, from.shape[0]);
+                let largest = matrix.largest();
+                if largest > f64::from(LARGEST_WEIGHT) {
+                    return Err(Error::Weight {
+                        layer: q.layer.clone(),
+                        value: largest / f64::from(WEIGHT_BITS).exp2(),
+                    });
                 }
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "within 2^24"
+                )]
+                let largest = largest as u32;
+                Integers::made(size, largest, move |first, out| matrix.read(first, out))
             }
-        }
+        };
         made.push(Term::Kernel {
             inputs,
             from,
@@ -85,7 +95,7 @@ pub(crate) fn operation<'a>(
             stride: 1,
             groups: 1,
             flat: false,
-            weights: weights.into(),
+            weights,
         });
     }
     let bias = biases(&to, &rows, outputs.len(), |o| match scaled {
@@ -101,27 +111,104 @@ pub(crate) fn operation<'a>(
     })
 }
 
-/// The sum of chains for one token, row by row.
-fn matrix(chains: &[&Chain], rows: usize, columns: usize, length: usize) -> Vec<f64> {
-    let mut all = vec![0.0; rows * columns];
-    for chain in chains {
-        // a mean that is taken off last is one of each column
-        let (inner, centred) = match chain.split_last() {
-            Some((last, inner)) if matches!(last.op, LinearOp::Centre { .. }) => (inner, true),
-            _ => (&chain[..], false),
+/// The sum of chains for one token as integers, made a few rows at a time: whole, it would be as large as the network.
+struct Matrix {
+    chains: Vec<Chain>,
+    /// The output and the input of each row and column; none where there is no such one.
+    rows: Vec<Option<usize>>,
+    columns: Vec<Option<usize>>,
+    length: usize,
+    factor: f64,
+    /// Of each chain whose mean is taken off last, the mean of each column.
+    means: Vec<Option<Vec<f64>>>,
+}
+
+impl Matrix {
+    fn new(
+        chains: &[&Chain],
+        (rows, columns): (&[usize], &[usize]),
+        length: usize,
+        factor: f64,
+        wide: usize,
+    ) -> Self {
+        let places = |leaves: &[usize], count: usize| {
+            let mut of = vec![None; count];
+            leaves.iter().enumerate().for_each(|(i, leaf)| of[*leaf] = Some(i));
+            of
         };
-        let mut means = vec![0.0; columns];
-        for (o, row) in all.chunks_mut(columns).enumerate() {
-            chain_row(inner, o * length, 1.0, &mut |c, w| {
-                row[c / length] += w;
-                means[c / length] += w / rows as f64;
+        let count = rows.iter().max().map_or(0, |l| l + 1);
+        let mut all = Self {
+            chains: Vec::new(),
+            rows: places(rows, count),
+            columns: places(columns, wide),
+            length,
+            factor,
+            means: Vec::new(),
+        };
+        for chain in chains {
+            // a mean that is taken off last is one of each column
+            let (inner, centred) = match chain.split_last() {
+                Some((last, inner)) if matches!(last.op, LinearOp::Centre { .. }) => (inner, true),
+                _ => (&chain[..], false),
+            };
+            let means = centred.then(|| {
+                let mut means = vec![0.0; columns.len()];
+                for o in 0..rows.len() {
+                    chain_row(inner, o * length, 1.0, &mut |c, w| {
+                        means[c / length] += w / rows.len() as f64;
+                    });
+                }
+                means
             });
+            all.chains.push(inner.to_vec());
+            all.means.push(means);
         }
-        for row in all.chunks_mut(columns).filter(|_| centred) {
-            row.iter_mut().zip(&means).for_each(|(w, mean)| *w -= mean);
+        all
+    }
+
+    /// Row `o`, scaled, not rounded.
+    fn row(&self, o: usize, row: &mut [f64]) {
+        row.fill(0.0);
+        for (chain, means) in self.chains.iter().zip(&self.means) {
+            chain_row(chain, o * self.length, self.factor, &mut |c, w| row[c / self.length] += w);
+            for (w, mean) in row.iter_mut().zip(means.iter().flatten()) {
+                *w -= self.factor * mean;
+            }
         }
     }
-    all
+
+    fn inputs(&self) -> usize {
+        self.columns.iter().flatten().count()
+    }
+
+    /// The largest magnitude of all, rounded.
+    fn largest(&self) -> f64 {
+        let mut row = vec![0.0; self.inputs()];
+        self.rows.iter().flatten().fold(0.0f64, |most, o| {
+            self.row(*o, &mut row);
+            row.iter().fold(most, |m, w| m.max(w.round().abs()))
+        })
+    }
+
+    /// Integers from a place on, row by row.
+    fn read(&self, first: usize, out: &mut [i32]) {
+        let wide = self.columns.len();
+        let (mut row, mut made) = (vec![0.0; self.inputs()], None);
+        for (place, w) in (first..).zip(out) {
+            let (o, column) = (self.rows[place / wide], self.columns[place % wide]);
+            let (Some(o), Some(column)) = (o, column) else {
+                *w = 0;
+                continue;
+            };
+            if made != Some(o) {
+                self.row(o, &mut row);
+                made = Some(o);
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "within 2^24")]
+            let integer = row[column].round() as i32;
+            *w = integer;
+        }
+    }
 }
 
 /// What is added to each ciphertext, for every token the same.

@@ -108,6 +108,7 @@ impl Pattern {
                     rotary,
                     rows,
                     length,
+                    ..
                 } => {
                     if p.mixing == Mixing::None {
                         p.mixing = Mixing::Groups(rows / length / rotary.head);

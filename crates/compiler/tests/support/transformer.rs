@@ -30,6 +30,8 @@ pub(crate) struct Size {
     pub(crate) numerator: Numerator,
     /// Whether the first token is public, and not encrypted.
     pub(crate) public: bool,
+    /// Tokens that are not padding, if not all.
+    pub(crate) valid: Option<usize>,
 }
 
 /// The network, some inputs of it, and its polynomial twin, calibrated on them.
@@ -109,7 +111,7 @@ fn network(random: &mut Random, size: Size) -> Graph {
         scale: 1.0 / (head as f64).sqrt(),
         mask: Mask {
             order: Order::Causal,
-            valid: None,
+            valid: size.valid,
         },
         scheme: AttentionScheme::Power(PowerSoftmax::new(4, size.epsilon).expect("valid")),
     };
