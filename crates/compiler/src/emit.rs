@@ -154,7 +154,8 @@ pub(crate) fn emit(
             let (shape, columns) = &ports[which];
             let rows = places.len() / shape[0].max(1);
             let each = places.chunks(rows.max(1));
-            each.flat_map(|row| row[columns.clone()].iter().copied()).collect()
+            each.flat_map(|row| row[columns.clone()].iter().copied())
+                .collect()
         }
     };
     let port = |v: Id, which: usize, level: usize| {

@@ -238,7 +238,13 @@ fn most_alive(plan: &VerifiedPlan) {
     let mut most = (0, 0, held.clone());
     let mut bytes = 0;
     let size = |l: usize| ckks::memory::ciphertext(plan.parameters(), ckks::Level::new(l));
-    for (index, (step, facts)) in plan.plan().steps.iter().zip(&plan.facts().steps).enumerate() {
+    for (index, (step, facts)) in plan
+        .plan()
+        .steps
+        .iter()
+        .zip(&plan.facts().steps)
+        .enumerate()
+    {
         for r in step.operation.writes() {
             let one = size(facts.level_out);
             bytes += one;
@@ -254,14 +260,21 @@ fn most_alive(plan: &VerifiedPlan) {
     let (bytes, index, held) = most;
     let step = &plan.plan().steps[index];
     let all = bytes as f64 / 1e9;
-    println!("{all:.2} GB alive at {index} {} {}", step.layer, step.operation.doing());
+    println!(
+        "{all:.2} GB alive at {index} {} {}",
+        step.layer,
+        step.operation.doing()
+    );
     let mut by: std::collections::BTreeMap<_, (usize, u64)> = Default::default();
     for (layer, doing, size) in held.into_values() {
         let entry = by.entry((layer, doing)).or_default();
         *entry = (entry.0 + 1, entry.1 + size);
     }
     for ((layer, doing), (count, size)) in by {
-        println!("    {layer:50} {doing:25} {count:5} {:.3} GB", size as f64 / 1e9);
+        println!(
+            "    {layer:50} {doing:25} {count:5} {:.3} GB",
+            size as f64 / 1e9
+        );
     }
 }
 

@@ -485,7 +485,10 @@ mod tests {
         let made = Integers::made(length, held.largest(), make);
         assert_eq!(made, held);
         assert_eq!((made.digest(), made.width()), (held.digest(), held.width()));
-        assert_eq!((made.held_bytes(), made.identity()), (0, made.clone().identity()));
+        assert_eq!(
+            (made.held_bytes(), made.identity()),
+            (0, made.clone().identity())
+        );
         let mut some = [0; 9];
         made.read(BLOCK - 4, &mut some).expect("within");
         assert_eq!(some[8], number(BLOCK + 4));

@@ -131,7 +131,9 @@ impl Builder<'_> {
                 weights: inputs[1],
                 values,
             },
-            (Op::Mul, None | Some(Symbol::Turned { .. }), None) if self.marks(inputs[1]).is_some() => {
+            (Op::Mul, None | Some(Symbol::Turned { .. }), None)
+                if self.marks(inputs[1]).is_some() =>
+            {
                 let marks = self.marks(inputs[1]).unwrap_or(inputs[1]);
                 let keys = inputs[0];
                 Symbol::Marked { keys, marks }
@@ -163,7 +165,9 @@ impl Builder<'_> {
     /// Rows with those of a public token.
     fn with_public(&self, rows: Rows, constant: NodeId) -> Result<Symbol, Error> {
         let node = self.graph.node(constant);
-        let tokens = self.tokens.filter(|t| t.public() == 1 && rows.public.is_none());
+        let tokens = self
+            .tokens
+            .filter(|t| t.public() == 1 && rows.public.is_none());
         let (Some(tokens), Op::Constant(shape, p)) = (tokens, node.op()) else {
             return Err(refused(node, "what is added to a sequence beside itself"));
         };
@@ -436,7 +440,12 @@ impl Builder<'_> {
         let Some(tokens) = self.tokens else { return of };
         let public: Option<Vec<f64>> = public.map(|p| p.iter().map(|v| v / factor).collect());
         let count = self.quantities[of].layout.ciphertexts;
-        let id = self.copies(node, of, heads, tokens.skewed(heads, count, public.as_deref()));
+        let id = self.copies(
+            node,
+            of,
+            heads,
+            tokens.skewed(heads, count, public.as_deref()),
+        );
         let most = public.iter().flatten().fold(0.0f64, |m, v| m.max(v.abs()));
         let q = &mut self.quantities[id];
         q.bound = q.bound.max(most);

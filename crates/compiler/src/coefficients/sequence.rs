@@ -41,11 +41,18 @@ impl<'a> Sequence<'a> {
     pub(crate) fn of(graph: &'a PolyGraph, n: usize) -> Result<Self, Error> {
         let (input, output) = (graph.input(), graph.output());
         let refused = || {
-            let reason = format!("{} is no sequence of 5 tokens or more that a ciphertext holds", input.shape());
+            let reason = format!(
+                "{} is no sequence of 5 tokens or more that a ciphertext holds",
+                input.shape()
+            );
             let remedy = "compile it with linear layers in slots";
             unsupported(input, reason, remedy)
         };
-        let (_, _, count) = input.shape().as_image().filter(|s| s.1 == 1).ok_or_else(refused)?;
+        let (_, _, count) = input
+            .shape()
+            .as_image()
+            .filter(|s| s.1 == 1)
+            .ok_or_else(refused)?;
         let rows = graph.nodes().iter().filter_map(|n| match n.op() {
             Op::Unfold(u) => Some(u.rows),
             _ => None,
@@ -56,7 +63,11 @@ impl<'a> Sequence<'a> {
         if tokens.whole() && own == Some(count) {
             let ports = [input, output].map(|n| (n.shape().dims(), 0..count));
             let graph = Cow::Borrowed(graph);
-            return Ok(Self { graph, tokens, ports });
+            return Ok(Self {
+                graph,
+                tokens,
+                ports,
+            });
         }
         let mut filling = Filling {
             graph,
@@ -77,7 +88,11 @@ impl<'a> Sequence<'a> {
             layer: input.name().into(),
         })?;
         let graph = Cow::Owned(made.with_ranges(ranges.to_vec())?);
-        Ok(Self { graph, tokens, ports })
+        Ok(Self {
+            graph,
+            tokens,
+            ports,
+        })
     }
 }
 
@@ -101,8 +116,13 @@ impl Filling<'_> {
     fn filled(&self, node: &PolyNode) -> Result<(Op<approx::Polynomial>, Columns), Error> {
         let places = self.tokens.length();
         let refuse = || {
-            let reason = "it does not treat all tokens alike, and these fill no power of two".into();
-            unsupported(node, reason, "pad the sequence, or compile it with linear layers in slots")
+            let reason =
+                "it does not treat all tokens alike, and these fill no power of two".into();
+            unsupported(
+                node,
+                reason,
+                "pad the sequence, or compile it with linear layers in slots",
+            )
         };
         let mut inputs = node.inputs().iter().map(|i| &self.columns[i.index()]);
         let first = inputs.next().cloned().unwrap_or(Columns::Same);
@@ -120,7 +140,8 @@ impl Filling<'_> {
                 return Ok((op, Columns::Tokens(0, count)));
             }
             Op::Constant(shape, p) => {
-                let (shape, values, columns) = self.constant(*shape, p.values()).ok_or_else(refuse)?;
+                let (shape, values, columns) =
+                    self.constant(*shape, p.values()).ok_or_else(refuse)?;
                 let p = Parameter::new(node.name(), shape.dims(), values)?;
                 return Ok((Op::Constant(shape, p), columns));
             }
@@ -130,38 +151,73 @@ impl Filling<'_> {
             }
             // a sum over rows
             Op::Conv2d(c) if c.kernel() == (self.tokens.count() + self.tokens.public(), 1) => {
-                let ones = c.weight.values().iter().all(|w| *w == 1.0) && c.groups == c.out_channels();
+                let ones =
+                    c.weight.values().iter().all(|w| *w == 1.0) && c.groups == c.out_channels();
                 let shape = [c.out_channels(), 1, places, 1];
                 let weight = vec![1.0; c.out_channels() * places];
                 let weight = Parameter::new(node.name(), shape, weight)?;
                 let groups = c.groups;
-                let made = ones.then(|| Conv2d { groups, ..Conv2d::new(weight) });
+                let made = ones.then(|| Conv2d {
+                    groups,
+                    ..Conv2d::new(weight)
+                });
                 Op::Conv2d(made.ok_or_else(refuse)?)
             }
-            Op::Linear(l) if node.inputs().iter().all(|i| self.made.shape(*i).columns() == places) => {
-                let [to, from] = *l.weight.shape() else { return Err(refuse()) };
+            Op::Linear(l)
+                if node
+                    .inputs()
+                    .iter()
+                    .all(|i| self.made.shape(*i).columns() == places) =>
+            {
+                let [to, from] = *l.weight.shape() else {
+                    return Err(refuse());
+                };
                 let weight = l.weight.reshaped(node.name(), &[to, from, 1, 1])?;
                 let bias = l.bias.clone();
-                Op::Conv2d(Conv2d { bias, ..Conv2d::new(weight) })
+                Op::Conv2d(Conv2d {
+                    bias,
+                    ..Conv2d::new(weight)
+                })
             }
-            Op::Elementwise(_) | Op::Add | Op::Mul | Op::Identity | Op::BatchNorm(_) => node.op().clone(),
+            Op::Elementwise(_) | Op::Add | Op::Mul | Op::Identity | Op::BatchNorm(_) => {
+                node.op().clone()
+            }
             Op::Rotary(r) => Op::Rotary(Rotary {
-                first: r.first.checked_sub(self.tokens.public()).ok_or_else(refuse)?,
+                first: r
+                    .first
+                    .checked_sub(self.tokens.public())
+                    .ok_or_else(refuse)?,
                 ..*r
             }),
             Op::Unfold(u) => Op::Unfold(Unfold { rows: places, ..*u }),
             Op::Repeat(_) => Op::Repeat(Repeat { rows: places }),
-            Op::Flatten | Op::Reshape(_) if width(node.inputs()[0]).is_some_and(|s| (s.1, s.2) == (1, 1)) => Op::Identity,
+            Op::Flatten | Op::Reshape(_)
+                if width(node.inputs()[0]).is_some_and(|s| (s.1, s.2) == (1, 1)) =>
+            {
+                Op::Identity
+            }
             Op::Slice(s) => {
-                let [channels, rows, own] = s.axes[..] else { return Err(refuse()) };
-                let (Columns::Tokens(begin, count), 1) = (&columns, own.step) else { return Err(refuse()) };
+                let [channels, rows, own] = s.axes[..] else {
+                    return Err(refuse());
+                };
+                let (Columns::Tokens(begin, count), 1) = (&columns, own.step) else {
+                    return Err(refuse());
+                };
                 let cut = Columns::Tokens(begin + own.begin, own.end - own.begin);
-                let whole = AxisSlice { begin: 0, end: places, step: 1 };
+                let whole = AxisSlice {
+                    begin: 0,
+                    end: places,
+                    step: 1,
+                };
                 let (all, one, _) = width(node.inputs()[0]).ok_or_else(refuse)?;
-                let same = |axis: AxisSlice, size: usize| (axis.begin, axis.end, axis.step) == (0, size, 1);
+                let same = |axis: AxisSlice, size: usize| {
+                    (axis.begin, axis.end, axis.step) == (0, size, 1)
+                };
                 let op = match own.end <= *count {
                     true if same(channels, all) && same(rows, one) => Op::Identity,
-                    true => Op::Slice(Slice { axes: vec![channels, rows, whole] }),
+                    true => Op::Slice(Slice {
+                        axes: vec![channels, rows, whole],
+                    }),
                     false => return Err(refuse()),
                 };
                 return Ok((op, cut));
@@ -183,9 +239,17 @@ impl Filling<'_> {
                 Some((Shape::image(channels, 1, places), values, Columns::Same))
             }
             (1, w) if w == count => {
-                let row = |row: &[f32]| (0..places).map(|p| row[t.real(p) - t.public()]).collect::<Vec<_>>();
+                let row = |row: &[f32]| {
+                    (0..places)
+                        .map(|p| row[t.real(p) - t.public()])
+                        .collect::<Vec<_>>()
+                };
                 values.extend(own.chunks(count).flat_map(row));
-                Some((Shape::image(channels, 1, places), values, Columns::Tokens(0, count)))
+                Some((
+                    Shape::image(channels, 1, places),
+                    values,
+                    Columns::Tokens(0, count),
+                ))
             }
             (rows, w) if w == count && rows == count + t.public() => {
                 // row r, column p: the key r places before

@@ -150,7 +150,9 @@ impl Tokens {
         if self.whole() {
             return None;
         }
-        let (columns, signed) = (self.columns(), |x: usize| i64::try_from(x).unwrap_or(i64::MAX));
+        let (columns, signed) = (self.columns(), |x: usize| {
+            i64::try_from(x).unwrap_or(i64::MAX)
+        });
         let part = |part: usize| {
             // by the part that it comes from, and by how far
             let mut found: BTreeMap<(usize, i64), Vec<f32>> = BTreeMap::new();

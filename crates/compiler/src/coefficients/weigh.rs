@@ -133,7 +133,10 @@ impl Matrix {
     ) -> Self {
         let places = |leaves: &[usize], count: usize| {
             let mut of = vec![None; count];
-            leaves.iter().enumerate().for_each(|(i, leaf)| of[*leaf] = Some(i));
+            leaves
+                .iter()
+                .enumerate()
+                .for_each(|(i, leaf)| of[*leaf] = Some(i));
             of
         };
         let count = rows.iter().max().map_or(0, |l| l + 1);
@@ -170,7 +173,9 @@ impl Matrix {
     fn row(&self, o: usize, row: &mut [f64]) {
         row.fill(0.0);
         for (chain, means) in self.chains.iter().zip(&self.means) {
-            chain_row(chain, o * self.length, self.factor, &mut |c, w| row[c / self.length] += w);
+            chain_row(chain, o * self.length, self.factor, &mut |c, w| {
+                row[c / self.length] += w
+            });
             for (w, mean) in row.iter_mut().zip(means.iter().flatten()) {
                 *w -= self.factor * mean;
             }
