@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Numerator::Carried
         },
         public: false,
+        valid: None,
     };
     let start = Instant::now();
     let (graph, inputs) = transformer(3, size, 8);
