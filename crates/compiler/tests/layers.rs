@@ -191,6 +191,7 @@ fn slow_networks() -> Vec<(&'static str, PolyGraph)> {
         degree: 7,
         numerator: Numerator::Apart,
         public: false,
+        valid: None,
     };
     vec![
         ("deep dense layers", vectors(81, &[64; 9])),
