@@ -163,6 +163,7 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
         .map(PathBuf::as_path)
         .collect();
     let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
+    let others: Vec<&Path> = others.into_iter().chain(a.report.as_deref()).collect();
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     let graph = demo_network(a.model.as_deref())?;
     let input = demo_input(a, &graph)?;
@@ -368,16 +369,20 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
         Some(alarm) => note(format_args!("the alarm {alarm}")),
         None => note("no alarm: nobody will see that a value left its interval"),
     }
-    let client = files.save(&plan, &graph)?;
+    let beside = files.save(&plan, &graph)?;
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-    match client {
-        Some(client) => note(format_args!(
-            "wrote {} ({}; for the server) and {} ({}; for clients, keys are made from it)",
-            a.output.display(),
-            size(length(&a.output)),
-            client.display(),
-            size(length(&client))
-        )),
+    let file = |path: &Path| format!("{} ({})", path.display(), size(length(path)));
+    match &beside.client {
+        Some(client) => {
+            let weights = beside.weights.as_deref().map_or_else(String::new, |w| {
+                format!(" with its weights beside it, {}", file(w))
+            });
+            note(format_args!(
+                "wrote {}{weights} for the server, and {} for clients: keys are made from it",
+                file(&a.output),
+                file(client)
+            ));
+        }
         None => note("wrote the plan alone: a client file is written beside a plan that is a file"),
     }
     if a.json {
@@ -471,6 +476,7 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     let mut others = vec![a.plan.as_path(), keys, &a.input, &a.output];
     others.extend(a.key.iter().chain(&a.checkpoint).map(PathBuf::as_path));
     let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
+    others.extend(a.report.as_deref());
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     a.key.as_deref().map_or(Ok(()), own_key)?;
     let limits = polyveil::runtime::Limits {

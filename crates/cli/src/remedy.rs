@@ -43,7 +43,9 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             nn::Error::Unstated { .. } => {
                 "--activation NAME, for `polyveil calibrate` and `polyveil adapt`"
             }
-            nn::Error::Maximum { .. } => "`polyveil adapt` does it",
+            nn::Error::Maximum { .. } => {
+                "`polyveil calibrate --pool average` takes means instead, `polyveil adapt` trains the network for them"
+            }
             _ => return None,
         },
         Error::Task(task::Error::PictureSize { .. }) => "`--resize` scales it",

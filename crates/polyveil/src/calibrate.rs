@@ -22,6 +22,8 @@ use zoo::trained::{Run, TrainedEncoder, TrainedLanguageModel};
 const WINDOWS: usize = 200;
 /// Inputs on which answers are compared, at most.
 const ANSWERS: usize = 200;
+/// An output that changes by more, relative to the largest one, is warned of.
+const MOST_CHANGE: f64 = 0.05;
 /// Other inputs that are looked at unless it is said.
 const INPUTS: usize = 2000;
 
@@ -328,14 +330,15 @@ fn answers(
     let largest = all.iter().map(|a| a.2).fold(0.0, f64::max);
     let agreement = match original.output().shape().len() {
         1 => String::new(),
-        _ => format!(
-            "the largest output is the same on {same} of {}, ",
-            all.len()
-        ),
+        _ => format!("the largest output is the same on {same}, "),
     };
     tell.note(format_args!(
-        "answers beside the network's own: {agreement}no output changes by more than {change:.3} (they reach {largest:.3})"
+        "answers beside the network's own, of {} of the inputs: {agreement}no output changes by more than {change:.3} (they reach {largest:.3})",
+        all.len()
     ));
+    if 100 * same < 99 * all.len() || change > MOST_CHANGE * largest {
+        tell.note("warning: the polynomial network is not close to the original; a higher degree, more inputs, or training it as a polynomial network bring it nearer");
+    }
     Ok(())
 }
 

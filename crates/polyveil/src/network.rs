@@ -177,6 +177,15 @@ pub struct PlanFiles {
     existing: Existing,
 }
 
+/// What was written beside a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// The client file; none where the plan went into a pipe or a device.
+    pub client: Option<PathBuf>,
+    /// The weights of layers in coefficients, where they are large: the server needs them beside the plan, under this name.
+    pub weights: Option<PathBuf>,
+}
+
 impl PlanFiles {
     /// Opens them.
     ///
@@ -213,16 +222,17 @@ impl PlanFiles {
     ///
     /// # Errors
     /// A plan of another network; the file system's.
-    pub fn save(self, plan: &VerifiedPlan, graph: &PolyGraph) -> Result<Option<PathBuf>> {
+    pub fn save(self, plan: &VerifiedPlan, graph: &PolyGraph) -> Result<Beside> {
         require_plan_of(plan, graph)?;
         let file = plan.client_file(task_bytes(graph))?;
         let of = plan.plan();
         let Some((client, beside)) = self.client else {
             self.plan
                 .write(|out, name| Ok(of.write(out, name).map(drop)?))?;
-            return Ok(None);
+            return Ok(Beside::default());
         };
-        if of.integer_bytes() < BESIDE_FROM {
+        let apart = of.integer_bytes() >= BESIDE_FROM;
+        if !apart {
             self.plan
                 .write(|out, name| Ok(of.write(out, name).map(drop)?))?;
         } else {
@@ -238,7 +248,10 @@ impl PlanFiles {
             plan.place()?;
         }
         client.write(|out, name| Ok(file.write(out, name).map(drop)?))?;
-        Ok(Some(beside))
+        Ok(Beside {
+            client: Some(beside),
+            weights: apart.then_some(self.weights),
+        })
     }
 }
 

@@ -387,6 +387,12 @@ pub(crate) fn write<'a, W: Write>(
     file.finish()
 }
 
+/// Weights that are no regular file.
+pub(crate) fn no_file(name: &str) -> Error {
+    let problem = "rows are read from any place of it, but it is no regular file";
+    Error::file(name, "kind of file", problem, REMEDY)
+}
+
 /// Reads a file of weights from end to end: its vectors, of these lengths and widths. Whether they are those of the plan is told by
 /// their digests, which go into the plan's.
 ///
@@ -399,10 +405,8 @@ pub(crate) fn open(
     vectors: &[(usize, Width)],
 ) -> Result<Vec<Integers>> {
     let refuse = |field: &str, problem: String| Error::file(name, field, problem, REMEDY);
-    let is_file = file.metadata().map_err(Error::io(name))?.is_file();
-    if !is_file {
-        let problem = "rows are read from any place of it, but it is no regular file".into();
-        return Err(refuse("kind of file", problem));
+    if !file.metadata().map_err(Error::io(name))?.is_file() {
+        return Err(no_file(name));
     }
     let mut reader = Reader::new(
         BufReader::with_capacity(1 << 20, &file),

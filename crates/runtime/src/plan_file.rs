@@ -545,10 +545,15 @@ fn stored_beside(
     }
     let path = beside.ok_or_else(|| integers::missing(name))?;
     let weights = path.display().to_string();
-    let file = std::fs::File::open(path).map_err(|e| match e.kind() {
+    let refuse = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => integers::missing(name),
         _ => Error::io(&weights)(e),
-    })?;
+    };
+    // before it is opened: a pipe that nobody writes into would be waited for
+    if !std::fs::metadata(path).map_err(refuse)?.is_file() {
+        return Err(integers::no_file(&weights));
+    }
+    let file = std::fs::File::open(path).map_err(refuse)?;
     let vectors: Vec<(usize, Width)> = lengths.into_iter().zip(widths.iter().copied()).collect();
     integers::open(file, &weights, ids, &vectors)
 }

@@ -19,7 +19,9 @@ pub fn parse_size(text: &str) -> Option<u64> {
         .unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;
     let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
+        // `5` is no size that anybody means: bytes alone are many, or are said
+        "" if number >= 1e6 => 1.0,
+        "b" => 1.0,
         "k" | "kb" => 1e3,
         "m" | "mb" => 1e6,
         "g" | "gb" => 1e9,
@@ -41,7 +43,9 @@ mod tests {
     fn sizes_are_read_and_written() {
         assert_eq!(parse_size("12GB"), Some(12_000_000_000));
         assert_eq!(parse_size("1.5 GiB"), Some(1_610_612_736));
-        assert_eq!(parse_size("77"), Some(77));
+        assert_eq!(parse_size("2000000"), Some(2_000_000));
+        assert_eq!(parse_size("77 B"), Some(77));
+        assert_eq!(parse_size("5"), None);
         assert_eq!(parse_size("12 parsecs"), None);
         assert_eq!(parse_size(""), None);
         assert_eq!(size(12_340_000_000), "12.34 GB");

@@ -271,11 +271,18 @@ impl Header {
         if self.kind == kind {
             return Ok(());
         }
+        // where it is taken for what a server reads, it may lie where it must not
+        let warning = match self.kind {
+            Kind::ClientKey => {
+                "; it is secret and must not leave its owner's machine: if this is a server, delete it there and make new keys"
+            }
+            _ => "",
+        };
         Err(Error::file(
             name,
             "kind",
             format!(
-                "this is a file of kind `{}`, `{}` is needed",
+                "this is a file of kind `{}`, `{}` is needed{warning}",
                 self.kind.name(),
                 kind.name()
             ),
