@@ -1,7 +1,7 @@
 //! Whether linear layers are carried out in slots or in coefficients: whichever is cheaper by prediction.
 //!
 //! Coefficients are costed from shapes alone. Slots take long to cost, since their diagonals are most of a compilation: what they take at least is
-//! counted first, and where that is more memory than there is, or more time than coefficients take, they are not looked at.
+//! counted first, and where that is more time than coefficients take, or compiling them would take long, they are not looked at.
 
 use crate::activation::Activation;
 use crate::choose;
@@ -64,14 +64,14 @@ fn has_products(set: &ParametersSpec) -> bool {
 const FEW: f64 = (1u64 << 25) as f64;
 /// How much cheaper slots must be by count, before finding out is worth a compilation.
 const WORTH: f64 = 1.05;
-/// Bytes that compiling in slots may take where layers may as well lie in coefficients.
-const MOST_PACKING: u64 = 4_000_000_000;
+/// Values of diagonals beyond which slots are not looked at where layers may lie in coefficients: packing and splitting them takes long.
+const MANY: f64 = 1e9;
 
 /// What is known before anything is compiled.
 enum View {
     /// Coefficients can't be, or take more memory than they may: why.
     Slots(Error),
-    /// Slots take more by count than there is, or than coefficients take: why.
+    /// Slots take more by count than coefficients take, or long to compile: why.
     Coefficients { found: Found, why: String },
     /// Slots are to be compiled before anybody knows.
     Open(Found),
@@ -95,25 +95,14 @@ fn look(graph: &PolyGraph, target: &Target) -> Result<View, Error> {
         return Ok(View::Slots(memory(graph, estimate.least_bytes, limit)));
     }
     let count = Count::of(graph, target)?;
-    if let Some(why) = count.beyond(target) {
-        return Ok(View::Coefficients { found, why });
-    }
     let seconds = count.seconds(target)?;
     if WORTH * seconds > estimate.price() {
         let why = format!("{seconds:.0} CPU seconds at least, by count");
         return Ok(View::Coefficients { found, why });
     }
-    // from the pattern of the maps, where there are many
-    if count.values > FEW {
-        let most = target.max_memory.unwrap_or(MOST_PACKING).min(MOST_PACKING);
-        let needed = draft::needs(graph, target)?.bytes;
-        if needed > most {
-            let (needed, most) = (size(needed), size(most));
-            let why = format!(
-                "compiling takes {needed} of memory by count, more than {most} where layers may lie in coefficients"
-            );
-            return Ok(View::Coefficients { found, why });
-        }
+    if count.values > MANY {
+        let why = format!("diagonals would hold {:.1e} numbers", count.values);
+        return Ok(View::Coefficients { found, why });
     }
     Ok(View::Open(found))
 }
@@ -275,27 +264,6 @@ impl Count {
         Ok(Self {
             values: products * fill * target.batch as f64,
             levels: levels * target.batch as f64,
-        })
-    }
-    /// Why it can't be compiled, where it can't.
-    fn beyond(&self, target: &Target) -> Option<String> {
-        // under a memory limit maps stay beside the plans made of them
-        let copies = if target.max_memory.is_some() {
-            2.0
-        } else {
-            1.0
-        };
-        let bytes = copies * 4.0 * self.values;
-        let had = target.room?.whole();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a count"
-        )]
-        let needed = bytes as u64;
-        (needed > had).then(|| {
-            let (needed, had) = (size(needed), size(had));
-            format!("compiling takes {needed} of memory by count, {had} may be had")
         })
     }
     /// CPU seconds: every diagonal once at a middle level, without rotations, and the bootstraps for the levels.

@@ -345,6 +345,18 @@ fn shapes_alone_say_what_a_plan_costs() {
     }
 }
 
+/// At full size, layers wherever they cost least.
+#[test]
+#[ignore = "eight networks of up to 138 million weights"]
+fn shapes_alone_say_what_published_networks_cost() {
+    let polynomial = approx::remez(|x| Activation::Silu.value(x), (-4.0, 4.0), 4).expect("fits");
+    for name in zoo::imagenet::ImageNet::NAMES {
+        let network = zoo::imagenet::ImageNet::named(name, 224, Activation::Silu).expect("known");
+        let graph = network.outline(&polynomial.polynomial).expect("builds");
+        estimated(name, &graph, &Target::default());
+    }
+}
+
 /// What `layers` counts for each half bootstrap before it looks closer is no more than one takes.
 #[test]
 fn half_bootstraps_take_so_much() {
@@ -744,7 +756,8 @@ fn layers_of_one_place_stay_in_slots_where_that_is_cheaper() {
             "{name}"
         );
         assert!(count > 0, "{name}");
-        if shape[2] == 2 {
+        estimated(&name, &graph, &target_of(10, 5));
+        if shape[0] == 16 {
             on_ciphertexts(&plan, &graph, &data[0]);
         }
     }
