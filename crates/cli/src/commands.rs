@@ -362,7 +362,7 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
             once.sigma(),
             once.needed_margin(DEFAULT_CLASS_BITS),
             bounds.magnitude,
-            2.0 * bounds.error
+            2.0 * bounds.shared_error()
         ));
     }
     match &plan.plan().description.alarm {

@@ -55,6 +55,10 @@ impl AnswerBounds {
     pub fn stated_error(&self) -> f64 {
         self.simulated.map_or(self.error, |s| s.error)
     }
+    /// What sharing counts with: the larger of the bound and of what simulated runs say, as neither alone is sure to be the larger.
+    pub fn shared_error(&self) -> f64 {
+        self.error.max(self.stated_error())
+    }
     /// What is stated of the difference between the plan's exact answer and the network's: by simulated runs, which see the sine of bootstraps, too, or
     /// the bound on what rounded weights change.
     pub fn stated_weights(&self) -> f64 {

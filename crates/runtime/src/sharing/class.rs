@@ -80,7 +80,7 @@ pub(crate) fn share(
     bounds
         .check()
         .map_err(|e| refuse(e, Help::Compile.with("compile the plan again")))?;
-    let needed_margin = 2.0 * bounds.error;
+    let needed_margin = 2.0 * bounds.shared_error();
     let class = values.as_ref().map_or(None, |v| leader(v, needed_margin));
     let charge = |ledger: &mut Ledger, name: &str| {
         if ledger.class_refused {

@@ -77,7 +77,7 @@ impl Flooding {
             .map_err(|e| refuse(e, Help::Compile.with("compile the plan again")))?;
         let least = bounds.magnitude * 2f64.powi(-MOST_PRECISION);
         let bounds = AnswerBounds {
-            error: bounds.error.max(least),
+            error: bounds.shared_error().max(least),
             ..bounds
         };
         let norm = (values as f64).sqrt() * bounds.error;
@@ -286,6 +286,21 @@ mod tests {
 
     fn flooding(values: usize, security: u32, releases: u64) -> Flooding {
         Flooding::new(BOUNDS, values, security, releases).expect("in range")
+    }
+
+    #[test]
+    fn noise_covers_what_simulated_runs_say_beyond_the_bound() {
+        let simulated = crate::simulated::Simulated {
+            error: 3.0 * BOUNDS.error,
+            network: None,
+            runs: 26,
+        };
+        let more = AnswerBounds {
+            simulated: Some(simulated),
+            ..BOUNDS
+        };
+        let noise = Flooding::new(more, 10, 40, 7).expect("in range").sigma();
+        assert!((noise / flooding(10, 40, 7).sigma() - 3.0).abs() < 1e-9);
     }
 
     #[test]
