@@ -157,7 +157,7 @@ fn linear(input: usize, outputs: &[usize], folds: Vec<usize>) -> Operation {
     };
     let real = |w: f32| Values::Real(vec![w; SLOTS].into());
     let kernel = |mask: Option<u8>| Values::Kernel {
-        weights: vec![0.25, -0.125].into(),
+        weights: vec![0.0625, -0.125].into(),
         classes: Classes::new(2, vec![0, 1, 1, 0]).into(),
         mask: mask.map(|m| [m].into()),
     };
