@@ -217,12 +217,12 @@ class Chain:
     def pad(self, x, s):
         if len(s) < 2:
             return False
-        mode = self.pick("constant", "edge", "reflect")
+        mode = self.pick("constant", "edge", "reflect", *(["wrap"] if self.opset >= 19 else []))
         pads = np.zeros((2, len(s)), int)
         for i in range(1, len(s)):
             most = min(2, s[i] - 1)
             if most > 0:
-                pads[:, i] = self.rng.integers(0, most + 1, 2)
+                pads[:, i] = self.rng.integers(self.pick(0, 0, -1) if s[i] > 3 else 0, most + 1, 2)
         to = [d + int(p) for d, p in zip(s, pads.sum(0))]
         attributes, inputs = self.listed(11, "pads", pads.flatten().tolist(), [x])
         if mode == "constant" and self.pick(0, 1):
@@ -299,10 +299,15 @@ class Chain:
         if len(s) < 2:
             return False
         n = int(self.rng.integers(1, 6))
+        # axes of the constant before its matrices: none, the value's, ones, or more where the value has ones
+        batch = [self.pick(d, d, 1) if d > 1 else self.pick(1, 1, 2) for d in s[:-2]][self.rng.integers(0, len(s) - 1):] if self.pick(0, 1) else []
+        to = np.broadcast_shapes(s[:-2], tuple(batch))
+        if np.prod(to) * n * max(s[-2:]) > 20000:
+            return False
         if self.pick(0, 0, 1) and len(s) > 2:
-            self.node("MatMul", [self.floats(n, s[-2], scale=0.4), x], (*s[:-2], n, s[-1]))
+            self.node("MatMul", [self.floats(*batch, n, s[-2], scale=0.4), x], (*to, n, s[-1]))
         else:
-            self.node("MatMul", [x, self.floats(s[-1], n, scale=0.4)], (*s[:-1], n))
+            self.node("MatMul", [x, self.floats(*batch, s[-1], n, scale=0.4)], (*to, s[-2], n))
         return True
 
     def gemm(self, x, s):
@@ -344,14 +349,33 @@ class Chain:
         return True
 
     def resize(self, x, s):
-        if self.opset < 13 or len(s) != 4 or max(s[2:]) > 10:
+        if self.opset < 10 or len(s) != 4 or max(s[2:]) > 10:
             return False
+        if self.opset < 13 or self.pick(0, 1):
+            return self.resize_by_scales(x, s)
         mode = self.pick("nearest", "linear", "cubic")
         how = self.pick("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
         sizes = [int(self.rng.integers(1, 2 * d + 1)) for d in s[2:]]
         more = {"nearest_mode": self.pick("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")} if mode == "nearest" else {}
         self.node("Resize", [x, "", "", self.ints([s[0], s[1], *sizes])], (s[0], s[1], *sizes), mode=mode,
                   coordinate_transformation_mode=how, **more)
+        return True
+
+    def resize_by_scales(self, x, s):
+        if self.opset < 10 or len(s) != 4 or max(s[2:]) > 10:
+            return False
+        scales = np.float32([1, 1, *(self.pick(0.5, 0.6, 0.7, 1.0, 1.2, 1.3, 1.4, 2.0) for _ in range(2))])
+        to = [int(np.float32(d) * k) for d, k in zip(s, scales)]
+        if min(to) < 1:
+            return False
+        mode = self.pick("nearest", "linear")
+        if self.opset == 10:
+            self.node("Resize", [x, self.constant(scales)], to, mode=mode)
+            return True
+        how = self.pick("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
+        more = {"nearest_mode": self.pick("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")} if mode == "nearest" else {}
+        roi = "" if self.opset >= 13 else self.floats(0)
+        self.node("Resize", [x, roi, self.constant(scales)], to, mode=mode, coordinate_transformation_mode=how, **more)
         return True
 
     def split(self, x, s):

@@ -237,10 +237,19 @@ impl TextArgs {
 pub(crate) fn values(a: &ValuesArgs) -> Result<()> {
     let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
     let y = network::values(&a.model, activation, output, &a.input)?;
-    // JSON has no NaN
-    let values: Vec<Option<f64>> = (y.values().iter())
-        .map(|&v| v.is_finite().then_some(v))
-        .collect();
+    // JSON has no NaN: what is no number is a text, and said
+    let strange = y.values().iter().filter(|v| !v.is_finite()).count();
+    if strange > 0 {
+        let all = y.values().len();
+        note(format_args!(
+            "warning: {strange} of {all} values are NaN or infinite: the network is not defined there, or its weights are damaged"
+        ));
+    }
+    let value = |v: &f64| match v.is_finite() {
+        true => serde_json::json!(v),
+        false => serde_json::json!(v.to_string()),
+    };
+    let values: Vec<serde_json::Value> = y.values().iter().map(value).collect();
     say_line(serde_json::json!({"shape": y.shape().dims(), "values": values}))
 }
 

@@ -105,3 +105,39 @@ fn rows_that_do_not_fit_are_refused_with_row_and_column() {
     calibrate("a,b,c\n1,2,3\n", "", &["xor.onnx", "3"]);
     calibrate("a,b\n1,2\n", "--without c", &["c"]);
 }
+
+/// Numbers as numpy writes them.
+fn array(shape: &str, values: &[f64]) -> Vec<u8> {
+    let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend(u16::try_from(header.len()).expect("short").to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn arrays_are_rows_without_names_and_inputs_of_their_own_shape() {
+    let folder = Folder::new("arrays");
+    let rows = folder.file(
+        "rows.npy",
+        &array("(4, 2)", &[0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0]),
+    );
+    let pvm = folder.path("xor.pvm");
+    done(
+        &format!("calibrate {XOR} --data {rows} --normalization none --degree 7 -o {pvm}"),
+        &[],
+    );
+    let of = |shape: &str, values: &[f64]| {
+        let x = folder.file("x.npy", &array(shape, values));
+        format!("values {XOR} --input {x}")
+    };
+    let one = [0.0, 1.0];
+    assert_eq!(done(&of("(2,)", &one), &[]), done(&of("(1, 2)", &one), &[]));
+    refused(&of("(2, 1)", &one), &[], &["shape", "x.npy"]);
+    let (json, said) = done(&of("(2,)", &[f64::NAN, 1.0]), &[]);
+    assert!(
+        json.contains("\"NaN\"") && said.contains("warning"),
+        "{json}, {said}"
+    );
+}

@@ -14,7 +14,7 @@ use crate::op::{BatchNorm, ElementFunction, Op};
 use crate::poly_graph::Range;
 use crate::tensor::{Parameter, Tensor};
 use approx::least_squares::{density_samples, weighted_root_mean_square};
-use approx::{Approximation, weighted_least_squares};
+use approx::{Activation, Approximation, weighted_least_squares};
 use rayon::iter::{
     IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator,
 };
@@ -252,7 +252,7 @@ pub struct Fit {
 /// [`Error::NoData`] for an empty histogram, [`Error::Approximation`].
 pub fn fit(
     node: &str,
-    activation: approx::Activation,
+    activation: Activation,
     histogram: &Histogram,
     options: &FitOptions,
 ) -> Result<Fit> {
@@ -269,7 +269,7 @@ pub fn fit(
             max: wide.max + 1.0,
         };
     }
-    let interval = (wide.min, wide.max);
+    let interval = within(activation, seen, wide);
     let f = |x| activation.value(x);
     let samples = density_samples(|x| histogram.density(x), interval, options.floor, POINTS);
     let approximation = weighted_least_squares(f, interval, options.degree, &samples)
@@ -282,11 +282,20 @@ pub fn fit(
     })
 }
 
+/// The interval without what the function has no values on, which a margin may reach: below 0 of a root, and the other side of a reciprocal's pole.
+fn within(activation: Activation, seen: Range, wide: Range) -> (f64, f64) {
+    match activation {
+        Activation::Sqrt => (wide.min.max(0.0), wide.max),
+        Activation::Reciprocal if seen.min > 0.0 => (wide.min.max(seen.min / 2.0), wide.max),
+        Activation::Reciprocal if seen.max < 0.0 => (wide.min, wide.max.min(seen.max / 2.0)),
+        _ => (wide.min, wide.max),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Graph, Linear, Nonlinearity, Parameter, Shape};
-    use approx::Activation;
 
     fn network() -> Graph {
         let mut b = Graph::builder();

@@ -55,7 +55,7 @@ pub fn load_output(path: &Path, activation: Option<&str>, output: Option<&str>) 
 /// What a network computes in the clear, in f64, on the array in a `.npy` file: of one input, with a batch of 1 or without.
 ///
 /// # Errors
-/// Those of [`load_output`], a file that is no array, and one of another size than the network's input.
+/// Those of [`load_output`], a file that is no array, and one of another shape than the network's input.
 pub fn values(
     model: &Path,
     activation: Option<&str>,
@@ -68,7 +68,7 @@ pub fn values(
         Network::Trained(g, _) => g.input().shape(),
         Network::Polynomial(g) => g.input_shape(),
     };
-    if numbers.len() != shape.len() {
+    if !is_of(&dims, shape) {
         return Err(format!(
             "the network takes one input of shape {shape}, {} has shape {dims:?}",
             input.display()
@@ -81,6 +81,22 @@ pub fn values(
         Network::Polynomial(g) => g.network().evaluate(&x),
     };
     Ok(y?.output)
+}
+
+/// Whether an array of these lengths, with a batch of 1 or without, is an input of this shape. A network keeps a signal (channels, length) as a
+/// picture of one row, and axes between the first and the last as one.
+fn is_of(dims: &[usize], shape: Shape) -> bool {
+    let same = |d: &[usize]| match *d {
+        [c, l] => shape.dims() == [c, 1, l] || shape.dims() == *d,
+        [c, ref middle @ .., l] if middle.len() > 1 => {
+            shape.dims() == [c, middle.iter().product(), l]
+        }
+        _ => shape.dims() == *d,
+    };
+    match *dims {
+        [1, ref rest @ ..] if !rest.is_empty() => same(rest) || dims.len() < 4 && same(dims),
+        _ => same(dims),
+    }
 }
 
 /// A calibrated polynomial network.
@@ -310,5 +326,23 @@ pub fn answer_lines(answer: &Answer<'_>) -> String {
             )
         }
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_has_its_own_axes_and_a_batch_of_one_or_none() {
+        let of = |dims: &[usize], c, h, w| is_of(dims, Shape::image(c, h, w));
+        assert!(of(&[1, 3, 4, 5], 3, 4, 5) && of(&[3, 4, 5], 3, 4, 5));
+        assert!(!of(&[1, 4, 5, 3], 3, 4, 5) && !of(&[2, 3, 4, 5], 3, 4, 5));
+        assert!(!of(&[60], 3, 4, 5) && !of(&[1, 3, 20], 3, 4, 5) && !of(&[1, 1, 3, 4, 5], 3, 4, 5));
+        // signals, and axes that a picture keeps as one
+        assert!(of(&[1, 3, 5], 3, 1, 5) && of(&[3, 5], 3, 1, 5) && !of(&[1, 5, 3], 3, 1, 5));
+        assert!(of(&[1, 2, 3, 4, 5], 2, 12, 5) && !of(&[1, 4, 6, 6], 1, 24, 6));
+        let row = |dims: &[usize]| is_of(dims, Shape::Vector(6));
+        assert!(row(&[6]) && row(&[1, 6]) && !row(&[6, 1]) && !row(&[2, 3]) && !row(&[1, 1, 6]));
     }
 }

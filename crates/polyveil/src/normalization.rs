@@ -219,7 +219,9 @@ impl<'a> Foreign<'a> {
                     ));
                 }
                 let numbered = || (1..=width).map(|i| i.to_string()).collect();
-                let columns = rows.map_or_else(numbered, |r| r.columns().to_vec());
+                // an array's columns have no names
+                let named = rows.map(|r| r.columns().to_vec()).filter(|c| !c.is_empty());
+                let columns = named.unwrap_or_else(numbered);
                 let said = rows_of(stated, width, rows)?;
                 Task::Vectors(task::Vectors::new(columns, said, outputs)?)
             }

@@ -263,7 +263,14 @@ impl Importing<'_, '_> {
         let rank = x.axes.rank();
         let list = self.list("axes", 1)?.unwrap_or_default();
         let axes = match list.is_empty() {
-            true if self.integer("noop_with_empty_axes", 0) != 0 => return Ok(x),
+            true if self.integer("noop_with_empty_axes", 0) != 0 => {
+                // nothing is summed, but what is done to each value stays
+                return match self.node.op_type.as_str() {
+                    "ReduceL2" => self.absolute(&x),
+                    "ReduceSumSquare" => self.both(Op::Mul, &x, &x),
+                    _ => Ok(x),
+                };
+            }
             true => (0..rank).collect(),
             false => self.axes(&list, rank)?,
         };

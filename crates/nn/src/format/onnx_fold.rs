@@ -80,7 +80,7 @@ impl Importing<'_, '_> {
                     end(1, "min", f64::NEG_INFINITY),
                     end(2, "max", f64::INFINITY),
                 );
-                Some(mapped(first, |v| v.max(low).min(high)))
+                Some(mapped(first, |v| lesser(greater(v, low), high)))
             }
             _ => match &given[..] {
                 [x] => self.function(x),
@@ -169,8 +169,8 @@ impl Importing<'_, '_> {
                     "Mod" if b == 0.0 => return None,
                     "Mod" if fmod => a % b,
                     "Mod" => a - b * (a / b).floor(),
-                    "Max" => a.max(b),
-                    "Min" => a.min(b),
+                    "Max" => greater(a, b),
+                    "Min" => lesser(a, b),
                     "Equal" => is(a == b),
                     "Less" => is(a < b),
                     "LessOrEqual" => is(a <= b),
@@ -182,10 +182,15 @@ impl Importing<'_, '_> {
                     _ => return None,
                 })
             };
-            let both = a
-                .iter()
-                .zip(b.iter())
-                .map(|(&a, &b)| one(a, b).map(|v| rounded(element, v)));
+            // integers are kept as f64
+            let kept = |v: f64| !whole || v.abs() < (1u64 << 53) as f64;
+            if ![&a, &b].iter().all(|c| c.iter().all(|&v| kept(v))) {
+                return self.refuse("integers of 2^53 and more are not computed with here; fold the model's constants first, as onnx-simplifier does");
+            }
+            let both = (a.iter().zip(b.iter())).map(|(&a, &b)| {
+                let v = one(a, b).filter(|&v| truth || kept(v))?;
+                Some(rounded(element, v))
+            });
             let Some(values) = both.collect::<Option<Rc<[f64]>>>() else {
                 return Ok(None);
             };
@@ -303,7 +308,13 @@ impl Importing<'_, '_> {
         let rank = x.dims.len();
         let list = self.list("axes", 1)?.unwrap_or_default();
         let axes = match list.is_empty() {
-            true if self.integer("noop_with_empty_axes", 0) != 0 => return Ok(Some(x.clone())),
+            true if self.integer("noop_with_empty_axes", 0) != 0 => {
+                return Ok(Some(match self.node.op_type.as_str() {
+                    "ReduceL2" => mapped(x, f64::abs),
+                    "ReduceSumSquare" => mapped(x, |v| v * v),
+                    _ => x.clone(),
+                }));
+            }
             true => (0..rank).collect(),
             false => self.axes(&list, rank)?,
         };
@@ -322,8 +333,8 @@ impl Importing<'_, '_> {
             let value = match operator {
                 "ReduceMean" => sum() / n as f64,
                 "ReduceSum" => sum(),
-                "ReduceMax" => v.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-                "ReduceMin" => v.iter().copied().fold(f64::INFINITY, f64::min),
+                "ReduceMax" => v.iter().copied().fold(f64::NEG_INFINITY, greater),
+                "ReduceMin" => v.iter().copied().fold(f64::INFINITY, lesser),
                 "ReduceProd" => v.iter().product(),
                 "ReduceL2" => squares().sqrt(),
                 _ => squares(),
@@ -385,6 +396,13 @@ impl Importing<'_, '_> {
         if self.integer("block_size", 0) != 0 {
             return Ok(None);
         }
+        let to = match self.integer("output_dtype", 0) {
+            0 => Some(scale.element),
+            to => element(to).filter(|to| !to.is_integer() && *to != Element::Bool),
+        };
+        let Some(to) = to else {
+            return Ok(None);
+        };
         let count = self.room(&x.dims)?;
         let (length, inner) = match scale.values.len() {
             1 => (1, count.max(1)),
@@ -404,10 +422,10 @@ impl Importing<'_, '_> {
         let values = x.values.iter().enumerate().map(|(i, v)| {
             let c = i / inner % length;
             let less = zero.map_or(0.0, |z| z.values[c]);
-            scale.element.nearest((v - less) * scale.values[c])
+            to.nearest((v - less) * scale.values[c])
         });
         Ok(Some(Constant {
-            element: scale.element,
+            element: to,
             dims: x.dims.clone(),
             values: values.collect(),
         }))
@@ -624,6 +642,19 @@ fn rounded(element: Element, v: f64) -> f64 {
         _ if element.is_integer() && v.is_finite() => wrapped(element, v.trunc() as i128),
         _ => element.nearest(v),
     }
+}
+
+/// The greater of two numbers, NaN where one is: `f64::max` gives the other then.
+fn greater(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.max(b)
+    }
+}
+
+fn lesser(a: f64, b: f64) -> f64 {
+    -greater(-a, -b)
 }
 
 fn mapped(x: &Constant, f: impl Fn(f64) -> f64) -> Constant {

@@ -1,5 +1,6 @@
 //! Import of convolutions, pooling, dense layers, norms with weights, and products of matrices; attention as exporters write it.
 
+use super::element::Element;
 use super::onnx_axes::Axes;
 use super::onnx_constant::Constant;
 use super::onnx_import::{Imported, Value, View};
@@ -337,31 +338,55 @@ impl Importing<'_, '_> {
                 w.dims
             ));
         }
-        if batch.iter().all(|&d| d == 1) {
-            let matrix = w.with_dims(vec![k, n.unwrap_or(1)]);
-            let weight = self.matrix(&matrix, false, 1.0)?;
-            let y = self.contract(x, &[], &[rank - 1], weight, None)?;
-            return match n {
-                Some(_) => Ok(y),
-                None => self.view_as(&y, dims[..rank - 1].to_vec()),
-            };
-        }
-        // a matrix for each index of the axes before
-        let n = n.unwrap_or(1);
-        let count: usize = batch.iter().product();
-        let groups: Vec<usize> = (0..rank.saturating_sub(2)).collect();
-        if rank < 2 || dims[..rank - 2].iter().product::<usize>() != count {
+        // all axes of both before the last two, as many of each
+        let own = &dims[..rank.saturating_sub(2)];
+        let Some(to) = broadcast_dims(own, batch) else {
             return self.refuse(format!(
-                "matrices of {dims:?} and {:?} can't be multiplied here; give both as many",
+                "matrices of {dims:?} and {:?} can't be multiplied: the axes before the last two differ",
                 w.dims
             ));
-        }
-        let Some(axes) = Axes::row_major(&[count, k, n]) else {
+        };
+        let (m, outputs) = (if rank < 2 { 1 } else { dims[rank - 2] }, n.unwrap_or(1));
+        self.bounded(&[&to[..], &[m, outputs]].concat())?;
+        let filled =
+            |d: &[usize], last: [usize; 2]| [&vec![1; to.len() - d.len()][..], d, &last].concat();
+        let (from, weights) = (filled(own, [m, k]), filled(batch, [k, outputs]));
+        // a matrix for each index of axes that both have; axes that only the constant has are outputs, those that only x has are positions
+        let has = |k: &usize| weights[*k] > 1;
+        let groups: Vec<usize> = (0..to.len()).filter(|k| has(k) && from[*k] > 1).collect();
+        let more: Vec<usize> = (0..to.len()).filter(|k| has(k) && from[*k] == 1).collect();
+        let ones: Vec<usize> = (0..to.len()).filter(|k| !has(k)).collect();
+        let Some(axes) = Axes::row_major(&weights) else {
             return self.refuse("its weight is too large");
         };
-        let values = axes.transposed(&[0, 2, 1]).gather(&w.values);
-        let weight = self.weight(1, vec![count * n, k], &values)?;
-        self.contract(x, &groups, &[rank - 1], weight, None)
+        let order = [&ones[..], &groups, &more, &[to.len() + 1, to.len()]].concat();
+        let values = axes.transposed(&order).gather(&w.values);
+        if values.is_empty() {
+            return self.refuse(format!("its weight of shape {:?} has no values", w.dims));
+        }
+        let weight = self.weight(1, vec![values.len() / k, k], &values)?;
+        let x = self.view_as(x, from.clone())?;
+        let y = self.contract(&x, &groups, &[to.len() + 1], weight, None)?;
+        let mut split = from[..=to.len()].to_vec();
+        split.extend(more.iter().map(|&k| to[k]));
+        split.push(outputs);
+        let y = self.view_as(&y, split)?;
+        let place = |k: usize| match more.iter().position(|&j| j == k) {
+            Some(at) => to.len() + 1 + at,
+            None => k,
+        };
+        let order: Vec<usize> = (more.iter().copied())
+            .chain((0..=to.len()).map(place))
+            .chain([to.len() + 1 + more.len()])
+            .collect();
+        let y = View {
+            node: y.node,
+            axes: y.axes.transposed(&order),
+        };
+        let mut result = to;
+        result.extend((rank > 1).then_some(m));
+        result.extend(n);
+        self.view_as(&y, result)
     }
 
     /// The product of two computed matrices: all products of their values, and sums of these.
@@ -432,7 +457,7 @@ impl Importing<'_, '_> {
             return Ok(None);
         }
         // from the scores back to the product: scalars that multiply them, a mask that is added
-        let (mut scale, mut causal) = (1.0, false);
+        let (mut scale, mut causal, mut added) = (1.0, false, Vec::new());
         let mut name = softmax.input.first().cloned().unwrap_or_default();
         // a file may be a circle
         let mut steps = 0..16;
@@ -488,6 +513,7 @@ impl Importing<'_, '_> {
                         Some(c) => causal |= c,
                         None => return Ok(None),
                     }
+                    added.push(mask.dims);
                     other.clone()
                 }
                 _ => return Ok(None),
@@ -499,7 +525,13 @@ impl Importing<'_, '_> {
         ) else {
             return Ok(None);
         };
-        self.attend([&q, &k, values], scale, causal)
+        // a mask of more axes, or longer ones, makes more scores
+        let scores = scores(&q, &k);
+        let within = |mask: &Vec<usize>| broadcast_dims(&scores, mask).as_ref() == Some(&scores);
+        match added.iter().all(within) {
+            true => self.attend([&q, &k, values], scale, causal),
+            false => Ok(None),
+        }
     }
 
     /// Attention of queries (…, L, d), keys (…, d, L) and values (…, L, d), if they fit.
@@ -549,19 +581,32 @@ impl Importing<'_, '_> {
         if q.axes.rank() != 4 || self.float("softcap", 0.0) != 0.0 {
             return self.refuse("only queries, keys and values (batch, heads, length, width) without softcap are read; export with opset 20");
         }
+        if (4..self.node.input.len()).any(|i| self.input(i).is_some()) {
+            return self.refuse("keys and values of earlier positions, and how many of them count, are not read; export without a cache (use_cache=False)");
+        }
         let width = q.axes.dims()[3] as f64;
         let scale = self.float("scale", 1.0 / width.sqrt());
         let mut causal = self.integer("is_causal", 0) != 0;
-        if let Some(mask) = self.optional_constant(3)? {
-            match masks(&mask) {
-                Some(c) => causal |= c,
-                None => return self.refuse("its mask is neither none nor causal"),
-            }
+        if k.axes.rank() != 4 || v.axes.rank() != 4 {
+            return self.refuse("its keys and values don't have four axes as its queries do");
         }
         let k = View {
             node: k.node,
             axes: k.axes.transposed(&[0, 1, 3, 2]),
         };
+        if let Some(mask) = self.optional_constant(3)? {
+            let scores = scores(&q, &k);
+            if broadcast_dims(&scores, &mask.dims).as_ref() != Some(&scores) {
+                return self.refuse(format!(
+                    "its mask has shape {:?}, its scores {scores:?}",
+                    mask.dims
+                ));
+            }
+            match masks(&mask) {
+                Some(c) => causal |= c,
+                None => return self.refuse("its mask is neither none nor causal"),
+            }
+        }
         if let Some(y) = self.attend([&q, &k, &v], scale, causal)? {
             return Ok(y);
         }
@@ -746,9 +791,26 @@ impl Importing<'_, '_> {
     }
 }
 
-/// Whether a mask that is added to scores (…, L, L) hides the keys behind each query; None for any other but one that hides nothing.
+/// The shape of the scores of queries (…, L, d) and keys (…, d, S).
+fn scores(q: &View, k: &View) -> Vec<usize> {
+    let (mut scores, keys) = (q.axes.dims(), k.axes.dims());
+    if let (Some(to), Some(from)) = (scores.last_mut(), keys.last()) {
+        *to = *from;
+    }
+    scores
+}
+
+/// Whether a mask of scores (…, L, L), numbers to be added or truths of what is seen, hides the keys behind each query; None for any other but one that hides nothing.
 fn masks(mask: &Constant) -> Option<bool> {
-    if mask.values.iter().all(|&v| v == 0.0) {
+    let hides = |v: f64| match mask.element {
+        Element::Bool => v == 0.0,
+        _ => v < -1e4,
+    };
+    let shows = |v: f64| match mask.element {
+        Element::Bool => v != 0.0,
+        _ => v == 0.0,
+    };
+    if mask.values.iter().all(|&v| shows(v)) {
         return Some(false);
     }
     let &[.., rows, columns] = &mask.dims[..] else {
@@ -756,7 +818,7 @@ fn masks(mask: &Constant) -> Option<bool> {
     };
     let causal = mask.values.iter().enumerate().all(|(i, &v)| {
         let (row, column) = (i / columns % rows, i % columns);
-        if column > row { v < -1e4 } else { v == 0.0 }
+        if column > row { hides(v) } else { shows(v) }
     });
     (causal && rows == columns).then_some(true)
 }

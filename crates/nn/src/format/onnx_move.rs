@@ -355,12 +355,23 @@ impl Importing<'_, '_> {
         // the order of begin and end stays with the axes as given
         for (i, &axis) in axes.iter().enumerate() {
             let axis = self.axis(axis, rank)?;
-            let length = dims[axis] as i64;
             let (begin, end) = (given[i], given[i + axes.len()]);
             let most = self.length(begin.saturating_abs())?;
             let most = most.max(self.length(end.saturating_abs())?);
             self.import.charge(most.saturating_mul(2))?;
-            let last = length - 1;
+            // what negative pads take away goes first: the others continue what is left
+            let first = (-begin).max(0);
+            let length = dims[axis] as i64 - first - (-end).max(0);
+            if length < 1 {
+                return self.refuse(format!("nothing of axis {axis} is left"));
+            }
+            let (begin, end, last) = (begin.max(0), end.max(0), length - 1);
+            if mode == "reflect" && length < dims[axis] as i64 && begin.max(end) > last {
+                return self.refuse(format!(
+                    "its negative pads leave {length} of axis {axis}, too few to reflect {}",
+                    begin.max(end)
+                ));
+            }
             let mut list = Vec::new();
             for t in -begin..length + end {
                 let inside = (0..length).contains(&t);
@@ -375,10 +386,7 @@ impl Importing<'_, '_> {
                     }
                     other => return self.refuse(format!("mode {other} of {dims:?} is not read")),
                 };
-                list.push(from.and_then(|t| usize::try_from(t).ok()));
-            }
-            if list.is_empty() {
-                return self.refuse(format!("nothing of axis {axis} is left"));
+                list.push(from.and_then(|t| usize::try_from(first + t).ok()));
             }
             lists[axis] = list;
         }
@@ -588,10 +596,10 @@ impl Importing<'_, '_> {
         let upsample = self.node.op_type == "Upsample" || self.import.opset < 11;
         let (at_scales, at_sizes) = if upsample { (1, usize::MAX) } else { (2, 3) };
         let scales = match self.attribute("scales") {
-            Some(a) => Some(a.floats.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()),
+            Some(a) => Some(a.floats.clone()),
             None => self
                 .optional_constant(at_scales)?
-                .map(|c| c.values.to_vec()),
+                .map(|c| c.values.iter().map(|&v| v as f32).collect::<Vec<_>>()),
         };
         let scales = scales.filter(|s| !s.is_empty());
         let sizes = self.integers_of(at_sizes)?.filter(|s| !s.is_empty());
@@ -617,11 +625,12 @@ impl Importing<'_, '_> {
             let (to, scale) = match (&scales, &sizes) {
                 (_, Some(sizes)) if sizes.len() == axes.len() => {
                     let to = self.length(sizes[i])?;
-                    (to, to as f64 / from as f64)
+                    (to, to as f32 / from as f32)
                 }
                 (Some(scales), None) if scales.len() == axes.len() => {
-                    let to = (from as f64 * scales[i]).floor();
-                    if !(to >= 1.0 && to <= f64::from(1 << 20)) {
+                    // in f32, as exporters and ONNX Runtime do: 10 × 0.7 is 7 there
+                    let to = (from as f32 * scales[i]).floor();
+                    if !(to >= 1.0 && to <= (1 << 20) as f32) {
                         return self.refuse(format!("scale {} of {from} can't be", scales[i]));
                     }
                     (to as usize, scales[i])
@@ -659,7 +668,8 @@ impl Importing<'_, '_> {
     }
 }
 
-/// What a Resize makes along one axis.
+/// What a Resize makes along one axis. Places are computed in f32, as they are where such a network was trained and exported: a place on the edge
+/// between two values is on the same side here.
 enum Sampled {
     /// Copies of these.
     Places(Vec<Option<usize>>),
@@ -672,19 +682,21 @@ impl Sampled {
         at: &Importing<'_, '_>,
         old: bool,
         (from, to): (usize, usize),
-        scale: f64,
+        scale: f32,
     ) -> Imported<Self> {
         let coordinates = match at.text("coordinate_transformation_mode") {
             mode if mode.is_empty() && old => "asymmetric".into(),
             mode => mode,
         };
         let rounding = match at.text("nearest_mode") {
+            // the old operators round by themselves
+            mode if mode.is_empty() && old && scale < 1.0 => "ceil".into(),
             mode if mode.is_empty() && old => "floor".into(),
             mode => mode,
         };
-        let (length, all) = (from as f64, to as f64);
-        let place = |i: usize| -> Imported<f64> {
-            let i = i as f64;
+        let (length, all) = (from as f32, to as f32);
+        let place = |i: usize| -> Imported<f32> {
+            let i = i as f32;
             Ok(match coordinates.as_str() {
                 "" | "half_pixel" => (i + 0.5) / scale - 0.5,
                 "pytorch_half_pixel" if to > 1 => (i + 0.5) / scale - 0.5,
@@ -707,11 +719,17 @@ impl Sampled {
         let last = from as i64 - 1;
         match at.text("mode").as_str() {
             "" | "nearest" => {
-                let round: fn(f64) -> f64 = match rounding.as_str() {
-                    "" | "round_prefer_floor" => |x| (x - 0.5).ceil(),
-                    "round_prefer_ceil" => |x| (x + 0.5).floor(),
-                    "floor" => f64::floor,
-                    "ceil" => f64::ceil,
+                let round: fn(f32) -> f32 = match rounding.as_str() {
+                    "" | "round_prefer_floor" => |x| {
+                        if x.fract() == 0.5 {
+                            x.floor()
+                        } else {
+                            x.round()
+                        }
+                    },
+                    "round_prefer_ceil" => f32::round,
+                    "floor" => f32::floor,
+                    "ceil" => f32::ceil,
                     other => return at.refuse(format!("nearest_mode {other} is not read")),
                 };
                 let index = |i| Ok(Some((round(place(i)?) as i64).clamp(0, last) as usize));
@@ -728,7 +746,7 @@ impl Sampled {
                     if mode == "linear" {
                         x = x.clamp(0.0, length - 1.0);
                     }
-                    let (floor, t) = (x.floor() as i64, x - x.floor());
+                    let (floor, t) = (x.floor() as i64, f64::from(x - x.floor()));
                     let cubic = |d: f64| match d {
                         d if d <= 1.0 => ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0,
                         d if d < 2.0 => ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a,

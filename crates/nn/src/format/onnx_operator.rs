@@ -12,6 +12,12 @@ use crate::op::{Nonlinearity, NormKind, Op, Softmax};
 use crate::tensor::{Parameter, Shape};
 use approx::Activation;
 
+/// Ends of a Clip of this magnitude and more are beyond every value.
+const MOST_CLIPPED: f64 = 1e9;
+
+/// Ends of a Clip that are further apart are two functions.
+const WIDE_CLIP: f64 = 1e3;
+
 /// One node being imported.
 pub(super) struct Importing<'i, 'a> {
     pub(super) import: &'i mut Import<'a>,
@@ -238,13 +244,7 @@ impl<'a> Importing<'_, 'a> {
                 self.arithmetic()
             }
             "Neg" => self.computed(0).and_then(|x| self.affine(&x, -1.0, 0.0)),
-            "Abs" => self.computed(0).and_then(|x| {
-                let positive =
-                    self.each("positive", Op::Elementwise(Activation::Relu.into()), &x)?;
-                let twice = self.affine(&positive, 2.0, 0.0)?;
-                let less = self.affine(&x, -1.0, 0.0)?;
-                self.both(Op::Add, &twice, &less)
-            }),
+            "Abs" => self.computed(0).and_then(|x| self.absolute(&x)),
             "BatchNormalization" => self.batch_norm(),
             "InstanceNormalization" => self.instance_norm(),
             "GroupNormalization" => self.group_norm(),
@@ -344,6 +344,9 @@ impl<'a> Importing<'_, 'a> {
             }
             "Celu" => {
                 let alpha = self.float("alpha", 1.0);
+                if alpha <= 0.0 {
+                    return self.refuse(format!("alpha is {alpha}; only positive ones are read"));
+                }
                 self.elu(&x, (alpha, alpha), 1.0)
             }
             "Selu" => {
@@ -380,6 +383,14 @@ impl<'a> Importing<'_, 'a> {
             _ => "",
         };
         format!("{hint}read are {}", onnx_schema::names())
+    }
+
+    /// 2·ReLU(x) − x.
+    pub(super) fn absolute(&mut self, x: &View) -> Imported<View> {
+        let positive = self.each("positive", Op::Elementwise(Activation::Relu.into()), x)?;
+        let twice = self.affine(&positive, 2.0, 0.0)?;
+        let less = self.affine(x, -1.0, 0.0)?;
+        self.both(Op::Add, &twice, &less)
     }
 
     /// α·x + (1 − α)·ReLU(x).
@@ -423,10 +434,11 @@ impl<'a> Importing<'_, 'a> {
                     .optional_constant(i)?
                     .map(|c| c.scalar().unwrap_or(f64::NAN)),
             };
-            // the ends that exporters write for none
-            Ok(given.filter(|v| v.abs() < 1e30 || v.is_nan()))
+            Ok(given)
         };
-        let (low, high) = (end("min", 1)?, end("max", 2)?);
+        // no encrypted value gets as large as the ends that exporters write for none
+        let low = end("min", 1)?.filter(|&v| v.is_nan() || v > -MOST_CLIPPED);
+        let high = end("max", 2)?.filter(|&v| v.is_nan() || v < MOST_CLIPPED);
         let relu = || Op::Elementwise(Activation::Relu.into());
         match (low, high) {
             (None, None) => Ok(x.clone()),
@@ -435,20 +447,36 @@ impl<'a> Importing<'_, 'a> {
                     return self.each("", Op::Elementwise(Activation::Relu6.into()), x);
                 }
                 let width = high - low;
+                if width > WIDE_CLIP {
+                    // low + ReLU(x − low) − ReLU(x − high): what is divided by the width would lose as much precision
+                    let above = self.affine(x, 1.0, -low)?;
+                    let above = self.each("above", relu(), &above)?;
+                    let over = self.affine(x, 1.0, -high)?;
+                    let over = self.each("over", relu(), &over)?;
+                    let over = self.affine(&over, -1.0, low)?;
+                    return self.both(Op::Add, &above, &over);
+                }
                 let y = self.hard_sigmoid(x, 1.0 / width, -low / width)?;
                 self.affine(&y, width, low)
             }
-            (Some(low), None) if low.is_finite() => {
+            (Some(low), None) if low < MOST_CLIPPED => {
                 let above = self.affine(x, 1.0, -low)?;
                 let above = self.each("", relu(), &above)?;
                 self.affine(&above, 1.0, low)
             }
-            (None, Some(high)) if high.is_finite() => {
+            (None, Some(high)) if high > -MOST_CLIPPED => {
                 let below = self.affine(x, -1.0, high)?;
                 let below = self.each("", relu(), &below)?;
                 self.affine(&below, -1.0, high)
             }
-            _ => self.refuse(format!("its ends {low:?} and {high:?} are not in order")),
+            _ => {
+                let said = |v: Option<f64>| v.map_or("none".into(), |v| v.to_string());
+                self.refuse(format!(
+                    "its ends {} and {} are not in order, or no numbers to compute with",
+                    said(low),
+                    said(high)
+                ))
+            }
         }
     }
 

@@ -2,11 +2,12 @@
 //! of cases, where there is one.
 
 use crate::assert_close;
-use crate::onnx::{float, floats, import, info, int, integers, ints, model, node};
+use crate::onnx::{float, floats, import, info, int, integers, ints, model, node, string};
 use polyveil_nn::format::onnx;
 use polyveil_nn::format::onnx_proto::{
     FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
 };
+use polyveil_nn::lower::{Options, adapt};
 use polyveil_nn::{Error, Graph, Shape, Tensor};
 use std::path::{Path, PathBuf};
 
@@ -572,4 +573,109 @@ fn channels_and_features_come_after_each_other() {
         node("Concat", &["x", "m"], "y", vec![int("axis", 1)]),
     ];
     assert!(import(&[1, 1, 2, 2], nodes, vec![]).is_err());
+}
+
+/// What cannot be computed here says so, and by which node.
+#[test]
+fn what_would_be_another_value_is_refused() {
+    let attention = |more: &[&str], constants: Vec<TensorProto>| {
+        let nodes = vec![
+            node("Reshape", &["x", "s"], "q", vec![]),
+            node("Attention", &[&["q", "q", "q"], more].concat(), "y", vec![]),
+        ];
+        let shape = integers("s", &[1, 2, 3, 4]);
+        let all = [vec![shape], constants].concat();
+        with_opset(23, model(&[1, 24], nodes, all))
+    };
+    let refused = |had: Result<Graph, Error>, word: &str| {
+        let e = had.expect_err("refused").to_string();
+        assert!(e.contains("n_y") && e.contains(word), "{e}");
+    };
+    let past = floats("p", &[1, 2, 2, 4], &[0.5; 16]);
+    refused(attention(&["", "p", "p"], vec![past]), "cache");
+    let truths = |seen: &[i32]| vec![of_type(9, "m", &[3, 3], seen)];
+    refused(attention(&["m"], truths(&[0; 9])), "mask");
+    refused(
+        attention(&["m"], vec![floats("m", &[3, 1, 1, 1], &[0.0; 3])]),
+        "mask",
+    );
+    let x: Vec<f64> = (0..24).map(|i| f64::from(i % 7) / 4.0).collect();
+    let of = |more: &[&str], constants| values(&attention(more, constants).expect("imports"), &x);
+    assert_close(&of(&["m"], truths(&[1; 9])), &of(&[], vec![]), 1e-12);
+    let low = floats(
+        "m",
+        &[3, 3],
+        &[0.0, -2e4, -2e4, 0.0, 0.0, -2e4, 0.0, 0.0, 0.0],
+    );
+    let causal = of(&["m"], truths(&[1, 0, 0, 1, 1, 0, 1, 1, 1]));
+    assert_close(&causal, &of(&["m"], vec![low]), 1e-12);
+    assert_close(&causal[..4], &x[..4], 1e-12);
+    // written out: a mask of zeros that makes three of one
+    let nodes = vec![
+        node("Reshape", &["x", "s"], "q", vec![]),
+        node("Transpose", &["q"], "k", vec![ints("perm", &[0, 1, 3, 2])]),
+        node("MatMul", &["q", "k"], "a", vec![]),
+        node("Add", &["a", "m"], "b", vec![]),
+        node("Softmax", &["b"], "w", vec![int("axis", -1)]),
+        node("MatMul", &["w", "q"], "y", vec![]),
+    ];
+    let constants = vec![
+        integers("s", &[1, 2, 3, 4]),
+        floats("m", &[3, 1, 1, 1], &[0.0; 3]),
+    ];
+    let graph = import(&[1, 24], nodes, constants).expect("imports");
+    assert_eq!(values(&graph, &x).len(), 3 * 24);
+
+    let matrices = |x: &[i64], w: &[i64]| {
+        let count = w.iter().product::<i64>() as usize;
+        let w = floats("w", w, &vec![1.0; count]);
+        refusal(x, vec![node("MatMul", &["x", "w"], "y", vec![])], vec![w])
+    };
+    assert!(matrices(&[1, 6, 3, 4], &[3, 4, 5]).contains("multiplied"));
+    let pad = |pads: &[i64]| {
+        let mode = vec![string("mode", "reflect")];
+        let nodes = vec![node("Pad", &["x", "p"], "y", mode)];
+        refusal(&[1, 6], nodes, vec![integers("p", pads)])
+    };
+    assert!(pad(&[0, -4, 0, 4]).contains("reflect") && pad(&[0, 5, 0, -5]).contains("reflect"));
+    let celu = vec![node("Celu", &["x"], "y", vec![float("alpha", -0.5)])];
+    assert!(refusal(&[1, 3], celu, vec![]).contains("alpha"));
+    let clip = |low: f32, high: f32| {
+        let nodes = vec![node("Clip", &["x", "a", "b"], "y", vec![])];
+        let ends = vec![floats("a", &[], &[low]), floats("b", &[], &[high])];
+        refusal(&[1, 3], nodes, ends)
+    };
+    assert!(clip(2.0, 1.0).contains("order") && clip(1e30, f32::INFINITY).contains("order"));
+    let nodes = vec![
+        node("Sub", &["a", "b"], "d", vec![]),
+        node("Cast", &["d"], "c", vec![int("to", 1)]),
+        node("Add", &["x", "c"], "y", vec![]),
+    ];
+    let large = vec![integers("a", &[(1 << 60) + 1]), integers("b", &[1 << 60])];
+    assert!(refusal(&[1, 3], nodes, large).contains("2^53"));
+}
+
+/// A margin never takes an interval to where its function has no values.
+#[test]
+fn roots_and_reciprocals_are_fitted_where_they_are_defined() {
+    let adapted = |op: &str| {
+        let nodes = vec![
+            node("Mul", &["x", "x"], "s", vec![]),
+            node("Add", &["s", "c"], "t", vec![]),
+            node(op, &["t"], "y", vec![]),
+        ];
+        let graph = import(&[1, 3], nodes, vec![floats("c", &[], &[0.01])]).expect("imports");
+        let inputs = (0..40).map(|i| {
+            let x = (0..3).map(|k| f64::from(i * 3 + k) / 60.0 - 1.0).collect();
+            Tensor::new(Shape::Vector(3), x).expect("fits")
+        });
+        let inputs: Vec<Tensor> = inputs.collect();
+        adapt(&graph, &inputs, &Options::default())
+            .expect("fits")
+            .fits[0]
+            .clone()
+    };
+    let low = |op: &str| adapted(op).approximation.polynomial.interval().0;
+    assert_eq!(low("Sqrt"), 0.0);
+    assert!(low("Reciprocal") > 0.0);
 }

@@ -1,4 +1,4 @@
-//! Chains of random operators with onnxruntime's answers (`tools/chains.py`), and tensors whose values lie in files beside the model.
+//! Chains of random operators with onnxruntime's answers (`tools/chains.py`), single operators that were read wrongly once, and tensors whose values lie in files beside the model.
 
 use crate::onnx::{floats, model, node};
 use polyveil_nn::format::onnx::{self, Options};
@@ -9,7 +9,17 @@ use std::path::{Path, PathBuf};
 
 #[test]
 fn chains_of_operators_give_what_onnxruntime_gives() {
-    let mut rest: &[u8] = include_bytes!("../golden/chains.bin");
+    assert!(as_stated(include_bytes!("../golden/chains.bin")) > 100);
+}
+
+/// Products whose batches are broadcast, Resize by fractions, Clip between far ends, reductions of nothing, negative pads, folded constants.
+#[test]
+fn single_operators_give_what_onnxruntime_gives() {
+    assert!(as_stated(include_bytes!("../golden/operators.bin")) > 60);
+}
+
+/// How many models a golden file has; each must give its answer.
+fn as_stated(mut rest: &[u8]) -> usize {
     let mut part = || {
         let (length, after) = rest.split_at_checked(4)?;
         let length = u32::from_le_bytes(length.try_into().expect("four")) as usize;
@@ -35,7 +45,7 @@ fn chains_of_operators_give_what_onnxruntime_gives() {
         }
         count += 1;
     }
-    assert!(count > 100, "{count} chains");
+    count
 }
 
 /// A folder of this test's own.

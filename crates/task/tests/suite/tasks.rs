@@ -225,7 +225,8 @@ fn answers_are_what_they_are() {
         assert_eq!((outputs.kind(), outputs.classes()), (kind, None));
         outputs.check(shape).expect("its own");
     }
-    assert!(Outputs::Tensor(shape).check(Shape::Vector(4)).is_err());
+    let map = Outputs::Tensor(shape);
+    assert!(map.check(Shape::Vector(4)).is_ok() && map.check(Shape::Vector(5)).is_err());
     // tokens: after "\na" comes the second position's best
     let prompts = &all()[3];
     let logits = [0.0, 0.0, 0.0, 1.0, 5.0, 0.0, 0.0, 2.0];
