@@ -135,9 +135,12 @@ fn arrays_are_rows_without_names_and_inputs_of_their_own_shape() {
     let one = [0.0, 1.0];
     assert_eq!(done(&of("(2,)", &one), &[]), done(&of("(1, 2)", &one), &[]));
     refused(&of("(2, 1)", &one), &[], &["shape", "x.npy"]);
-    let (json, said) = done(&of("(2,)", &[f64::NAN, 1.0]), &[]);
+    // some functions make numbers of what is none
+    refused(&of("(2,)", &[f64::NAN, 1.0]), &[], &["NaN", "x.npy"]);
+    let (json, said) = done(&of("(2,)", &[1.7e308; 2]), &[]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert!(
-        json.contains("\"NaN\"") && said.contains("warning"),
+        json["values"][0].is_string() && said.contains("warning"),
         "{json}, {said}"
     );
 }

@@ -55,7 +55,7 @@ pub fn load_output(path: &Path, activation: Option<&str>, output: Option<&str>) 
 /// What a network computes in the clear, in f64, on the array in a `.npy` file: of one input, with a batch of 1 or without.
 ///
 /// # Errors
-/// Those of [`load_output`], a file that is no array, and one of another shape than the network's input.
+/// Those of [`load_output`], a file that is no array, one of another shape than the network's input, values that are not finite.
 pub fn values(
     model: &Path,
     activation: Option<&str>,
@@ -71,6 +71,13 @@ pub fn values(
     if !is_of(&dims, shape) {
         return Err(format!(
             "the network takes one input of shape {shape}, {} has shape {dims:?}",
+            input.display()
+        )
+        .into());
+    }
+    if let Some((i, v)) = (numbers.iter().enumerate()).find(|(_, v)| !v.is_finite()) {
+        return Err(format!(
+            "{}: value {i}, counted from 0, is {v}; replace what is no finite number",
             input.display()
         )
         .into());
