@@ -164,6 +164,7 @@ impl Costs {
             Operation::Weigh { .. } => (p.products(), p.max_slots()),
             Operation::HalfBootstrap { slots, .. } => (Level::new(0), *slots),
             Operation::Descend { to, .. } => (p.floor(), to.slots(p.n())),
+            Operation::Linear { map, .. } => (level, map.slots()),
             _ => (level, p.max_slots()),
         };
         let meter = Meter::new(&self.context);
