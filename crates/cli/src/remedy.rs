@@ -1,6 +1,6 @@
 //! What helps against an error, in this program's commands and options.
 
-use polyveil::{Error, Help, compiler, nn, runtime, task};
+use polyveil::{Error, Help, compiler, data, nn, runtime, task};
 
 const POLYNOMIALS: &str =
     "`polyveil calibrate` fits polynomials, `polyveil adapt` trains the network for them";
@@ -57,6 +57,9 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             },
         ) => "--normalization, --mean, --deviation, --range, --channels",
         Error::Task(task::Error::TooLong { .. }) => "--truncate cuts sentences",
+        Error::Data(data::Error::Columns { unknown, .. }) if !unknown.is_empty() => {
+            "--without NAME leaves a column out"
+        }
         Error::Compiler(compiler::Error::Calibration { .. }) => "`polyveil calibrate`",
         Error::Compiler(compiler::Error::Memory { .. }) => "--max-memory SIZE",
         Error::Runtime(e) => match e.help()? {

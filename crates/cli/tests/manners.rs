@@ -226,7 +226,7 @@ fn results_belong_to_one_model_and_one_set() {
     refused(
         &evaluate(&model, &more, "1"),
         &[],
-        &["results.jsonl", "another data"],
+        &["results.jsonl", "of other data"],
     );
     let other = folder.path("other.pvm");
     done(

@@ -326,6 +326,56 @@ fn sizes_transparency_and_damage_are_named() {
 }
 
 #[test]
+fn sets_have_the_networks_channels_and_its_classes() {
+    let folder = Folder::new("sets");
+    let noise = |seed: u32| {
+        RgbImage::from_fn(8, 8, |x, y| {
+            let v = |c: u32| (x * 29 + y * 31 + c * seed) as u8;
+            Rgb([v(1), v(2), v(3)])
+        })
+    };
+    for (seed, name) in (1..).zip([
+        "grey/one/a",
+        "grey/two/a",
+        "all/cow/a",
+        "all/ant/a",
+        "all/zebra/a",
+    ]) {
+        let path = folder.path(name);
+        std::fs::create_dir_all(Path::new(&path).with_file_name("")).expect("a folder");
+        let picture = DynamicImage::from(noise(seed));
+        let picture = match name.starts_with("grey") {
+            true => picture.to_luma8().into(),
+            false => picture,
+        };
+        folder.file(&format!("{name}.png"), &encoded(&picture, ImageFormat::Png));
+    }
+    let calibrate = |channels: i64, data: &str, more: &str| {
+        let net = folder.file("net.onnx", &means(channels, &[]));
+        let (data, out) = (folder.path(data), folder.path("net.pvm"));
+        format!("calibrate {net} --data {data} --normalization none {more} -o {out} --force")
+    };
+    let (_, notes) = done(&calibrate(1, "grey", ""), &[]);
+    assert!(!notes.contains("turned grey"), "{notes}");
+    let (_, notes) = done(&calibrate(1, "all", ""), &[]);
+    assert!(
+        notes.contains("3 pictures of") && notes.contains("turned grey"),
+        "{notes}"
+    );
+    let (_, notes) = done(&calibrate(3, "all", ""), &[]);
+    assert!(
+        notes.contains("output 0 = ant, 1 = cow, 2 = zebra (alphabetical"),
+        "{notes}"
+    );
+    done(&calibrate(3, "all", "--labels zebra,ant,cow"), &[]);
+    refused(
+        &calibrate(3, "all", "--labels lion,ant,cow"),
+        &[],
+        &["ant, cow, zebra", "lion, ant, cow"],
+    );
+}
+
+#[test]
 fn the_client_sees_how_pixels_become_inputs() {
     let folder = Folder::new("client");
     let caffe = "--mean 103.939,116.779,123.68 --range 0..255 --channels bgr";

@@ -144,3 +144,78 @@ fn arrays_are_rows_without_names_and_inputs_of_their_own_shape() {
         "{json}, {said}"
     );
 }
+
+#[test]
+fn rows_of_other_columns_or_beyond_the_bound_are_refused_by_their_file() {
+    let folder = Folder::new("columns");
+    let rows = folder.file("rows.csv", ROWS.as_bytes());
+    let pvm = folder.path("xor.pvm");
+    let columns = "--without name --class-column differ";
+    done(
+        &format!(
+            "calibrate {XOR} --data {rows} {columns} --normalization none --degree 7 -o {pvm}"
+        ),
+        &[],
+    );
+    toy_plan(&folder, &pvm);
+    let (toy, keys) = (folder.path("toy.client"), folder.path("keys"));
+    done(&format!("keygen {toy} -o {keys} --insecure-toy"), &[]);
+    let encrypt = |text: &str| {
+        let (rows, input) = (
+            folder.file("more.csv", text.as_bytes()),
+            folder.path("x.input"),
+        );
+        format!("encrypt --key {keys}/client.key --data {rows} --index 0 -o {input} --force")
+    };
+    done(&encrypt("right,left\n0,1\n"), &[]);
+    done(&encrypt("0,1\n"), &[]);
+    refused(
+        &encrypt("right,left,id\n0,1,7\n"),
+        &[],
+        &["more.csv", "\"id\"", "--without"],
+    );
+    refused(&encrypt("right,up\n0,1\n"), &[], &["\"left\"", "\"up\""]);
+    refused(
+        &encrypt("right,left\n0,90\n"),
+        &[],
+        &[
+            "more.csv",
+            "row 0",
+            "\"left\" is 90",
+            "ask whoever gave you the client file",
+        ],
+    );
+    // a network of no file's columns is calibrated on rows without names
+    let plain = folder.file("plain.csv", b"0,0\n0,1\n1,0\n1,1\n");
+    done(
+        &format!("calibrate {XOR} --data {plain} --normalization none --degree 7 -o {pvm} --force"),
+        &[],
+    );
+}
+
+#[test]
+fn classes_of_texts_name_the_outputs() {
+    let folder = Folder::new("texts");
+    let rows = ROWS
+        .replace(";0\n", ";equal\n")
+        .replace(";1\n", ";different\n");
+    let (rows, pvm) = (
+        folder.file("rows.csv", rows.as_bytes()),
+        folder.path("xor.pvm"),
+    );
+    let calibrate = format!(
+        "calibrate {XOR} --data {rows} --without name --class-column differ --normalization none --degree 7 -o {pvm} --force"
+    );
+    let (_, notes) = done(&calibrate, &[]);
+    let said = "output 0 = different, 1 = equal (alphabetical; --labels says otherwise)";
+    assert!(notes.contains(said), "{notes}");
+    let (text, _) = done(&format!("inspect {pvm}"), &[]);
+    assert!(text.contains("different"), "{text}");
+    let (_, notes) = done(&format!("{calibrate} --labels equal,different"), &[]);
+    assert!(!notes.contains("output 0"), "{notes}");
+    refused(
+        &format!("{calibrate} --labels same,other"),
+        &[],
+        &["different, equal", "same, other"],
+    );
+}

@@ -44,6 +44,8 @@ pub struct Dataset {
     store: Arc<Store>,
     items: Vec<Item>,
     pub(crate) transparent: usize,
+    pub(crate) greyed: usize,
+    pub(crate) by_name: bool,
 }
 
 impl std::fmt::Debug for Dataset {
@@ -73,6 +75,8 @@ impl Dataset {
             items: items.collect(),
             store: Arc::new(store),
             transparent: 0,
+            greyed: 0,
+            by_name: false,
         }
     }
 
@@ -80,6 +84,18 @@ impl Dataset {
     #[must_use]
     pub fn transparent(&self) -> usize {
         self.transparent
+    }
+
+    /// How many of the pictures had colours, of which one channel is left.
+    #[must_use]
+    pub fn greyed(&self) -> usize {
+        self.greyed
+    }
+
+    /// Whether the classes' numbers are no more than their places in the list of their names: those of folders. Other formats number them.
+    #[must_use]
+    pub fn by_name(&self) -> bool {
+        self.by_name
     }
 
     /// A set of pixels `(N, H, W, C)` that are at hand.

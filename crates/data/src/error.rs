@@ -52,6 +52,14 @@ pub enum Error {
         /// What there is.
         there: String,
     },
+    /// The columns of a table are not those that are needed.
+    #[error("{}", other_columns(missing, unknown))]
+    Columns {
+        /// Those that it lacks.
+        missing: Vec<String>,
+        /// Those that it has besides.
+        unknown: Vec<String>,
+    },
     /// A number beyond the set.
     #[error("number {index} is asked for, the set has {count}, counted from 0")]
     Index {
@@ -63,6 +71,29 @@ pub enum Error {
     /// An option can't be followed, or sets don't fit each other.
     #[error("{0}")]
     Option(String),
+}
+
+fn other_columns(missing: &[String], unknown: &[String]) -> String {
+    let listed = |names: &[String]| {
+        let quoted = names.iter().take(16).map(|n| format!("{n:?}"));
+        let more = ["", ", …"][usize::from(names.len() > 16)];
+        quoted.collect::<Vec<_>>().join(", ") + more
+    };
+    let mut parts = Vec::new();
+    if !missing.is_empty() {
+        let remedy = "add them, or name the file's columns so";
+        parts.push(format!(
+            "columns that are needed are not there: {}; {remedy}",
+            listed(missing)
+        ));
+    }
+    if !unknown.is_empty() {
+        parts.push(format!(
+            "columns that are not needed are there: {}; leave them out",
+            listed(unknown)
+        ));
+    }
+    parts.join("; ")
 }
 
 impl Error {

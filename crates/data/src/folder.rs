@@ -152,7 +152,8 @@ fn finish(
         }
     };
     let mut set = Dataset::from_store(shape, classes, store, labels);
-    set.transparent = decoded.transparent;
+    (set.transparent, set.greyed) = (decoded.transparent, decoded.greyed);
+    set.by_name = options.classes.is_none();
     Ok((set, decoded.skipped))
 }
 
@@ -166,6 +167,8 @@ struct Decoded {
     skipped: Vec<Skipped>,
     /// How many are partly transparent.
     transparent: usize,
+    /// How many have colours that are lost.
+    greyed: usize,
 }
 
 impl Decoded {
@@ -176,6 +179,7 @@ impl Decoded {
             pixels: (!options.keep_originals).then(Vec::new),
             skipped: Vec::new(),
             transparent: 0,
+            greyed: 0,
         };
         let most = 16 * rayon::current_num_threads();
         let mut done = 0;
@@ -191,7 +195,7 @@ impl Decoded {
                 }
             };
             let chunk = &found[done..found.len().min(done + count)];
-            let decoded: Vec<Result<(Shape, Vec<u8>, bool)>> = chunk
+            let decoded: Vec<Result<(Shape, Vec<u8>, [bool; 2])>> = chunk
                 .par_iter()
                 .map(|f| {
                     let picture = resized(f.source.picture()?, options.resize);
@@ -203,13 +207,16 @@ impl Decoded {
                     };
                     let kept = held.is_some() && known.is_none_or(|k| k == shape);
                     let values = kept.then(|| picture.pixels(shape.channels)).flatten();
-                    Ok((shape, values.unwrap_or_default(), picture.transparent()))
+                    let greyed = shape.channels == 1 && picture.coloured();
+                    let lost = [picture.transparent(), greyed];
+                    Ok((shape, values.unwrap_or_default(), lost))
                 })
                 .collect();
             for (i, result) in decoded.into_iter().enumerate() {
                 match result {
-                    Ok((shape, values, transparent)) => {
+                    Ok((shape, values, [transparent, greyed])) => {
                         out.transparent += usize::from(transparent);
+                        out.greyed += usize::from(greyed);
                         out.add(done + i, &chunk[i].source, shape, &values, options)?;
                     }
                     Err(Error::Damaged { picture, reason }) if options.damaged == Damaged::Skip => {

@@ -151,5 +151,9 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
         pixels
     };
     let store = Store::Pixels(pixels);
-    Ok(Dataset::from_store(shape, classes, store, labels))
+    let mut set = Dataset::from_store(shape, classes, store, labels);
+    if shape.channels < had.channels {
+        set.greyed = kept;
+    }
+    Ok(set)
 }

@@ -9,7 +9,7 @@ use crate::split::Split;
 use crate::{Result, npy, npz};
 use nn::Tensor;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use task::Normalization;
@@ -291,6 +291,44 @@ impl Vectors {
         Ok(Self {
             items: indices.iter().map(item).collect::<Result<_>>()?,
             ..self.clone()
+        })
+    }
+
+    /// The vectors with their components in the order of `columns`, found by name. As they are where one of both has no names: where the file
+    /// had none, and where `columns` are places alone (0, 1, …; 1, 2, …; component 0, component 1, …).
+    ///
+    /// # Errors
+    /// [`Error::Columns`] for names that one has and the other not; [`Error::Option`] for one that comes twice in another order.
+    pub fn ordered(self, columns: &[String]) -> Result<Self> {
+        let place = |(i, n): (usize, &String)| {
+            [i.to_string(), (i + 1).to_string(), format!("component {i}")].contains(n)
+        };
+        let places = columns.iter().enumerate().all(place);
+        if self.columns.is_empty() || places || *self.columns == *columns {
+            return Ok(self);
+        }
+        let lacks = |of: &[String], there: &[String]| -> Vec<String> {
+            let there: HashSet<&String> = there.iter().collect();
+            of.iter().filter(|n| !there.contains(n)).cloned().collect()
+        };
+        let missing = lacks(columns, &self.columns);
+        let unknown = lacks(&self.columns, columns);
+        if !missing.is_empty() || !unknown.is_empty() {
+            return Err(Error::Columns { missing, unknown });
+        }
+        let by_name: HashMap<&String, usize> = self.columns.iter().zip(0..).collect();
+        if let Some((twice, _)) = (self.columns.iter().zip(0..)).find(|(n, i)| by_name[n] != *i) {
+            let detail = format!("column {twice:?} comes twice; name each column once");
+            return Err(Error::option(detail));
+        }
+        let order: Vec<usize> = columns.iter().map(|n| by_name[n]).collect();
+        let rows = self.values.chunks_exact(self.width);
+        let values = rows.flat_map(|row| order.iter().map(|&c| row[c])).collect();
+        Ok(Self {
+            columns: columns.into(),
+            width: order.len(),
+            values,
+            ..self
         })
     }
 

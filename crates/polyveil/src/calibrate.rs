@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::stem;
-use crate::inputs::{Inputs, Source};
+use crate::inputs::{Inputs, Source, numbered};
 use crate::memory;
 use crate::network::{self, Network};
 use crate::normalization::Foreign;
@@ -181,7 +181,7 @@ fn inputs(
     let outputs = a.outputs.clone().map(|m| outputs(m, output, bounded));
     let said = outputs.is_some() || foreign.metadata.task.is_some();
     let unsaid = bounded.then(|| Outputs::Probabilities(Vec::new()));
-    let task = task(
+    let mut task = task(
         &foreign,
         sources,
         (&a.normalization, outputs.or(unsaid)),
@@ -198,30 +198,45 @@ fn inputs(
     };
     let (mut inputs, mut labelled) = (Vec::new(), false);
     for source in sources {
-        let mut open = |split| {
+        let mut open = |task: &Task, split| {
             let source = Source {
                 split,
                 limit: Some(most),
                 ..source.clone()
             };
-            let set = Inputs::open(&task, &source)?;
+            let set = Inputs::labelled(task, &source, None)?;
             let more = set.len().min(most - inputs.len());
             memory::calibrate(&shapes, inputs.len() + more)?;
             let classes = (0..set.len()).filter_map(|i| set.class(i)).max();
             let fits = output.len() > 1 && classes.is_some_and(|most| most < output.len());
-            Ok((set.tensors(more, tell)?, fits))
+            Ok((set.tensors(more, tell)?, fits, set.names().to_vec()))
         };
-        let more = match open(source.split) {
-            Err(Error::Data(data::Error::Split { .. })) => open(Some(data::Split::Train))?,
+        let (more, fits, names) = match open(&task, source.split) {
+            Err(Error::Data(data::Error::Split { .. })) => open(&task, Some(data::Split::Train))?,
             other => other?,
         };
-        inputs.extend(more.0);
-        labelled |= more.1;
+        inputs.extend(more);
+        labelled |= fits;
+        if let Some(outputs) = named_by(&task, said, &names, output.len()) {
+            let each = names.iter().take(16).enumerate();
+            let each: Vec<String> = each.map(|(i, n)| format!("{i} = {n}")).collect();
+            let more = ["", ", …"][usize::from(names.len() > 16)];
+            let order = match names.is_sorted() {
+                true => "alphabetical",
+                false => "as the data number them",
+            };
+            tell.note(format_args!(
+                "output {}{more} ({order}; --labels says otherwise)",
+                each.join(", ")
+            ));
+            task = with_outputs(task, outputs)?;
+        }
         if inputs.len() >= most {
             break;
         }
     }
-    let task = match said || bounded {
+    let classes = task.outputs().and_then(Outputs::classes).is_some();
+    let task = match said || bounded || classes {
         true => task,
         false if labelled && matches!(task.outputs(), Some(Outputs::Values(_))) => {
             with_outputs(task, Outputs::Classes(Vec::new()))?
@@ -351,7 +366,9 @@ fn task(
 ) -> Result<Task> {
     let asked = foreign.metadata.task.is_none() || stated.is_said();
     let rows = match (foreign.input, sources.first()) {
-        (Shape::Vector(_), Some(source)) if asked => Some(source.rows()?),
+        (Shape::Vector(_), Some(source)) if asked => {
+            Some(source.rows(Task::of(foreign.metadata)?.as_ref())?)
+        }
         _ => None,
     };
     let mut task = foreign.task(stated, rows.as_ref(), tell)?;
@@ -360,6 +377,22 @@ fn task(
     }
     task.check(foreign.input, foreign.output)?;
     Ok(task)
+}
+
+/// Outputs without names, or of which nobody says what they are, get those of the data's classes, where these are as many.
+fn named_by(task: &Task, said: bool, names: &[String], count: usize) -> Option<Outputs> {
+    let outputs = task.outputs()?;
+    if count < 2 || names.len() != count || numbered(names) || !outputs.names().is_empty() {
+        return None;
+    }
+    let names = names.to_vec();
+    match outputs {
+        Outputs::Classes(_) => Some(Outputs::Classes(names)),
+        Outputs::Labels(_) => Some(Outputs::Labels(names)),
+        Outputs::Probabilities(_) => Some(Outputs::Probabilities(names)),
+        Outputs::Values(_) if !said => Some(Outputs::Classes(names)),
+        _ => None,
+    }
 }
 
 /// The same task with outputs of another meaning; those of text keep theirs.

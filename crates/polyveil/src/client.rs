@@ -134,9 +134,44 @@ impl Client {
             if let Some((tokens, true)) = &encoded.tokens {
                 tell.note(format_args!("the text was cut to {} tokens", tokens.len()));
             }
+            if let Input::Item(source, i) = input {
+                self.require_within(source, *i, encoded.tensor.values())?;
+            }
             values.extend(encoded.tensor.into_values());
         }
         Ok(values)
+    }
+
+    /// Refuses an input of values that the network was not calibrated for, and says where in the file they are. What is no file's is refused when it
+    /// is encrypted.
+    fn require_within(&self, source: &Source, index: usize, values: &[f64]) -> Result<()> {
+        let most = self.keys.spec().description.input_bound;
+        let mut all = values.iter().copied().enumerate();
+        let Some((at, value)) = all.find(|(_, v)| most > 0.0 && v.abs() > most) else {
+            return Ok(());
+        };
+        let what = match &self.task {
+            Task::Vectors(t) => {
+                let (mean, deviation) = match t.normalization() {
+                    Some(n) => (n.mean[at], n.deviation[at]),
+                    None => (0.0, 1.0),
+                };
+                let range = deviation.abs() * most;
+                format!(
+                    "row {index} (from 0), column {:?} is {:.6}, the network was calibrated for {:.6} to {:.6}",
+                    t.columns()[at],
+                    value * deviation + mean,
+                    mean - range,
+                    mean + range
+                )
+            }
+            _ => format!(
+                "number {index}: a value of the input is {value:.4}, the network was calibrated for magnitudes up to {most:.4}"
+            ),
+        };
+        let remedy =
+            "check it, or ask whoever gave you the client file to calibrate with a wider margin";
+        Err(named(&source.path)(format!("{what}; {remedy}")))
     }
 
     /// Inputs as bytes for the server.

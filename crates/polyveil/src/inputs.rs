@@ -7,7 +7,7 @@ use nn::Tensor;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use task::tokenizer::Long;
-use task::{Picture, Task};
+use task::{Outputs, Picture, Task};
 
 /// Where inputs are, and how they are read.
 #[derive(Clone, Debug, Default)]
@@ -38,11 +38,11 @@ impl Source {
         }
     }
 
-    /// The rows of the file.
+    /// The rows of the file; where a task names its columns, in that order.
     ///
     /// # Errors
-    /// What is missing or no number, by row and column.
-    pub(crate) fn rows(&self) -> Result<Vectors> {
+    /// What is missing or no number, by row and column; columns of other names.
+    pub(crate) fn rows(&self, task: Option<&Task>) -> Result<Vectors> {
         let options = VectorOptions {
             answers: self.answers.clone(),
             without: self.without.clone(),
@@ -50,7 +50,11 @@ impl Source {
             limit: self.limit,
             ..VectorOptions::default()
         };
-        Ok(Vectors::open(&self.path, &options)?)
+        let rows = Vectors::open(&self.path, &options)?;
+        Ok(match task {
+            Some(Task::Vectors(t)) => rows.ordered(t.columns()).map_err(named(&self.path))?,
+            _ => rows,
+        })
     }
 
     fn long(&self) -> Long {
@@ -66,6 +70,8 @@ pub(crate) struct Inputs<'a> {
     task: &'a Task,
     source: &'a Source,
     items: Items,
+    /// The network's class for each of the data's, where they are matched by name.
+    classes: Option<Vec<usize>>,
 }
 
 enum Items {
@@ -83,6 +89,14 @@ pub(crate) struct Encoded {
     pub(crate) tokens: Option<(Vec<u32>, bool)>,
     /// Whether a picture is partly transparent, which is ignored.
     pub(crate) transparent: bool,
+    /// Whether it has colours that the network does not take.
+    pub(crate) greyed: bool,
+}
+
+impl Encoded {
+    fn lost(&self) -> [usize; 2] {
+        [self.transparent, self.greyed].map(usize::from)
+    }
 }
 
 impl From<Tensor> for Encoded {
@@ -91,6 +105,7 @@ impl From<Tensor> for Encoded {
             tensor,
             tokens: None,
             transparent: false,
+            greyed: false,
         }
     }
 }
@@ -98,7 +113,7 @@ impl From<Tensor> for Encoded {
 impl<'a> Inputs<'a> {
     pub(crate) fn open(task: &'a Task, source: &'a Source) -> Result<Self> {
         let items = match task {
-            Task::Vectors(_) => Items::Rows(source.rows()?),
+            Task::Vectors(_) => Items::Rows(source.rows(Some(task))?),
             Task::Sentences(t) => {
                 let classes = t.outputs().names().len().max(2);
                 Items::Sentences(data::Sentences::open(&source.path, Some(classes))?)
@@ -109,7 +124,7 @@ impl<'a> Inputs<'a> {
                 Items::Prompts(lines.map(String::from).collect())
             }
             _ => match pictures(&source.path)? {
-                files if files.is_empty() => Items::Set(set(source)?),
+                files if files.is_empty() => Items::Set(set(task, source)?),
                 files => Items::Pictures(files),
             },
         };
@@ -117,7 +132,73 @@ impl<'a> Inputs<'a> {
             task,
             source,
             items,
+            classes: None,
         })
+    }
+
+    /// As [`Inputs::open`], where classes count: those that data have as names (folders, texts of a column) are matched with the network's by
+    /// name, and are in order of the alphabet only where it has none. `outputs` is how many classes it then must have, if that matters.
+    pub(crate) fn labelled(
+        task: &'a Task,
+        source: &'a Source,
+        outputs: Option<usize>,
+    ) -> Result<Self> {
+        let mut inputs = Self::open(task, source)?;
+        let fixed = match &inputs.items {
+            Items::Set(set) => !set.by_name(),
+            _ => numbered(inputs.names()),
+        };
+        let (names, own) = match task.outputs() {
+            // one output is yes or no of one of two
+            Some(o) if !fixed && !matches!(o, Outputs::Values(_)) => (inputs.names(), o.names()),
+            _ => return Ok(inputs),
+        };
+        let refuse = |what: String| {
+            let detail = format!("the data's classes are {}, {what}", listed(names));
+            Err(named(&source.path)(detail))
+        };
+        match own {
+            [] => match outputs {
+                Some(n)
+                    if n != names.len()
+                        && !numbered(names)
+                        && task.outputs().is_some_and(|o| o.classes().is_some()) =>
+                {
+                    refuse(format!(
+                        "the network has {n} without names: calibrate it with its classes' names, in order of its outputs"
+                    ))
+                }
+                _ => Ok(inputs),
+            },
+            [_] => Ok(inputs),
+            own => {
+                let place = |name: &String| {
+                    let mut all = (0..own.len()).filter(|&i| own[i] == *name);
+                    all.next().filter(|_| all.next().is_none())
+                };
+                let number = |name: &String| name.parse().ok().filter(|&i| i < own.len());
+                let by_name: Option<Vec<usize>> = names.iter().map(place).collect();
+                inputs.classes = match by_name.or_else(|| names.iter().map(number).collect()) {
+                    None => {
+                        return refuse(format!(
+                            "the network's {}; name both alike, or leave out what are no classes",
+                            listed(own)
+                        ));
+                    }
+                    classes => classes,
+                };
+                Ok(inputs)
+            }
+        }
+    }
+
+    /// The classes' names in the data; none where there are no classes.
+    pub(crate) fn names(&self) -> &[String] {
+        match &self.items {
+            Items::Set(set) => set.classes(),
+            Items::Rows(rows) => rows.classes(),
+            _ => &[],
+        }
     }
 
     /// What one is called.
@@ -142,12 +223,13 @@ impl<'a> Inputs<'a> {
 
     /// Its class, where inputs are labelled.
     pub(crate) fn class(&self, i: usize) -> Option<usize> {
-        match &self.items {
+        let class = match &self.items {
             Items::Set(set) => Some(set.label(i)),
             Items::Rows(rows) => rows.label(i),
             Items::Sentences(set) => Some(set.lines()[i].1),
             Items::Pictures(_) | Items::Prompts(_) => None,
-        }
+        };
+        class.map(|c| self.classes.as_ref().map_or(c, |all| all[c]))
     }
 
     /// The numbers to predict of it.
@@ -195,6 +277,7 @@ impl<'a> Inputs<'a> {
                 let picture = Picture::load(&files[i])?;
                 return Ok(Encoded {
                     transparent: picture.transparent(),
+                    greyed: channels(self.task) == Some(1) && picture.coloured(),
                     ..self.picture(&picture)?.into()
                 });
             }
@@ -211,18 +294,20 @@ impl<'a> Inputs<'a> {
         encode_picture(self.task, picture, self.source.scale)
     }
 
-    /// Says of how many pictures transparency is ignored: of these files, or of the set.
-    pub(crate) fn warn(&self, files: usize, tell: Listener<'_>) {
+    /// Says of how many pictures transparency or colours are ignored: of these files, or of the set.
+    pub(crate) fn warn(&self, files: [usize; 2], tell: Listener<'_>) {
         let set = match &self.items {
-            Items::Set(set) => set.transparent(),
-            _ => 0,
+            Items::Set(set) => [set.transparent(), set.greyed()],
+            _ => [0; 2],
         };
-        if files + set > 0 {
-            tell.note(format_args!(
-                "warning: {} pictures of {} are partly transparent; transparency is ignored",
-                files + set,
-                self.source.path.display()
-            ));
+        for ((files, set), why) in files.into_iter().zip(set).zip(LOST) {
+            if files + set > 0 {
+                tell.note(format_args!(
+                    "warning: {} pictures of {} are {why}",
+                    files + set,
+                    self.source.path.display()
+                ));
+            }
         }
     }
 
@@ -233,7 +318,9 @@ impl<'a> Inputs<'a> {
         let each: Vec<Encoded> = each
             .map(|i| self.encode(i * all / count))
             .collect::<Result<_>>()?;
-        self.warn(each.iter().filter(|e| e.transparent).count(), tell);
+        let lost = each.iter().map(Encoded::lost);
+        let lost = lost.fold([0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
+        self.warn(lost, tell);
         Ok(each.into_iter().map(|e| e.tensor).collect())
     }
 }
@@ -254,13 +341,10 @@ pub(crate) fn one(
     tell: Listener<'_>,
 ) -> Result<Encoded> {
     let inputs = Inputs::open(task, source)?;
-    inputs.warn(0, tell);
+    inputs.warn([0; 2], tell);
     let encoded = inputs.encode(index)?;
-    if encoded.transparent {
-        tell.note(format_args!(
-            "warning: {} is partly transparent; transparency is ignored",
-            source.path.display()
-        ));
+    for (_, why) in encoded.lost().iter().zip(LOST).filter(|(n, _)| **n > 0) {
+        tell.note(format_args!("warning: {} is {why}", source.path.display()));
     }
     Ok(encoded)
 }
@@ -287,6 +371,7 @@ pub(crate) fn encode_text(task: &Task, text: &str, long: Long) -> Result<Encoded
         tensor: task.encode(&task::Input::Tokens(&tokens))?,
         tokens: Some((tokens, cut)),
         transparent: false,
+        greyed: false,
     })
 }
 
@@ -306,12 +391,114 @@ fn pictures(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A set of labelled pictures.
-fn set(source: &Source) -> Result<Dataset> {
+/// What a network does not see of pictures.
+pub(crate) const LOST: [&str; 2] = [
+    "partly transparent; transparency is ignored",
+    "in colour, for a network of grey ones; turned grey",
+];
+
+/// Channels of the pictures that a network takes, where files can have as many.
+fn channels(task: &Task) -> Option<usize> {
+    let Task::Pictures(t) = task else { return None };
+    let (channels, _, _) = t.shape().as_image()?;
+    matches!(channels, 1 | 3).then_some(channels)
+}
+
+/// Whether classes have no names but their numbers.
+pub(crate) fn numbered(names: &[String]) -> bool {
+    names.iter().enumerate().all(|(i, n)| *n == i.to_string())
+}
+
+/// Some names of a list.
+fn listed(names: &[String]) -> String {
+    let more = ["", ", …"][usize::from(names.len() > 16)];
+    names[..names.len().min(16)].join(", ") + more
+}
+
+/// A set of labelled pictures, with as many channels as the network takes.
+fn set(task: &Task, source: &Source) -> Result<Dataset> {
     let options = data::Options {
+        channels: channels(task),
         split: source.split,
         limit: source.limit,
         ..data::Options::default()
     };
     Ok(Dataset::open(&source.path, &options)?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(names: &[&str]) -> Vec<String> {
+        names.iter().map(|n| n.to_string()).collect()
+    }
+
+    /// The rows of a table, with a class each if they have a column of that name, for a network of two columns and these outputs.
+    fn of(name: &str, text: &str, outputs: Outputs) -> Result<Vec<(Vec<f64>, Option<usize>)>> {
+        let path = std::env::temp_dir().join(format!("polyveil-{name}-{}.csv", std::process::id()));
+        std::fs::write(&path, text).expect("writes");
+        let task = task::Vectors::new(strings(&["left", "right"]), None, outputs);
+        let (task, source) = (Task::Vectors(task.expect("valid")), Source::of(&path));
+        let source = match text.contains("class") {
+            true => Source {
+                answers: Answers::Classes(None),
+                ..source
+            },
+            false => source,
+        };
+        let inputs = Inputs::labelled(&task, &source, Some(2));
+        let rows = inputs.and_then(|all| {
+            let row = |i| Ok((all.encode(i)?.tensor.into_values(), all.class(i)));
+            (0..all.len()).map(row).collect()
+        });
+        std::fs::remove_file(&path).expect("there");
+        rows
+    }
+
+    #[test]
+    fn columns_are_taken_by_name() {
+        let values = || Outputs::Values(vec![]);
+        let rows = of("columns", "right,left\n1,2\n", values()).expect("its columns");
+        assert_eq!(rows, [(vec![2.0, 1.0], None)]);
+        let error = of("others", "right,top\n1,2\n", values()).expect_err("other columns");
+        let text = error.to_string();
+        for word in ["others", "\"left\"", "\"top\""] {
+            assert!(text.contains(word), "{text}");
+        }
+        assert!(of("more", "right,left,id\n1,2,3\n", values()).is_err());
+    }
+
+    #[test]
+    fn classes_are_matched_by_name() {
+        let text = "left,right,class\n0,0,benign\n0,1,malignant\n";
+        let classes = |name: &str, text: &str, names: &[&str]| {
+            let rows = of(name, text, Outputs::Classes(strings(names)));
+            rows.map(|rows| rows.into_iter().filter_map(|r| r.1).collect::<Vec<_>>())
+        };
+        let other = classes("order", text, &["malignant", "benign"]);
+        assert_eq!(other.expect("its classes"), [1, 0]);
+        // in the alphabet's order where the network has no names, if they are as many
+        assert_eq!(classes("none", text, &[]).expect("two"), [0, 1]);
+        let three = format!("{text}0,0,unknown\n");
+        let words = ["benign, malignant, unknown", "2 without names"];
+        for (name, text, names, words) in [
+            ("three", &*three, &[][..], words),
+            (
+                "names",
+                text,
+                &["sick", "healthy"],
+                ["benign, malignant", "sick, healthy"],
+            ),
+        ] {
+            let error = classes(name, text, names)
+                .expect_err("other classes")
+                .to_string();
+            assert!(words.iter().all(|w| error.contains(w)), "{error}");
+        }
+        // numbers are numbers
+        let text = "left,right,class\n0,0,1\n0,1,0\n";
+        let names = ["malignant", "benign"];
+        assert_eq!(classes("numbers", text, &names).expect("two"), [1, 0]);
+    }
 }

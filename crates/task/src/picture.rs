@@ -60,6 +60,13 @@ impl Picture {
         self.transparent
     }
 
+    /// Whether some of it is not grey: [`Picture::pixels`] of one channel lose that.
+    #[must_use]
+    pub fn coloured(&self) -> bool {
+        let grey = |p: [u8; 4]| p[0] == p[1] && p[1] == p[2];
+        self.image.color().has_color() && self.image.pixels().any(|p| !grey(p.2.0))
+    }
+
     /// Width and height in pixels.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {

@@ -175,8 +175,17 @@ impl Direct for Table {
     }
 
     fn adopt(&mut self, c: &Data, network: Option<&Metadata>) -> Result<()> {
+        let task = network.map(Task::of).transpose()?.flatten();
+        if let Some(Task::Vectors(v)) = &task {
+            for set in [&mut self.train, &mut self.held_out] {
+                *set = set.clone().ordered(v.columns())?;
+            }
+            if c.normalization == Scaling::Measured {
+                self.normalization = Some(self.train.statistics());
+            }
+        }
         if c.normalization == Scaling::Network {
-            self.normalization = match network.map(Task::of).transpose()?.flatten() {
+            self.normalization = match task {
                 Some(Task::Vectors(v)) => v.normalization().cloned(),
                 _ => {
                     let remedy = "no file says how the network's inputs were normalised: name none or measured, as it was trained";

@@ -16,8 +16,8 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// Points in a square, which of three rings they lie in, and a smooth function of them; the third column says nothing.
-fn table(path: &Path) {
-    let mut text = String::from("x;y;always;ring;height\n");
+fn table(path: &Path, columns: [&str; 5]) {
+    let mut text = columns.join(";") + "\n";
     let (mut a, mut b) = (0.5f64, 0.5f64);
     for _ in 0..1200 {
         // the additive recurrence of the plastic number
@@ -33,7 +33,14 @@ fn table(path: &Path) {
             "outer"
         };
         let height = 1.0 + 0.8 * (3.0 * a).sin() + 0.6 * b * b;
-        writeln!(text, "{x};{y};7;{ring};{height}").expect("text");
+        let cells = columns.map(|c| match c {
+            "x" => x.to_string(),
+            "y" => y.to_string(),
+            "always" => "7".into(),
+            "ring" => ring.into(),
+            _ => height.to_string(),
+        });
+        writeln!(text, "{}", cells.join(";")).expect("text");
     }
     std::fs::write(path, text).expect("a file");
 }
@@ -67,6 +74,7 @@ fn go(config: &VectorConfig, folder: &Path, steps: usize) -> Option<Finished> {
     (end == End::Finished).then(|| finish(&mut trainer, metadata, 0).expect("finishes"))
 }
 
+const COLUMNS: [&str; 5] = ["x", "y", "always", "ring", "height"];
 const MLP: &str = "kind = \"mlp\"\nhidden = [24, 24]\nactivation = \"relu\"";
 const CLASSES: &str = "labels = \"ring\"\nwithout = [\"height\"]";
 const NUMBERS: &str = "targets = [\"height\"]\nwithout = [\"ring\"]";
@@ -80,7 +88,7 @@ const ADAPT: &str = "epochs = 20.0\nrate = { peak = 0.01 }\ncoefficient_rate = 0
 fn both(name: &str, what: &str) -> (PathBuf, Finished, Finished) {
     let at = folder(name);
     let data = at.join("table.csv");
-    table(&data);
+    table(&data, COLUMNS);
     let trained = go(
         &config(&data, MLP, what, TRAIN),
         &at.join("train"),
@@ -89,8 +97,11 @@ fn both(name: &str, what: &str) -> (PathBuf, Finished, Finished) {
     let trained = trained.expect("finishes");
     let file = format!("kind = \"file\"\npath = {:?}", trained.path);
     let what = format!("{what}\nnormalization = \"network\"\n[teacher]\n{file}");
+    // columns are found by name
+    let other = at.join("other.csv");
+    table(&other, ["ring", "y", "height", "x", "always"]);
     let adapted = go(
-        &config(&data, &file, &what, ADAPT),
+        &config(&other, &file, &what, ADAPT),
         &at.join("adapt"),
         usize::MAX,
     );
@@ -165,7 +176,7 @@ fn numbers_are_predicted_by_polynomials() {
 fn a_run_that_was_stopped_goes_on_bit_by_bit() {
     let at = folder("resume");
     let data = at.join("table.csv");
-    table(&data);
+    table(&data, COLUMNS);
     let stage = TRAIN.replace("40.0", "1.5");
     let config = config(&data, MLP, NUMBERS, &stage);
     let whole = go(&config, &at.join("whole"), usize::MAX).expect("finishes");
@@ -189,7 +200,7 @@ fn a_run_that_was_stopped_goes_on_bit_by_bit() {
 fn odd_runs_are_refused() {
     let at = folder("refused");
     let data = at.join("table.csv");
-    table(&data);
+    table(&data, COLUMNS);
     let says = |network: &str, what: &str, words: &[&str]| {
         let config = config(&data, network, what, TRAIN);
         let made = start::<Table>(&config).and_then(|s| {

@@ -95,6 +95,31 @@ fn tables() {
 }
 
 #[test]
+fn columns_are_found_by_name() {
+    let folder = Folder::new("columns");
+    let read = |text: &str, columns: &[&str]| {
+        let set = open(&folder.file("t.csv", text.as_bytes()), Answers::None)?;
+        set.ordered(&columns.iter().map(|c| c.to_string()).collect::<Vec<_>>())
+    };
+    let set = read("b,c,a\n2,3,1\n20,30,10\n", &["a", "b", "c"]).unwrap();
+    assert_eq!(set.values(1), [10.0, 20.0, 30.0]);
+    assert_eq!(set.columns(), ["a", "b", "c"]);
+    says(
+        read("b,d\n2,3\n", &["a", "b"]),
+        &["are not there: \"a\"", "not needed are there: \"d\""],
+    );
+    says(read("b,a,a\n2,3,4\n", &["a", "b"]), &["\"a\" comes twice"]);
+    // places where one has no names
+    for (text, columns) in [
+        ("2,3\n", ["a", "b"]),
+        ("b,a\n2,3\n", ["1", "2"]),
+        ("b,a\n2,3\n", ["component 0", "component 1"]),
+    ] {
+        assert_eq!(read(text, &columns).unwrap().values(0), [2.0, 3.0]);
+    }
+}
+
+#[test]
 fn tables_are_refused_with_row_and_column() {
     let folder = Folder::new("bad-tables");
     let read = |text: &str, answers: Answers| open(&folder.file("t.csv", text.as_bytes()), answers);

@@ -31,7 +31,7 @@ impl Subject for Each<'_> {
         }
     }
     fn warn(&self, tell: Listener<'_>) {
-        self.inputs.warn(0, tell);
+        self.inputs.warn([0; 2], tell);
     }
     fn input(&self, index: usize) -> Result<(Tensor, Row)> {
         let encoded = self.inputs.encode(index)?;
@@ -42,6 +42,9 @@ impl Subject for Each<'_> {
         }
         if encoded.transparent {
             named.insert("transparent".into(), true.into());
+        }
+        if encoded.greyed {
+            named.insert("greyed".into(), true.into());
         }
         if let Some(class) = self.inputs.class(index) {
             named.insert("true_class".into(), class.into());

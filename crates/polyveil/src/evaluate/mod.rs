@@ -7,7 +7,7 @@ mod subject;
 
 use crate::client::refusal;
 use crate::error::{Result, named};
-use crate::inputs::{Inputs, Source};
+use crate::inputs::{Inputs, LOST, Source};
 use crate::largest_error;
 use crate::network::require_plan_of;
 use crate::progress::{Listener, Say, duration};
@@ -70,7 +70,8 @@ impl<'a> Evaluation<'a> {
         };
         let subject: Box<dyn Subject> = match set {
             Set::Inputs(source) => {
-                let inputs = Inputs::open(task, source)?;
+                let outputs = graph.output().shape().len();
+                let inputs = Inputs::labelled(task, source, Some(outputs))?;
                 Box::new(Each { task, inputs })
             }
             Set::Lambada(path) => Box::new(Asked {
@@ -154,7 +155,7 @@ impl<'a> Evaluation<'a> {
             head.insert("stated".into(), json!(simulated));
             error = Some(stated);
         }
-        self.results.append(head)?;
+        self.results.begin(head);
         let session = Session::new(plan.clone(), self.graph, prediction, tell)?;
         let measured = self.each(&session, missing, error, tell)?;
         let found = runtime::report::Answer::default();
@@ -177,11 +178,11 @@ impl<'a> Evaluation<'a> {
             let mut taken = Vec::new();
             for &index in group {
                 let (x, named) = self.subject.input(index)?;
-                if named.contains_key("transparent") {
-                    let noun = self.subject.noun();
-                    tell.note(format_args!(
-                        "warning: {noun} {index} is partly transparent; transparency is ignored"
-                    ));
+                for (key, why) in ["transparent", "greyed"].into_iter().zip(LOST) {
+                    if named.contains_key(key) {
+                        let noun = self.subject.noun();
+                        tell.note(format_args!("warning: {noun} {index} is {why}"));
+                    }
                 }
                 let clear = self.graph.evaluate(&x)?;
                 match clear.outside.first() {
@@ -380,6 +381,8 @@ struct Results {
     lines: RefCell<Vec<Value>>,
     /// What they are of.
     identity: Row,
+    /// What is to be said of the next lines: written with the first of them, so that a run that gives none leaves nothing.
+    head: RefCell<Option<Row>>,
     /// Whether the file was not there before.
     made: bool,
 }
@@ -420,10 +423,17 @@ impl Results {
             file.set_len(0).map_err(named(path))?;
             text.clear();
         }
-        let lines: Vec<Value> = text
+        let mut lines: Vec<Value> = text
             .lines()
             .filter_map(|l| serde_json::from_str(l).ok())
             .collect();
+        // heads alone are results of nothing
+        let head = |l: &Value| l["model"].is_string() && l["read_as"].is_string();
+        if !lines.is_empty() && lines.len() == text.lines().count() && lines.iter().all(head) {
+            file.set_len(0).map_err(named(path))?;
+            text.clear();
+            lines.clear();
+        }
         let other = |of: &Value| {
             identity
                 .iter()
@@ -432,7 +442,11 @@ impl Results {
         };
         let mut heads = lines.iter().filter(|l| l["model"].is_string()).peekable();
         let refused = match (heads.peek().is_some(), heads.find_map(other)) {
-            (_, Some(field)) => format!("its results are of another {}", field.replace('_', " ")),
+            (_, Some(field)) => match &field[..] {
+                "read_as" => "its inputs were read otherwise: with other columns, another part of the set, or cut".into(),
+                "data" => "its results are of other data".into(),
+                field => format!("its results are of another {field}"),
+            },
             (false, _) if !text.trim().is_empty() => {
                 "it does not say what its lines are results of".into()
             }
@@ -449,6 +463,7 @@ impl Results {
             file,
             lines: RefCell::new(lines),
             identity,
+            head: RefCell::new(None),
             made,
         })
     }
@@ -465,12 +480,19 @@ impl Results {
             false => Ok(()),
         }
     }
+    /// Says what the lines from here on are of.
+    fn begin(&self, head: Row) {
+        *self.head.borrow_mut() = Some(head);
+    }
     fn append(&self, line: Row) -> Result<Value> {
         let line = Value::from(line);
+        let head = self.head.borrow_mut().take().map(Value::from);
+        let both: Vec<Value> = head.into_iter().chain([line.clone()]).collect();
+        let text: String = both.iter().map(|l| format!("{l}\n")).collect();
         (&self.file)
-            .write_all(format!("{line}\n").as_bytes())
+            .write_all(text.as_bytes())
             .map_err(named(&self.path))?;
-        self.lines.borrow_mut().push(line.clone());
+        self.lines.borrow_mut().extend(both);
         Ok(line)
     }
 }
@@ -497,5 +519,41 @@ mod tests {
         assert_eq!(data_digest(&folder, &results).expect("ends"), first);
         assert_ne!(put(&folder.join("b.png"), ""), first);
         std::fs::remove_dir_all(&folder).expect("removes");
+    }
+
+    #[test]
+    fn results_begin_with_the_first_line() {
+        let name = format!("polyveil-results-{}.jsonl", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let identity = |read: &str| row(json!({ "model": "m", "data": "d", "read_as": read }));
+        let open = |read: &str| Results::open(&path, identity(read));
+        let results = open("a").expect("opens");
+        results.begin(identity("a"));
+        drop(results);
+        assert!(!path.exists());
+        // heads alone, as a kill leaves them
+        let head = Value::from(identity("a"));
+        std::fs::write(&path, format!("{head}\n")).expect("writes");
+        let results = open("b").expect("nothing is lost");
+        results.begin(identity("b"));
+        for index in 0..2 {
+            results
+                .append(row(json!({ "index": index })))
+                .expect("writes");
+        }
+        drop(results);
+        let text = std::fs::read_to_string(&path).expect("reads");
+        let lines = format!(
+            "{}\n{{\"index\":0}}\n{{\"index\":1}}\n",
+            Value::from(identity("b"))
+        );
+        assert_eq!(text, lines);
+        let refused = open("a").err().expect("other inputs").to_string();
+        assert!(
+            refused.contains("read otherwise: with other columns"),
+            "{refused}"
+        );
+        assert!(open("b").is_ok());
+        std::fs::remove_file(&path).expect("removes");
     }
 }

@@ -64,8 +64,9 @@ pub fn score(
                 let said = metadata.task.as_ref().map_or(stated, |_| &silent);
                 let foreign = Foreign::of(&graph, &metadata);
                 let task = foreign.task(said, None, tell).map_err(named(path))?;
-                let inputs = Inputs::open(&task, source)?;
-                inputs.warn(0, tell);
+                let outputs = graph.output().shape().len();
+                let inputs = Inputs::labelled(&task, source, Some(outputs))?;
+                inputs.warn([0; 2], tell);
                 let judged = judge(&inputs, |x| graph.evaluate(x)).map_err(named(path))?;
                 (task, judged)
             }

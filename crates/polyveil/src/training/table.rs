@@ -42,7 +42,8 @@ pub fn table(
         .map_err(named(path))?;
         let task = task_of(&metadata, graph.input().shape(), graph.output().shape());
         let task = task.map_err(named(path))?;
-        let inputs = Inputs::open(&task, &source)?;
+        let outputs = graph.output().shape().len();
+        let inputs = Inputs::labelled(&task, &source, Some(outputs))?;
         let judged = judge(&inputs, |x| graph.evaluate(x)).map_err(named(path))?;
         count_all = inputs.len();
         let (count, all) = (judged.count(), judged.right.len());
