@@ -344,7 +344,7 @@ fn sets_have_the_networks_channels_and_its_classes() {
         let path = folder.path(name);
         std::fs::create_dir_all(Path::new(&path).with_file_name("")).expect("a folder");
         let picture = DynamicImage::from(noise(seed));
-        let picture = match name.starts_with("grey") {
+        let picture: DynamicImage = match name.starts_with("grey") {
             true => picture.to_luma8().into(),
             false => picture,
         };

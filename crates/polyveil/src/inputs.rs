@@ -487,7 +487,7 @@ mod tests {
             (
                 "names",
                 text,
-                &["sick", "healthy"],
+                &["sick", "healthy"][..],
                 ["benign, malignant", "sick, healthy"],
             ),
         ] {
