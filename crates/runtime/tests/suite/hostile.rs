@@ -388,11 +388,7 @@ fn verification_takes_time_in_proportion_to_the_bytes() {
             seconds / mb
         );
         // tables of the parameters and the transforms of a bootstrap are made once, whatever the plan's size
-        let once = if name.contains("every number") {
-            1.0
-        } else {
-            0.5
-        };
+        let once = 1.0;
         if seconds > each * mb + once {
             slow.push(name);
         }
