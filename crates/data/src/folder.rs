@@ -171,6 +171,9 @@ struct Decoded {
     greyed: usize,
 }
 
+/// One picture: its size, its pixels where they are kept, whether it is partly transparent, and whether colours are lost.
+type One = (Shape, Vec<u8>, [bool; 2]);
+
 impl Decoded {
     fn of(found: &[Found], options: &Options) -> Result<Self> {
         let mut out = Self {
@@ -195,7 +198,7 @@ impl Decoded {
                 }
             };
             let chunk = &found[done..found.len().min(done + count)];
-            let decoded: Vec<Result<(Shape, Vec<u8>, [bool; 2])>> = chunk
+            let decoded: Vec<Result<One>> = chunk
                 .par_iter()
                 .map(|f| {
                     let picture = resized(f.source.picture()?, options.resize);
