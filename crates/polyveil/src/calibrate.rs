@@ -226,7 +226,7 @@ fn inputs(
                 false => "as the data number them",
             };
             tell.note(format_args!(
-                "output {}{more} ({order}; --labels says otherwise)",
+                "output {}{more} ({order}; labels that are named say otherwise)",
                 each.join(", ")
             ));
             task = with_outputs(task, outputs)?;
