@@ -207,7 +207,8 @@ fn classes_of_texts_name_the_outputs() {
         "calibrate {XOR} --data {rows} --without name --class-column differ --normalization none --degree 7 -o {pvm} --force"
     );
     let (_, notes) = done(&calibrate, &[]);
-    let said = "output 0 = different, 1 = equal (alphabetical; labels that are named say otherwise)";
+    let said =
+        "output 0 = different, 1 = equal (alphabetical; labels that are named say otherwise)";
     assert!(notes.contains(said), "{notes}");
     let graph = artefact::load(Path::new(&pvm), 1 << 20).expect("reads");
     let task = task::Task::of(graph.metadata()).expect("reads");

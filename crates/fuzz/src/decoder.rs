@@ -134,6 +134,11 @@ pub(crate) fn text_limit(bytes: &[u8]) -> usize {
     BASE + 256 * bytes.len()
 }
 
+/// Weights as they are read and as the graph has them.
+pub(crate) fn model_limit(bytes: &[u8]) -> usize {
+    BASE + 512 * bytes.len()
+}
+
 /// Tables of a thousandfold of words, whatever the file.
 pub(crate) fn published_limit(bytes: &[u8]) -> usize {
     (8 << 20) + 512 * bytes.len()

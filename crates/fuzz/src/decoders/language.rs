@@ -1,6 +1,6 @@
 //! Language models: llama2.c's files, `config.json`.
 
-use crate::decoder::{Decoder, Law, again, law, same};
+use crate::decoder::{Decoder, Law, again, law, model_limit, same};
 use crate::random::Random;
 use crate::{bytes, json};
 use nn::AttentionScheme;
@@ -150,6 +150,7 @@ pub(super) fn all() -> Vec<Decoder> {
     vec![
         Decoder::new("llama2c", vec![model(false), model(true)])
             .mutants(generate_model)
+            .within(model_limit)
             .reads(LanguageModel::from_bytes, check_embedding),
         Decoder::new("tokenizer", vec![tokenizer(true), tokenizer(false)])
             .reads(Scored::from_bytes, check_tokenizer),
