@@ -62,7 +62,7 @@ publishing decrypted answers.";
 enum Command {
     /// Classify a picture that the server never sees: client, server and back in one process.
     #[command(
-        after_long_help = "Examples:\n  polyveil demo\n  polyveil demo --image cat.png --resize --report cat.svg\n  polyveil demo --json > demo.json\n\nThe network, the picture and all keys are made or embedded; nothing is downloaded. Before it starts, it prints how long it\nwill take and how much memory; the encrypted evaluation takes some 15 seconds on two fast cores."
+        after_long_help = "Examples:\n  polyveil demo\n  polyveil demo --image cat.png --resize --report cat.svg\n  polyveil demo --json > demo.json\n\nThe network, the picture and all keys are made or embedded; nothing is downloaded. Before it starts, it prints how long it\nwill take and how much memory; the encrypted evaluation takes some 20 seconds on two cores with AVX-512."
     )]
     Demo(DemoArgs),
     /// Classify labelled pictures (or continue prompts) under encryption and compare with the clear twin; goes on where it was stopped.
