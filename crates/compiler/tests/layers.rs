@@ -3,11 +3,10 @@
 mod support;
 
 use approx::Activation;
-use nn::lower::Numerator;
 use nn::{Conv2d, Network, Op, Padding, PolyGraph, Shape};
 use polyveil_compiler::{CostTable, Layers, Outline, Target, compile};
 use runtime::VerifiedPlan;
-use support::transformer::{Size, transformer};
+use support::transformer::{SMALL, Size, transformer};
 use support::{Random, act, conv_bn, resnet, twin};
 
 /// Seconds that a byte of keys counts.
@@ -179,19 +178,10 @@ fn slow_networks() -> Vec<(&'static str, PolyGraph)> {
     let wide: Vec<_> = (0..6).map(|_| (64, 3, 1, 1)).collect();
     let large = [(16, 7, 1, 1); 5];
     let tokens = Size {
-        layers: 1,
         width: 32,
-        heads: 2,
-        kv_heads: 2,
         hidden: 64,
         length: 16,
-        vocabulary: 10,
-        epsilon: 0.1,
-        bits: 10.0,
-        degree: 7,
-        numerator: Numerator::Apart,
-        public: false,
-        valid: None,
+        ..SMALL
     };
     vec![
         ("deep dense layers", vectors(81, &[64; 9])),
@@ -371,13 +361,43 @@ fn memory_that_is_not_there_decides() {
     };
     let plan = compile(&graph, &target).expect("compiles");
     let why = &plan.plan().description.parameters;
-    println!("{why}");
     assert!(why.contains("\nlayers in coefficients: "), "{why}");
+    // a mean over windows whose divisor is another one at the border lies in slots alone, and no run in slots takes so little
+    let mut random = Random(92);
+    let mut b = Network::builder();
+    let mut x = b.input("input", Shape::image(64, 32, 32)).expect("valid");
+    for i in 0..3 {
+        let conv = random.convolution(64, 64, 3, 1, 1);
+        x = conv_bn(&mut b, &mut random, &format!("conv{i}"), x, conv);
+        x = act(&mut b, &format!("act{i}"), x, Activation::Silu);
+    }
+    let pool = nn::op::AvgPool {
+        kernel: (3, 3),
+        stride: (2, 2),
+        padding: Padding::same(1),
+        count_include_pad: false,
+    };
+    let x = b.add("mean", Op::AvgPool(pool), &[x]).expect("valid");
+    let border = twin(&b.finish(x).expect("valid"), &mut random, 2, 4).0;
+    let little = Target {
+        max_memory: Some(1 << 26),
+        ..Target::default()
+    };
+    let refused = compile(&border, &little).expect_err("no way").to_string();
+    for words in [
+        "in slots: ",
+        "in coefficients: layer mean",
+        "let padding count",
+    ] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
     let limited = Target {
         max_memory: Some(1 << 30),
         layers: Layers::Coefficients,
         ..Target::default()
     };
-    let refused = compile(&graph, &limited).map_or_else(|e| e.to_string(), |_| "compiled".into());
+    let refused = compile(&graph, &limited)
+        .expect_err("too little")
+        .to_string();
     assert!(refused.contains("of memory but only"), "{refused}");
 }

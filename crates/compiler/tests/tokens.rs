@@ -11,24 +11,8 @@ use rand_core::SeedableRng;
 use runtime::machine::{cpu_seconds, peak_bytes};
 use runtime::{ClearTwin, Client, Excess, LockStep, Operation, Purpose, Server, VerifiedPlan};
 use std::sync::Arc;
-use support::transformer::{Size, transformer};
+use support::transformer::{SMALL, Size, transformer};
 use zoo::shape::{Polynomials, TransformerShape};
-
-const SMALL: Size = Size {
-    layers: 1,
-    width: 8,
-    heads: 2,
-    kv_heads: 2,
-    hidden: 12,
-    length: 8,
-    vocabulary: 10,
-    epsilon: 0.1,
-    bits: 10.0,
-    degree: 7,
-    numerator: Numerator::Apart,
-    public: false,
-    valid: None,
-};
 
 fn target(log_n: u32) -> Target {
     Target {

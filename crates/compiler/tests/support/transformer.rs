@@ -34,6 +34,24 @@ pub(crate) struct Size {
     pub(crate) valid: Option<usize>,
 }
 
+/// One layer of eight channels.
+#[allow(dead_code)]
+pub(crate) const SMALL: Size = Size {
+    layers: 1,
+    width: 8,
+    heads: 2,
+    kv_heads: 2,
+    hidden: 12,
+    length: 8,
+    vocabulary: 10,
+    epsilon: 0.1,
+    bits: 10.0,
+    degree: 7,
+    numerator: Numerator::Apart,
+    public: false,
+    valid: None,
+};
+
 /// The network, some inputs of it, and its polynomial twin, calibrated on them.
 pub(crate) fn transformer(seed: u64, size: Size, inputs: usize) -> (PolyGraph, Vec<Tensor>) {
     let mut random = Random(seed);

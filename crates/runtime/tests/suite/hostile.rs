@@ -378,17 +378,31 @@ fn verification_takes_time_in_proportion_to_the_bytes() {
     let mut slow = Vec::new();
     for (name, plan) in plans() {
         let bytes = plan.write(Vec::new(), "x.plan").expect("writes");
-        let start = thread_cpu_seconds();
-        // what `inspect` says of it, too
-        let read = VerifiedPlan::read(&bytes[..], "x.plan").map(|p| p.answer_bounds());
-        let (seconds, mb) = (thread_cpu_seconds() - start, bytes.len() as f64 / 1e6);
+        let mb = bytes.len() as f64 / 1e6;
+        let once_read = || {
+            let start = thread_cpu_seconds();
+            // what `inspect` says of it, too
+            let read = VerifiedPlan::read(&bytes[..], "x.plan").map(|p| p.answer_bounds());
+            (thread_cpu_seconds() - start, read)
+        };
+        let (mut seconds, read) = once_read();
         let said = read.map_or_else(|e| format!(", refused: {e}"), |_| String::new());
         println!(
             "| {name}{said} | {mb:.2} | {seconds:.2} | {:.2} |",
             seconds / mb
         );
         // tables of the parameters and the transforms of a bootstrap are made once, whatever the plan's size
-        let once = 1.0;
+        let once = if name.contains("every number") {
+            1.0
+        } else {
+            0.5
+        };
+        // a core that others use is slower for moments: the least of some times counts
+        for _ in 0..4 {
+            if seconds > each * mb + once {
+                seconds = seconds.min(once_read().0);
+            }
+        }
         if seconds > each * mb + once {
             slow.push(name);
         }
