@@ -568,8 +568,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .flat_map(str::parse)
             .collect();
         for (i, what) in NAMES.iter().enumerate() {
+            // a crate's lines, the first number, may grow by a mend or two before the file is written anew
+            let room = |k: usize| if i == 0 { k / 200 + 20 } else { 0 };
             match known.get(i) {
-                Some(k) if numbers[i] <= *k => {}
+                Some(k) if numbers[i] <= k + room(*k) => {}
                 Some(k) => worse.push(format!("{name}: {} {what}, {k} were committed", numbers[i])),
                 None => worse.push(format!("{name}: no {what} in .ci/house.txt")),
             }
