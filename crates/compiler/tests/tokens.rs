@@ -4,7 +4,6 @@ mod support;
 
 use ckks::ParametersSpec;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
-use nn::lower::Numerator;
 use nn::{PolyGraph, Tensor};
 use polyveil_compiler::{Layers, Target, compile};
 use rand_core::SeedableRng;
