@@ -175,8 +175,10 @@ fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
                 Ok(plan) => plan,
                 // what neither way can do is said of both
                 Err(
-                    e
-                    @ (Error::Packing { .. } | Error::TooLarge { .. } | Error::Unsupported { .. }),
+                    e @ (Error::Packing { .. }
+                    | Error::TooLarge { .. }
+                    | Error::Memory { .. }
+                    | Error::Unsupported { .. }),
                 ) if matches!(why, Error::Unsupported { .. }) => {
                     return Err(Error::Neither {
                         slots: e.into(),

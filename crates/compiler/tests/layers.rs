@@ -365,9 +365,9 @@ fn memory_that_is_not_there_decides() {
     // a mean over windows whose divisor is another one at the border lies in slots alone, and no run in slots takes so little
     let mut random = Random(92);
     let mut b = Network::builder();
-    let mut x = b.input("input", Shape::image(64, 32, 32)).expect("valid");
+    let mut x = b.input("input", Shape::image(4, 16, 16)).expect("valid");
     for i in 0..3 {
-        let conv = random.convolution(64, 64, 3, 1, 1);
+        let conv = random.convolution(4, 4, 3, 1, 1);
         x = conv_bn(&mut b, &mut random, &format!("conv{i}"), x, conv);
         x = act(&mut b, &format!("act{i}"), x, Activation::Silu);
     }
@@ -380,7 +380,7 @@ fn memory_that_is_not_there_decides() {
     let x = b.add("mean", Op::AvgPool(pool), &[x]).expect("valid");
     let border = twin(&b.finish(x).expect("valid"), &mut random, 2, 4).0;
     let little = Target {
-        max_memory: Some(1 << 26),
+        max_memory: Some(1 << 20),
         ..Target::default()
     };
     let refused = compile(&border, &little).expect_err("no way").to_string();
