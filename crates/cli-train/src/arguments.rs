@@ -41,7 +41,7 @@ pub(crate) struct StartArgs {
     /// More pictures, mixed in towards the end; they calibrate, too.
     #[arg(long, value_name = "DATA")]
     pub(crate) second: Option<PathBuf>,
-    /// So many pictures are held out for choices.
+    /// So many pictures or rows are held out: never trained on, scored at the end, so that choices can be made by them.
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub(crate) held_out: usize,
     /// Take near-duplicates of held-out pictures out of the training pictures.
@@ -55,14 +55,14 @@ pub(crate) struct StartArgs {
     /// Train on the pictures as they are, not on mirror images too: where left and right mean something, as in digits.
     #[arg(long)]
     pub(crate) no_flip: bool,
-    /// Shift training pictures by up to so many pixels.
+    /// Shift training pictures by up to so many pixels: 4 for 32×32 pixels, less for smaller ones, 0 where places mean something.
     #[arg(long, default_value_t = 4, value_name = "N")]
     pub(crate) shift: usize,
     /// Multiply training pictures' contrast by up to this factor, so that intervals hold for harder pictures than the training's: 1.6 for
     /// photographs; 1 leaves it alone, where contrast means something.
     #[arg(long, default_value_t = 1.0, value_name = "F")]
     pub(crate) contrast: f64,
-    /// Decides order and augmentation.
+    /// Decides the order of pictures and what becomes of each (flips, shifts): the same seed gives the same network.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
 }
@@ -127,13 +127,13 @@ pub(crate) struct ScoreArgs {
     /// Which part, where there are several: train, validation or test.
     #[arg(long, value_name = "PART")]
     pub(crate) split: Option<data::Split>,
-    /// Rows: the column that is the class, or the array.
+    /// Rows: the column that holds the class, by its heading, or the array of an npz.
     #[arg(long, value_name = "NAME", conflicts_with = "value_columns")]
     pub(crate) class_column: Option<String>,
-    /// Rows: the columns that are to be predicted, separated by commas, or the array.
+    /// Rows: or the columns that hold the numbers to be predicted, separated by commas, or the array.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) value_columns: Vec<String>,
-    /// Rows: columns that are no part of them, such as identifiers.
+    /// Rows: columns that the network does not take, such as identifiers, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) without: Vec<String>,
     /// One JSON object on stdout instead of lines.

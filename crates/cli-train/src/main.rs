@@ -63,6 +63,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    terminal::on_own_stack(work)
+}
+
+fn work() -> ExitCode {
     ring::heap::last_words(
         "polyveil-train: memory ran out: ",
         " more could not be had; raise the memory limit (ulimit -v, the container's), train on smaller batches, or use a larger machine. Files under their final names are whole; a training run goes on from its checkpoint",

@@ -319,3 +319,13 @@ fn a_run_without_enough_memory_ends_with_one_line() {
     ];
     assert!(words.iter().all(|w| text.contains(w)), "{text}");
 }
+
+#[test]
+fn a_small_stack_is_enough_to_start_on() {
+    let out = Command::new("sh")
+        .args(["-c", "ulimit -s 64; exec \"$@\"", "sh"])
+        .args([env!("CARGO_BIN_EXE_polyveil-train"), "adapt", "--help"])
+        .output()
+        .expect("starts");
+    assert!(out.status.success(), "{out:?}");
+}

@@ -102,7 +102,7 @@ pub(crate) struct EvaluateArgs {
     /// How many pictures, prompts, sentences, passages or questions.
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(crate) count: usize,
-    /// Index of the first.
+    /// The first of them, counted from 0.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) skip: usize,
     /// The network's plan, if it is compiled already; what it costs follows from it.
@@ -114,6 +114,9 @@ pub(crate) struct EvaluateArgs {
     /// Where the lines go (appended to).
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    /// Print the summary as one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) predict: PredictionArgs,
     /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits. Keys stay in
@@ -138,13 +141,13 @@ pub(crate) struct Labelled {
 /// How rows of numbers are read, of networks that take such.
 #[derive(Args, Debug, Default)]
 pub(crate) struct RowArgs {
-    /// Rows: the column that is the class, or the array.
+    /// Rows: the column that holds the class, by its heading, or the array of an npz.
     #[arg(long, value_name = "NAME", conflicts_with = "value_columns")]
     pub(crate) class_column: Option<String>,
-    /// Rows: the columns that are to be predicted, separated by commas, or the array.
+    /// Rows: or the columns that hold the numbers to be predicted, separated by commas, or the array.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) value_columns: Vec<String>,
-    /// Rows: columns that are no part of them, such as identifiers.
+    /// Rows: columns that the network does not take, such as identifiers, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) without: Vec<String>,
 }
@@ -217,13 +220,15 @@ pub(crate) struct CalibrateArgs {
     /// What stands for maxima over windows (MaxPool): `average`, the means, without training; what that does to the answers is said.
     #[arg(long, value_name = "KIND")]
     pub(crate) pool: Option<PoolKind>,
-    /// Degree of the polynomials.
+    /// Degree of the polynomials: a higher one is nearer to the activation, and each doubling takes a level more, which is time. Without training 7
+    /// to 31; where `adapt` trains the network, 4 does.
     #[arg(long, default_value_t = 15, value_name = "D")]
     pub(crate) degree: usize,
-    /// How much wider than the data the intervals are, relative to their width, at each end.
+    /// How much wider than the data the intervals are, relative to their width, at each end: an answer is refused where a value leaves its interval,
+    /// and a polynomial on a wider one is less precise.
     #[arg(long, default_value_t = 0.1, value_name = "M")]
     pub(crate) margin: f64,
-    /// Use at most so many pictures or sentences [default: 2000] or windows of text [default: 200], taken evenly.
+    /// Use at most so many pictures, rows or sentences [default: 2000] or windows of text [default: 200], taken evenly: more find rarer values.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
     /// What the outputs are, where the file does not say [default: classes with --labels or labelled data, else values, or a tensor
@@ -260,14 +265,15 @@ pub(crate) struct CompileArgs {
     /// costs least; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_memory: Option<u64>,
-    /// The parameter set: `standard-16`, `coefficients-16-K` for layers in coefficients with K = 2 to 9 levels, or one without bootstrapping, `levelled-LOGN-LEVELSxBITS-DIGIT` (`levelled-14-6x38-3`: N = 2^14, 6
-    /// levels of 38 bits, keys in digits of 3 primes) [default: the cheapest that holds the network].
+    /// The encryption's parameter set, to compare; leave it out otherwise. `standard-16`, `coefficients-16-K` for layers in coefficients with K = 2
+    /// to 9 levels, or one without bootstrapping, `levelled-LOGN-LEVELSxBITS-DIGIT` (`levelled-14-6x38-3`: N = 2^14, 6 levels of 38 bits, keys in
+    /// digits of 3 primes) [default: the cheapest that holds the network, at 128 bits of security].
     #[arg(long, value_name = "NAME", value_parser = polyveil::parameters)]
     pub(crate) parameters: Option<polyveil::ckks::ParametersSpec>,
-    /// Where linear layers are carried out: `slots`, `coefficients` (convolutions of large pictures), or `cheapest`.
+    /// How ciphertexts hold values in linear layers: in `slots`, in `coefficients` (cheaper for large pictures and wide matrices), or `cheapest`.
     #[arg(long, value_name = "WHERE", default_value = "cheapest", value_parser = polyveil::layers)]
     pub(crate) layers: polyveil::compiler::Layers,
-    /// Inputs that one run takes side by side, a power of two: a run takes longer, each input less.
+    /// Inputs that one run takes side by side, a power of two: a run takes longer, each input less. `encrypt` then takes as many at once.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) batch: usize,
     /// A plan without the alarm: nobody sees that a value left its interval under encryption. For research.
@@ -325,7 +331,7 @@ pub(crate) struct EncryptArgs {
         requires = "index"
     )]
     pub(crate) data: Option<PathBuf>,
-    /// The number in the set, from 0.
+    /// Which picture or row of the set, counted from 0 (a table's heading is no row).
     #[arg(long, value_name = "N", requires = "data")]
     pub(crate) index: Option<usize>,
     /// Which part of the set, where there are several: train, validation or test.
@@ -445,10 +451,10 @@ pub(crate) struct SentenceArgs {
 /// Options of `estimate`.
 #[derive(Args, Debug)]
 pub(crate) struct EstimateArgs {
-    /// Names of published models, or config.json files (Llama, GPT-NeoX, BERT, RoBERTa).
+    /// Names of published networks, below with --help, or config.json files of transformers (Llama, GPT-NeoX, BERT, RoBERTa).
     #[arg(value_name = "SHAPE", required_unless_present = "all")]
     pub(crate) shapes: Vec<String>,
-    /// All published models that are known.
+    /// All transformers that are known by name, or with --size all networks for pictures.
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
@@ -482,7 +488,7 @@ pub(crate) struct RunArgs {
     /// Where checkpoints go [default: OUTPUT.checkpoint].
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// Run the clear twin in lock-step and stop at the first layer whose error exceeds its bound (needs --key too).
+    /// Carry out the same steps in the clear beside, decrypt each layer, and stop at the first whose error exceeds its bound (needs --key too).
     #[arg(long)]
     pub(crate) check: bool,
     /// client.key, for --check on the owner's machine only.
@@ -514,7 +520,7 @@ pub(crate) struct PredictionArgs {
     /// polyveil/machine.json in the user's configuration folder, else the shipped one].
     #[arg(long, value_name = "FILE")]
     pub(crate) machine: Option<PathBuf>,
-    /// Predict from the table as it is: without the probe, the same input gives the same prediction.
+    /// Predict from the cost table as it is. Otherwise a probe of a second first measures how fast the machine is at the moment.
     #[arg(long)]
     pub(crate) no_probe: bool,
     /// Write the prediction as JSON, before anything runs.

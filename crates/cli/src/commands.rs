@@ -25,9 +25,10 @@ use polyveil::serve::Serving;
 use polyveil::session::Precision;
 use polyveil::task::tokenizer::Long;
 use polyveil::task::{Outputs, Picture, Task};
-use polyveil::{Error, Result, network, nn};
+use polyveil::{Error, Result, compiler, network, nn};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Instant;
 
 static MODEL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/model"));
@@ -42,6 +43,43 @@ const NO_BOUND: &str = "the bound for all inputs multiplies worst cases through 
 fn with_line<T>(work: impl FnOnce(polyveil::Listener<'_>) -> Result<T>) -> Result<T> {
     let mut line = Line::new();
     work(&mut |p| line.hear(p))
+}
+
+/// Compiles, and says what that will take before and how long it has taken meanwhile.
+fn compiled(
+    graph: &PolyGraph,
+    target: &compiler::Target,
+) -> Result<(VerifiedPlan, Option<compiler::Needs>)> {
+    // what can't be foreseen is refused by the compiler, if it is
+    let needs = polyveil::needs(graph, target).ok();
+    if let Some(needs) = &needs {
+        note(format_args!(
+            "compiling will take about {} of memory and {:.1} CPU seconds",
+            size(needs.bytes),
+            needs.seconds
+        ));
+    }
+    let (start, before) = (Instant::now(), cpu_seconds());
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let tell = move || {
+        let mut line = Line::new();
+        while stopped.recv_timeout(line.pause()) == Err(RecvTimeoutError::Timeout) {
+            let so_far = duration(start.elapsed().as_secs_f64());
+            line.show(&format!("  compiling, {so_far} so far"));
+        }
+    };
+    let plan = std::thread::scope(|scope| {
+        // where a thread can't be had, nothing is said meanwhile
+        drop(std::thread::Builder::new().spawn_scoped(scope, tell));
+        let plan = polyveil::compile(graph, target);
+        drop(stop);
+        plan
+    })?;
+    note(format_args!(
+        "compiled in {:.1} CPU seconds",
+        cpu_seconds() - before
+    ));
+    Ok((plan, needs))
 }
 
 /// Prints a report: JSON alone on stdout, or the table; SVG into a file.
@@ -167,13 +205,8 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     let graph = demo_network(a.model.as_deref())?;
     let input = demo_input(a, &graph)?;
-    let start = Instant::now();
     let machine = a.predict.machine()?;
-    let plan = Arc::new(polyveil::compile(&graph, &machine.target(a.max_memory))?);
-    note(format_args!(
-        "compiled in {}",
-        duration(start.elapsed().as_secs_f64())
-    ));
+    let plan = Arc::new(compiled(&graph, &machine.target(a.max_memory))?.0);
     let prediction = a.predict.announce(prediction_file, &machine, &plan, None)?;
     polyveil::require_memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
     let precision = match a.no_precision {
@@ -193,7 +226,7 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
                 let labels = task.outputs().map_or(&[][..], Outputs::names);
                 let label = |c| network::label(labels, c);
                 say_line(format_args!(
-                    "encrypted: {}, in the clear: {} — {}; largest difference of a logit {off:.2e}\n",
+                    "encrypted: {}, the polynomial network in the clear: {} — {}; largest difference of a logit {off:.2e}\n",
                     label(class),
                     label(clear),
                     match class == clear {
@@ -203,7 +236,7 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
                 ))?;
             }
             _ => say_line(format_args!(
-                "largest difference from the network in the clear: {off:.2e}\n"
+                "largest difference from the polynomial network in the clear: {off:.2e}\n"
             ))?,
         }
     }
@@ -333,28 +366,18 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
     let prediction_file = a.predict.file(&[&a.model, &a.output], a.overwrite)?;
     let graph = network::load_polynomial(&a.model)?;
     let machine = a.predict.machine()?;
-    let target = polyveil::compiler::Target {
+    let target = compiler::Target {
         parameters: a.parameters.clone(),
         layers: a.layers,
         keys_on_disk: true,
         batch: a.batch,
         watch: match a.no_alarm {
-            true => polyveil::compiler::Watch::Nothing,
-            false => polyveil::compiler::Watch::Operands,
+            true => compiler::Watch::Nothing,
+            false => compiler::Watch::Operands,
         },
         ..machine.target(a.max_memory)
     };
-    // what can't be foreseen is refused by the compiler, if it is
-    let needs = polyveil::needs(&graph, &target).ok();
-    if let Some(needs) = &needs {
-        note(format_args!(
-            "compiling will take about {} of memory and {:.1} CPU seconds",
-            size(needs.bytes),
-            needs.seconds
-        ));
-    }
-    let before = cpu_seconds();
-    let plan = polyveil::compile(&graph, &target).map_err(|e| e.within(&a.model))?;
+    let (plan, needs) = compiled(&graph, &target).map_err(|e| e.within(&a.model))?;
     let serving = Serving {
         max_memory: a.max_memory,
         ..Serving::default()
@@ -362,15 +385,15 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
     let placement = serving.placement(&plan);
     let made = (a.predict).announce(prediction_file, &machine, &plan, placement.as_ref())?;
     let (bounds, values) = (plan.answer_bounds(), plan.plan().output.elements());
+    let task = network::task_of_graph(&graph).ok();
+    let outputs = task.as_ref().and_then(Task::outputs);
     if network::divides(&plan) {
         note(NO_BOUND);
-    } else {
+    } else if outputs.and_then(Outputs::classes).is_some() {
         let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
         note(format_args!(
-            "an answer that is shared (`decrypt --share`), once, at {DEFAULT_SECURITY} bits: noise of deviation {:.1e}; its class needs a margin of {:.1e}, values reach {:.1e}; the class alone (`--class-only`) needs {:.1e}",
-            once.sigma(),
+            "of an answer that is passed on (`decrypt --share`) the best class must lead by {:.1e}, as the class alone (`--class-only`) by {:.1e}",
             once.needed_margin(DEFAULT_CLASS_BITS),
-            bounds.magnitude,
             2.0 * bounds.shared_error()
         ));
     }
@@ -387,7 +410,7 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
                 format!(" with its weights beside it, {}", file(w))
             });
             note(format_args!(
-                "wrote {}{weights} for the server, and {} for clients: keys are made from it",
+                "wrote {}{weights} for the server (`polyveil inspect` says more of it), and {} for clients: keys are made from it",
                 file(&a.output),
                 file(client)
             ));
@@ -400,10 +423,6 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
         json["compiling"] = serde_json::json!(needs);
         say_line(format_args!("{json:#}"))?;
     }
-    note(format_args!(
-        "compiled in {:.1} CPU seconds",
-        cpu_seconds() - before
-    ));
     Ok(())
 }
 
@@ -549,9 +568,12 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         }
     })?;
     if !a.share {
-        note(
-            "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md); `--share` makes what may be passed on, of answers that are classes",
-        );
+        let classes = each.iter().any(|d| d.json["answers"] == "classes");
+        let shared = "; `--share` makes what may be passed on";
+        note(format_args!(
+            "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md){}",
+            ["", shared][usize::from(classes)]
+        ));
     }
     for answer in each {
         match a.json {
@@ -602,11 +624,11 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
                 plan
             }
             None => {
-                let target = polyveil::compiler::Target {
+                let target = compiler::Target {
                     batch: a.batch,
                     ..machine.target(a.max_memory)
                 };
-                polyveil::compile(&graph, &target).map_err(|e| e.within(&a.model))?
+                compiled(&graph, &target).map_err(|e| e.within(&a.model))?.0
             }
         };
         let plan = Arc::new(plan);
@@ -615,7 +637,11 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
         let report = with_line(|tell| evaluation.run(&plan, prediction, &missing, tell))?;
         note(report.breakdown().trim_end());
     }
-    say_line(evaluation.summary()?)
+    let summary = evaluation.summary()?;
+    match a.json {
+        true => say_line(summary),
+        false => say(polyveil::evaluate::in_words(&summary)),
+    }
 }
 
 pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {

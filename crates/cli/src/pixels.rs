@@ -6,11 +6,14 @@ use polyveil::task::{Channels, Stated};
 /// How inputs are normalised, where the network's file does not say.
 #[derive(Args, Debug, Default)]
 pub(crate) struct PixelArgs {
-    /// How pixels 0 to 255 become inputs: none (v/255), imagenet, cifar10 (deviations 0.2470, 0.2435, 0.2616), half ((v/255 − 0.5)/0.5); of
-    /// rows, none, or measured on the data [default: as the network's file says, or the network itself where it begins so].
+    /// How inputs were normalised when the network was trained; another choice gives wrong answers without a word. Pixels, 0 to 255: `imagenet`
+    /// (torchvision, timm), `cifar10` (deviations 0.2470, 0.2435, 0.2616), `half` (inputs from −1 to 1), `none` (v/255 alone). Rows of numbers:
+    /// `none` (as they are), `measured` (each column less its mean, by its deviation, in the data given here) [default: as the network's file
+    /// says, or the network itself where it begins so].
     #[arg(long, value_name = "NAME", conflicts_with_all = ["mean", "deviation", "range"])]
     pub(crate) normalization: Option<String>,
-    /// What is taken away, one number or one for each channel in the network's order, separated by commas.
+    /// Or the numbers themselves: what is taken away, one or one for each channel in the network's order (of rows: each column), separated by
+    /// commas.
     #[arg(
         long,
         value_delimiter = ',',

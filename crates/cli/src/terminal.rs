@@ -5,6 +5,7 @@ use polyveil::nn::graph::is_plain;
 use polyveil::{Error, Progress, Result};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -97,7 +98,20 @@ pub(crate) fn prepare() {
     drop(waiting);
 }
 
-/// A line that is rewritten on a terminal, and repeated now and then in a log.
+/// Stack of the thread that does the work: as much as systems usually give to a program.
+const STACK: usize = 8 << 20;
+
+/// Does the work on a stack of its own, so that a low limit on the program's (`ulimit -s`) ends nothing.
+pub(crate) fn on_own_stack(work: fn() -> ExitCode) -> ExitCode {
+    let thread = std::thread::Builder::new().name("main".into());
+    match thread.stack_size(STACK).spawn(work) {
+        // a panic has said what it is
+        Ok(thread) => thread.join().unwrap_or(ExitCode::from(101)),
+        Err(_) => work(),
+    }
+}
+
+/// A line that is rewritten on a terminal; in a log, it comes where nothing else was said for a while.
 pub(crate) struct Line {
     live: bool,
     last: Option<Instant>,
@@ -106,18 +120,19 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn new() -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        Self {
-            live: std::io::stderr().is_terminal() && !dumb,
-            last: None,
+        let live = std::io::stderr().is_terminal() && !dumb;
+        let last = (!live).then(Instant::now);
+        Self { live, last }
+    }
+    /// Time between two lines of progress.
+    pub(crate) fn pause(&self) -> Duration {
+        match self.live {
+            true => Duration::from_millis(100),
+            false => Duration::from_secs(10),
         }
     }
-    fn show(&mut self, text: &str) {
-        let pause = if self.live {
-            Duration::from_millis(100)
-        } else {
-            Duration::from_secs(10)
-        };
-        if self.last.is_some_and(|l| l.elapsed() < pause) {
+    pub(crate) fn show(&mut self, text: &str) {
+        if self.last.is_some_and(|l| l.elapsed() < self.pause()) {
             return;
         }
         self.last = Some(Instant::now());
@@ -139,7 +154,7 @@ impl Line {
         if self.live && self.last.is_some() {
             tell("\r\x1b[K");
         }
-        self.last = None;
+        self.last = (!self.live).then(Instant::now);
     }
 }
 

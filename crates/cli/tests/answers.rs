@@ -143,6 +143,12 @@ fn answers_are_printed_as_what_they_are() {
         assert_eq!(answer["shape"], serde_json::json!([2]));
         // 1.35 and −0.3; only classes have shares of a whole
         let (share, has_class) = (text.contains('%'), answer["class"].is_u64());
+        assert!(
+            said.contains("of the polynomial network's in the clear"),
+            "{said}"
+        );
+        // noise leaves nothing of other answers than classes
+        assert_eq!(said.contains("--share"), has_class, "{said}");
         match &outputs {
             Outputs::Classes(_) => {
                 assert!(
@@ -335,7 +341,7 @@ fn a_refused_answer_is_counted_by_evaluate() {
     toy.folder.file("tiny.pvm", &bytes);
     let (rows, results) = (toy.path("rows.csv"), toy.path("results.jsonl"));
     let evaluate =
-        format!("evaluate --model {pvm} --plan {plan} --data {rows} --count 2 -o {results}");
+        format!("evaluate --model {pvm} --plan {plan} --data {rows} --count 2 --json -o {results}");
     let (summary, notes) = done(&evaluate, &[]);
     let summary = json(&summary);
     assert_eq!(

@@ -216,10 +216,11 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
     );
     let prompts = folder.file("prompts.txt", b"abcd a\n\ncd cd\nb ac\n");
     let results = folder.path("results.jsonl");
-    let evaluate = format!("evaluate --model {pvm} --plan {plan} --prompts {prompts} -o {results}");
+    let evaluate =
+        format!("evaluate --model {pvm} --plan {plan} --prompts {prompts} --json -o {results}");
     let (json, notes) = done(&evaluate, &[]);
-    assert!(notes.contains("stated error of a logit"), "{notes}");
-    assert!(notes.contains("bootstrapping"), "{notes}");
+    assert!(notes.contains("stated error of each value"), "{notes}");
+    assert!(notes.contains("bootstraps: about "), "{notes}");
     let summary: serde_json::Value = serde_json::from_str(&json).expect("JSON alone on stdout");
     assert_eq!(summary["prompts"], 3, "{summary}");
     assert_eq!(summary["different"], 0, "{summary}");
@@ -292,7 +293,7 @@ fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
     let lines = folder.file("prompts.txt", b"abcd a\n\ncd cd\nb ac\n");
     let results = folder.path("results.jsonl");
     let (json, _) = done(
-        &format!("evaluate --model {pvm} --plan {plan} --prompts {lines} -o {results}"),
+        &format!("evaluate --model {pvm} --plan {plan} --prompts {lines} --json -o {results}"),
         &[],
     );
     let summary: serde_json::Value = serde_json::from_str(&json).expect("JSON alone on stdout");
@@ -334,7 +335,8 @@ fn last_words(folder: &Folder, pvm: &str, plan: &str, graph: &PolyGraph, format:
         .collect();
     let file = folder.file("lambada.jsonl", lines.as_bytes());
     let results = folder.path("lambada-results.jsonl");
-    let evaluate = format!("evaluate --model {pvm} --plan {plan} --lambada {file} -o {results}");
+    let evaluate =
+        format!("evaluate --model {pvm} --plan {plan} --lambada {file} --json -o {results}");
     let (json, notes) = done(&evaluate, &[]);
     assert!(
         notes.contains("sequence 3 is left out: what is to be found is longer"),

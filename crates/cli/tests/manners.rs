@@ -187,6 +187,80 @@ fn a_signal_says_how_to_go_on_and_leaves_no_half_file() {
 }
 
 #[test]
+fn a_newcomers_way_is_short_and_says_what_it_means() {
+    let folder = Folder::new("newcomer");
+    let model = model(&folder, &["--labels", "equal,different"]);
+    let path = |name: &str| folder.path(name);
+    let (inspected, _) = done(&format!("inspect {model}"), &[]);
+    for line in ["as they are: left, right", "classes: equal, different"] {
+        assert!(inspected.contains(line), "{inspected}");
+    }
+    let plan = path("xor.plan");
+    let (_, said) = done(&format!("compile {model} -o {plan}"), &[]);
+    assert!(said.contains("polynomial network's in the clear"), "{said}");
+    // why these parameters is for whoever asks
+    assert!(
+        !said.contains("the network takes") && said.lines().count() < 10,
+        "{said}"
+    );
+    let (inspected, _) = done(&format!("inspect {plan}"), &[]);
+    assert!(
+        inspected.contains("the network takes 5 levels"),
+        "{inspected}"
+    );
+    let [client, keys, input, answer] = ["xor.client", "keys", "x.input", "x.answer"].map(path);
+    done(&format!("keygen {client} -o {keys}"), &[]);
+    let (inspected, _) = done(&format!("inspect {keys}/client.key"), &[]);
+    assert!(
+        inspected.contains("classes: equal, different"),
+        "{inspected}"
+    );
+    let columns = "--without name --class-column differ";
+    let rows = path("rows.csv");
+    done(
+        &format!("encrypt --key {keys}/client.key --data {rows} {columns} --index 1 -o {input}"),
+        &[],
+    );
+    // a probe would take more than the run
+    let run =
+        format!("run --plan {plan} --keys {keys}/evaluation.keys --input {input} -o {answer}");
+    let (json, _) = done(&run, &["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON alone");
+    let bytes = |key: &str| json[key].as_u64().expect(key);
+    assert!(
+        bytes("peak_bytes") <= bytes("predicted_peak_bytes"),
+        "{json}"
+    );
+    let results = path("results.jsonl");
+    let evaluate =
+        format!("evaluate --model {model} --plan {plan} --data {rows} {columns} -o {results}");
+    let (summary, said) = done(&evaluate, &[]);
+    for line in ["4  rows", "4  right\n", "4  same class as clear"] {
+        assert!(summary.contains(line), "{summary}");
+    }
+    assert!(
+        said.contains("2/4: row 1: \"different\", as in the clear; off by "),
+        "{said}"
+    );
+    assert!(
+        !summary.contains('{') && !said.contains('{'),
+        "{summary}{said}"
+    );
+}
+
+#[test]
+fn a_small_stack_is_enough_to_start_on() {
+    let folder = Folder::new("stack");
+    let model = model(&folder, &[]);
+    let out = Command::new("sh")
+        .args(["-c", "ulimit -s 64; exec \"$@\"", "sh"])
+        .args([env!("CARGO_BIN_EXE_polyveil"), "inspect", &model])
+        .output()
+        .expect("starts");
+    assert!(out.status.success(), "{:?}", out);
+}
+
+#[test]
 fn results_belong_to_one_model_and_one_set() {
     let folder = Folder::new("results");
     let model = model(&folder, &["--labels", "equal,different"]);
@@ -197,7 +271,9 @@ fn results_belong_to_one_model_and_one_set() {
     let results = folder.path("results.jsonl");
     let columns = "--without name --class-column differ --no-probe";
     let evaluate = |model: &str, data: &str, count: &str| {
-        format!("evaluate --model {model} --data {data} {columns} --count {count} -o {results}")
+        format!(
+            "evaluate --model {model} --data {data} {columns} --json --count {count} -o {results}"
+        )
     };
     // nothing overflows, and beyond the end there is nothing
     let most = "18446744073709551615 --skip";

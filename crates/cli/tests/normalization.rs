@@ -142,11 +142,11 @@ fn nobody_guesses_how_pixels_are_normalised() {
         ("--normalization none", "rows         as they are"),
         (
             "--normalization measured",
-            "rows         each column less its mean",
+            "right                (v − 0.5)/0.5\n",
         ),
         (
             "--mean 0.5,0.25 --deviation 0.5",
-            "rows         each column less its mean",
+            "right                (v − 0.25)/0.5\n",
         ),
     ] {
         done(&format!("{rows} {options}"), &[]);

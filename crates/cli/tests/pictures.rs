@@ -173,7 +173,7 @@ fn a_network_in_coefficients_goes_the_whole_way() {
     // on labelled pictures beside the network in the clear
     let (set, results) = (path("set"), path("results.jsonl"));
     let evaluate =
-        format!("evaluate --model {pvm} --plan {toy} --data {set} --count 2 -o {results}");
+        format!("evaluate --model {pvm} --plan {toy} --data {set} --count 2 --json -o {results}");
     let summary = json(&done(&evaluate, &[]).0);
     assert_eq!(summary["refused"], 0, "{summary}");
 

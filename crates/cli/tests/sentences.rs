@@ -148,11 +148,11 @@ fn a_sentence_goes_through_all_commands_and_comes_back_with_the_twins_class() {
 
     let evaluate = |file: &str, more: &str| {
         format!(
-            "evaluate --model {pvm} --plan {plan} --sentences {file} --count 3 -o {file}.jsonl {more}"
+            "evaluate --model {pvm} --plan {plan} --sentences {file} --count 3 --json -o {file}.jsonl {more}"
         )
     };
     let (json, notes) = done(&evaluate(&sentences, ""), &[]);
-    assert!(notes.contains("stated error of a logit"), "{notes}");
+    assert!(notes.contains("stated error of each value"), "{notes}");
     let summary: serde_json::Value = serde_json::from_str(&json).expect("JSON alone on stdout");
     assert_eq!(
         (&summary["sentences"], &summary["left_out"]),

@@ -78,7 +78,7 @@ impl<'a> Rows<'a> {
         let width = *self.width.get_or_insert(fields.len());
         if fields.len() != width {
             return Err(self.malformed(format!(
-                "row {first} has {} fields, the rows before it have {width}; give every row the same columns",
+                "line {first} has {} fields, the lines before it have {width}; give every row the same columns",
                 fields.len()
             )));
         }
@@ -94,14 +94,14 @@ impl<'a> Rows<'a> {
             self.rest = &self.rest[length..];
             return Ok(Cow::Borrowed(plain.trim()));
         }
-        let row = self.line;
+        let line = self.line;
         let open = plain.len() - plain.trim_start().len() + 1;
         let mut text = String::new();
         let mut rest = &self.rest[open..];
         loop {
             let Some((part, behind)) = rest.split_once('"') else {
                 return Err(self.malformed(format!(
-                    "row {row} has a quotation mark that is never closed; close it, or double those that are part of a text"
+                    "line {line} has a quotation mark that is never closed; close it, or double those that are part of a text"
                 )));
             };
             text.push_str(part);
@@ -120,7 +120,7 @@ impl<'a> Rows<'a> {
         let length = rest.find(end).unwrap_or(rest.len());
         if !rest[..length].trim().is_empty() {
             return Err(self.malformed(format!(
-                "row {row} goes on behind a closing quotation mark; double the marks that are part of a text"
+                "line {line} goes on behind a closing quotation mark; double the marks that are part of a text"
             )));
         }
         self.rest = &rest[length..];

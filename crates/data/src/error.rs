@@ -126,9 +126,14 @@ impl Error {
         Self::content(path, format!("there is no {wanted}; there are: {there}"))
     }
 
-    /// A value of a table that can't be used, in a row and column as its format counts them.
-    pub(crate) fn cell(path: &Path, row: usize, column: usize, detail: String) -> Self {
-        Self::content(path, format!("row {row}, column {column}{detail}"))
+    /// A value of a table that can't be used: a text's in its line and column, counted from 1, an array's in its row and column, counted from 0.
+    pub(crate) fn cell(
+        path: &Path,
+        place: &str,
+        (row, column): (usize, usize),
+        detail: String,
+    ) -> Self {
+        Self::content(path, format!("{place} {row}, column {column}{detail}"))
     }
 
     /// A label that has no class, of picture or vector number `index`.
@@ -136,7 +141,7 @@ impl Error {
         Self::content(
             path,
             format!(
-                "number {index} has label {label:?}, which is none of the {classes} classes; give the classes of this set"
+                "number {index}, counted from 0, has the label {label:?}, which is none of the {classes} classes; give the classes of this set"
             ),
         )
     }

@@ -280,10 +280,10 @@ impl Array {
             v if v.is_finite() => Ok(v),
             v => Err(Error::cell(
                 place.path,
-                i / width,
-                i % width,
+                "row",
+                (i / width, i % width),
                 format!(
-                    " of {}, counted from 0 is {v}; replace what is no finite number, or leave its row out",
+                    " of {}, counted from 0, is {v}; replace what is no finite number, or leave its row out",
                     place.name
                 ),
             )),

@@ -555,13 +555,13 @@ impl VectorOptions {
         let (mut values, mut targets, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         // each text once, in the order of appearance
         let mut texts: HashMap<String, usize> = HashMap::new();
-        while let Some((row, fields)) = next {
+        while let Some((line, fields)) = next {
             let cell = |c: usize, detail: String| {
                 let name = match heading {
                     true => format!(" ({:?})", names[c]),
                     false => String::new(),
                 };
-                Error::cell(path, row, c + 1, format!("{name} {detail}"))
+                Error::cell(path, "line", (line, c + 1), format!("{name} {detail}"))
             };
             let number = |&c: &usize| csv::number(&fields[c]).map_err(|d| cell(c, d));
             for c in &inputs {

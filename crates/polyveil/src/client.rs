@@ -12,6 +12,7 @@ use runtime::wire::container::{Header, expect_together};
 use runtime::{ClientFile, size};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use task::scores::margin;
 use task::tokenizer::Long;
 use task::{Answer, Outputs, Picture, Prompts, Task, Tokens};
 
@@ -158,7 +159,7 @@ impl Client {
                 };
                 let range = deviation.abs() * most;
                 format!(
-                    "row {index} (from 0), column {:?} is {:.6}, the network was calibrated for {:.6} to {:.6}",
+                    "row {index}, counted from 0, column {:?} is {:.6}, the network was calibrated for {:.6} to {:.6}",
                     t.columns()[at],
                     value * deviation + mean,
                     mean - range,
@@ -166,7 +167,7 @@ impl Client {
                 )
             }
             _ => format!(
-                "number {index}: a value of the input is {value:.4}, the network was calibrated for magnitudes up to {most:.4}"
+                "number {index}, counted from 0: a value of the input is {value:.4}, the network was calibrated for magnitudes up to {most:.4}"
             ),
         };
         let remedy =
@@ -297,6 +298,11 @@ impl Client {
             tell.note("positions beyond the prompt's end continue the passage that fills it up; give the prompt to see what follows it alone");
         }
         let each = values.chunks(port.elements()).take(count);
+        if let (false, None) = (text, &shared) {
+            let within = self.keys.spec().answer.of_network();
+            each.clone()
+                .for_each(|values| tell.note(uncertain(values, classes.is_some(), within)));
+        }
         let said = each
             .enumerate()
             .map(|(i, values)| match (task, task.decode(values)?) {
@@ -336,6 +342,21 @@ impl Client {
         }
         Ok(said)
     }
+}
+
+/// How far one answer's values may be off, and where that leaves nothing of them. One number is stated for all: small values are known less well.
+fn uncertain(values: &[f64], classes: bool, within: f64) -> String {
+    let small = values.iter().filter(|v| v.abs() < within).count();
+    let doubt = match (classes, small) {
+        (true, _) if margin(values) < 2.0 * within => {
+            "; the two largest lie so close that either may be first".into()
+        }
+        (true, _) | (false, 0) => String::new(),
+        (false, small) => {
+            format!("; {small} of {} are smaller than that", values.len())
+        }
+    };
+    format!("each value is within {within:.1e} of the polynomial network's in the clear{doubt}")
 }
 
 /// What the alarm says of an answer that it does not refuse.
@@ -415,4 +436,18 @@ fn continuation(
         text,
         json: json!({ "network": network, "next": next, "candidates": candidates, "may_be_shared": false }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_are_smaller_than_what_is_stated_are_counted() {
+        let said = |values: &[f64], classes| uncertain(values, classes, 0.01);
+        assert!(said(&[5.0, -0.004, 0.009], false).ends_with("; 2 of 3 are smaller than that"));
+        assert!(said(&[5.0, -0.5], false).ends_with("in the clear"));
+        assert!(said(&[5.0, 4.99, 0.0], true).ends_with("either may be first"));
+        assert!(said(&[5.0, 4.97, 0.0], true).ends_with("in the clear"));
+    }
 }

@@ -32,7 +32,7 @@ pub fn demonstrate(
     let start = Instant::now();
     let clear = ClearTwin::new(plan, &plan.client_spec(), input.values())?.finish()?;
     tell.note(format_args!(
-        "in the clear in {}: the plan in f64 differs from the network by at most {:.1e}",
+        "in the clear in {}: what is run encrypted differs from the polynomial network by at most {:.1e} without encryption",
         duration(start.elapsed().as_secs_f64()),
         crate::largest_error(&clear, &oracle)
     ));

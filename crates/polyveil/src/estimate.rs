@@ -1,4 +1,4 @@
-//! What transformers would cost, from their shapes alone, beside what P2 (arXiv 2410.09457) published.
+//! What transformers would cost, from their shapes alone, beside what P2 published: Zimerman et al., arXiv 2410.09457, who proposed Power-Softmax.
 
 use crate::error::{Result, named};
 use crate::files;
@@ -40,46 +40,48 @@ const WIDENED: f64 = 4.0;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Estimating {
-    /// Tokens of an input; several are several rows.
+    /// Transformers: tokens of an input; given several times, a row each.
     #[cfg_attr(
         feature = "clap",
         arg(long = "length", value_name = "N", default_value = "128")
     )]
     pub lengths: Vec<usize>,
-    /// Inputs in one run, powers of two; if none are given 1, and as many as there are slots for with one channel in a ciphertext.
+    /// Inputs side by side in one run, a power of two; given several times, a row each. If none is given 1 (the least latency), and as many as fit
+    /// (the most inputs an hour).
     #[cfg_attr(feature = "clap", arg(long = "batch", value_name = "N"))]
     pub batches: Vec<usize>,
-    /// Exponent of Power-Softmax, even.
+    /// Transformers: exponent of Power-Softmax, which stands for softmax (x^P over the sum of all x^P); even. 2 and 4 have been trained.
     #[cfg_attr(feature = "clap", arg(long, value_name = "P", default_value_t = 4))]
     pub power: u32,
-    /// Bits of divisions and roots.
+    /// Transformers: precision of divisions and roots, in bits; each bit costs levels.
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "BITS", default_value_t = 12.0)
     )]
     pub bits: f64,
-    /// Degree of activations: 15 if none is given, 4 for pictures.
+    /// Degree of the polynomials that stand for activations; if none is given 15, and 4 for pictures.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub degree: Option<usize>,
-    /// Height and width of pictures: the shapes are convolutional networks (resnet18, resnet34, resnet50, resnet101, resnet152, wide_resnet50_2, mobilenet_v2, vgg16_bn).
+    /// Networks for pictures: height and width of these. Shapes are then resnet18, resnet34, resnet50, resnet101, resnet152, wide_resnet50_2,
+    /// mobilenet_v2, vgg16_bn.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub size: Option<usize>,
-    /// Random pictures that such a network is calibrated on, where it is run or saved.
+    /// Networks for pictures: random pictures to calibrate on, where the network is run or saved.
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "N", default_value_t = PICTURES, requires = "size")
     )]
     pub pictures: u64,
-    /// Where such a network goes with random weights, calibrated (.pvm).
+    /// Networks for pictures: where the network goes with random weights, calibrated (.pvm), to be compiled.
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", requires = "size"))]
     pub save: Option<PathBuf>,
-    /// Fewer rotation keys where a run needs more memory than this; what is free here if none.
+    /// Memory that a run may take: fewer rotation keys where it would take more; what is free here if none is given.
     #[cfg_attr(feature = "clap", arg(long, value_name = "SIZE", value_parser = crate::size))]
     pub max_memory: Option<u64>,
     /// What operations cost.
     #[cfg_attr(feature = "clap", arg(skip))]
     pub machine: Machine,
-    /// Each network is made with random weights, compiled and run encrypted here, too: what the estimate is worth on this machine.
+    /// Also make each network with random weights, compile it, and run it encrypted here: what the estimate is worth on this machine.
     #[cfg_attr(feature = "clap", arg(long))]
     pub run: bool,
 }
@@ -588,7 +590,7 @@ impl std::fmt::Display for Estimates {
         )?;
         writeln!(
             f,
-            "Where the CPU seconds go, and what P2 measured on one A100:\n\n{}",
+            "Where the CPU seconds go, and what P2 (Zimerman et al., arXiv 2410.09457, who proposed Power-Softmax) measured on one A100 GPU:\n\n{}",
             self.purposes()
         )?;
         writeln!(
@@ -598,7 +600,7 @@ impl std::fmt::Display for Estimates {
         )?;
         write!(
             f,
-            "Training by AdamW in f32, one sequence at a time (`parts` makes batches of any size of it):\n\n{}",
+            "Memory of training by AdamW in f32, one sequence at a time (a stage's `parts = N` sends a batch through in N parts, so that large batches take no more):\n\n{}",
             self.training()
         )?;
         if let Some(table) = self.measured() {

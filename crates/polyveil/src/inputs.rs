@@ -262,7 +262,11 @@ impl<'a> Inputs<'a> {
 
     fn plain(&self, i: usize) -> Result<Encoded> {
         if i >= self.len() {
-            return Err(format!("there is no number {i}: the set has {}", self.len()).into());
+            return Err(format!(
+                "there is no number {i}: the set has {}, counted from 0",
+                self.len()
+            )
+            .into());
         }
         let tensor = match (&self.items, self.task) {
             (Items::Set(set), Task::Pictures(t)) if !self.source.scale => {
@@ -410,7 +414,7 @@ pub(crate) fn numbered(names: &[String]) -> bool {
 }
 
 /// Some names of a list.
-fn listed(names: &[String]) -> String {
+pub(crate) fn listed(names: &[String]) -> String {
     let more = ["", ", …"][usize::from(names.len() > 16)];
     names[..names.len().min(16)].join(", ") + more
 }

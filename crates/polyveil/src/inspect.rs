@@ -2,8 +2,10 @@
 
 use crate::error::{Help, Result, named};
 use crate::files;
+use crate::inputs::listed;
 use crate::machine::{self, Machine, Probing, forecast};
 use crate::network::CLIENT_FILE;
+use crate::progress::duration;
 use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
 use nn::{Nonlinearity, Op};
 use runtime::size;
@@ -91,7 +93,7 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
     let task = client.map(|c| Task::from_bytes(c.task())).transpose()?;
     if let Some(task) = &task {
         text += &format!("  task is of   {}\n", task.kind());
-        text += &inputs(task);
+        text += &meaning(task);
     }
     for (what, value) in &i.details {
         text += &format!("  {what:12} {value}\n");
@@ -106,6 +108,7 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
         "key": i.key.map(|k| k.to_string()),
         "task": task.as_ref().map(Task::kind),
         "normalization": task.as_ref().and_then(normalization),
+        "labels": task.as_ref().and_then(Task::outputs).map(Outputs::names),
         "parameters": i.parameters.as_ref().map(|p| p.spec()),
         "parameters_digest": i.parameters_digest,
         "log_qp": i.parameters.as_ref().map(|p| p.log_qp()),
@@ -119,6 +122,14 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
         let (bounds, values) = (plan.answer_bounds(), plan.plan().output.elements());
         text += &format!("  answer       {values} values of {bounds}\n\n");
         text += &forecast(&plan, &made, None);
+        text += &format!(
+            "{} of memory are fetched from the system before the first step, in about {}\nwhy these parameters:\n",
+            size(made.fresh_bytes),
+            duration(made.fresh_cpu_seconds)
+        );
+        for line in plan.plan().description.parameters.lines() {
+            text += &format!("  {line}\n");
+        }
         text += "\n";
         text += &compiler::describe(&plan);
         object["answer"] = json!(bounds);
@@ -214,9 +225,9 @@ fn model(path: &Path) -> Result<Inspection> {
                 s.tokenizer().len()
             );
         }
-        Some(task) => text += &inputs(task),
-        None => {}
+        _ => {}
     }
+    text += &task.as_ref().map(meaning).unwrap_or_default();
     let outputs = task.as_ref().and_then(Task::outputs);
     if let Some(record) = &m.training {
         text += "  training\n";
@@ -257,16 +268,32 @@ fn normalization(task: &Task) -> Option<&Normalization> {
     }
 }
 
-/// How pixels or rows become inputs, as a line.
-fn inputs(task: &Task) -> String {
-    match (task, normalization(task)) {
+/// How pixels or rows become inputs, and what outputs are.
+fn meaning(task: &Task) -> String {
+    let mut text = match (task, normalization(task)) {
         (Task::Pictures(_), Some(n)) => format!("  pixels       {n} (v from 0 to 255)\n"),
-        (Task::Vectors(_), Some(_)) => {
-            "  rows         each column less its mean, by its deviation\n".into()
+        (Task::Vectors(t), Some(n)) => {
+            let digits = |v: f64| (v * 1e6).round() / 1e6;
+            let columns = t.columns().iter().zip(n.mean.iter().zip(&n.deviation));
+            let each = columns.map(|(name, (mean, deviation))| {
+                let (mean, deviation) = (digits(*mean), digits(*deviation));
+                format!("    {name:20} (v − {mean})/{deviation}\n")
+            });
+            "  rows         each column v becomes\n".to_string() + &each.collect::<String>()
         }
-        (Task::Vectors(_), None) => "  rows         as they are\n".into(),
+        (Task::Vectors(t), None) => {
+            format!("  rows         as they are: {}\n", listed(t.columns()))
+        }
         _ => String::new(),
+    };
+    if let Some(outputs) = task.outputs() {
+        let names = match outputs.names() {
+            [] => "without names".into(),
+            names => listed(names),
+        };
+        text += &format!("  outputs      {}: {names}\n", outputs.kind());
     }
+    text
 }
 
 /// A record as indented lines; texts of several lines keep them.

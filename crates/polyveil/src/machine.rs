@@ -109,7 +109,8 @@ impl Machine {
         })
     }
 
-    /// What a run will cost on as many threads as the caller's pool has, with some keys on disk where there is a placement.
+    /// What a run will cost on as many threads as the caller's pool has, with some keys on disk where there is a placement. A run that takes less
+    /// memory than a probe is predicted by the table as it is: what is said of its memory holds, and the probe would take longer than the run.
     ///
     /// # Errors
     /// Those of the probe.
@@ -119,6 +120,11 @@ impl Machine {
         placement: Option<&Placement>,
         probing: Probing,
     ) -> Result<Prediction> {
+        let peak = placement.map_or(plan.facts().peak_bytes, |p| p.peak_bytes);
+        let probing = match peak < PROBE_BYTES {
+            true => Probing::AsItIs,
+            false => probing,
+        };
         let made = Prediction::new(plan, self.basis(probing)?, rayon::current_num_threads());
         Ok(match placement {
             Some(placement) => made.with_keys_on_disk(placement),
@@ -129,39 +135,33 @@ impl Machine {
 
 /// A prediction in words, as it is said before a run.
 pub fn forecast(plan: &VerifiedPlan, made: &Prediction, placement: Option<&Placement>) -> String {
-    let (facts, p, threads) = (plan.facts(), plan.parameters(), made.threads);
-    let (fresh, fetching) = (made.fresh_bytes, made.fresh_cpu_seconds);
+    let (facts, p, b) = (plan.facts(), plan.parameters(), &made.basis);
     let mut text = format!(
-        "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nbefore that, once, {} fetched from the system in about {:.1} CPU seconds; evaluation keys {}; the answer is within {}\n",
+        "{}: {} steps, {} bootstraps: about {} on {} quiet cores ({} of CPU time), at most {} of memory; evaluation keys {}\neach value of the answer is within {:.1e} of the polynomial network's in the clear; values reach {:.3}\nparameters {}: N = 2^{}, {} bits of security; cost table: {}",
         plan.plan().description.name,
         plan.plan().steps.len(),
         facts.bootstraps,
         duration(made.seconds),
-        made.cpu_seconds,
+        made.threads,
+        duration(made.cpu_seconds),
         size(made.peak_bytes),
-        size(fresh),
-        fetching,
         size(facts.key_file_bytes),
-        plan.answer_bounds().stated(),
+        plan.answer_bounds().of_network(),
+        plan.answer_bounds().magnitude,
+        p.spec().name,
+        p.spec().log_n,
+        p.security_bits(),
+        b.source
     );
-    let b = &made.basis;
-    text += &format!("cost table: {}", b.source);
     if let Some(r) = b.scaled {
         text += &format!(
             ", scaled by a probe: arithmetic × {:.2}, memory × {:.2}",
             r.compute, r.memory
         );
     }
-    text += &format!(
-        "\nparameters {}: N = 2^{}, log QP = {:.1}, {} bits of security\n",
-        p.spec().name,
-        p.spec().log_n,
-        p.log_qp(),
-        p.security_bits()
-    );
-    text += &security(p, "  ");
-    for line in plan.plan().description.parameters.lines() {
-        text += &format!("  {line}\n");
+    text += "\n";
+    if p.spec().is_toy() {
+        text += TOY;
     }
     if let Some(p) = placement {
         text += &format!(
@@ -177,11 +177,14 @@ pub fn forecast(plan: &VerifiedPlan, made: &Prediction, placement: Option<&Place
     text
 }
 
+/// What is said of a toy parameter set.
+const TOY: &str = "INSECURE: this is a toy parameter set; it protects nothing\n";
+
 /// What each published key's security rests on, in indented lines; a warning for toy parameters.
 pub(crate) fn security(p: &Parameters, indent: &str) -> String {
     let mut text = String::new();
     if p.spec().is_toy() {
-        text += "INSECURE: this is a toy parameter set; it protects nothing\n";
+        text += TOY;
     }
     for k in p.key_security() {
         text += &format!("{indent}{}\n", judged(&k));

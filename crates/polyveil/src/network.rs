@@ -318,7 +318,13 @@ pub fn answer_lines(answer: &Answer<'_>) -> String {
         Answer::Classes(scores) => scores.top(5).iter().map(line).collect(),
         Answer::Labels(all) => all.iter().map(line).collect(),
         Answer::Values(all) => (all.iter())
-            .map(|v| format!("  {:14} {:+.4}\n", v.name, v.value))
+            .map(|v| match v.value.abs() {
+                // four places say nothing of these
+                size if size > 0.0 && !(1e-2..1e6).contains(&size) => {
+                    format!("  {:14} {:+.4e}\n", v.name, v.value)
+                }
+                _ => format!("  {:14} {:+.4}\n", v.name, v.value),
+            })
             .collect(),
         Answer::Probabilities(all) => (all.iter())
             .map(|v| format!("  {:14} {:5.1}%\n", v.name, 100.0 * v.value.clamp(0.0, 1.0)))

@@ -66,6 +66,7 @@ impl Say for dyn FnMut(Progress<'_>) + '_ {
 pub fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0).round() as u64;
     match s {
+        _ if seconds < 1.0 => format!("{:.2} s", seconds.max(0.0)),
         0..60 => format!("{seconds:.1} s"),
         60..3600 => format!("{} min {:02} s", s / 60, s % 60),
         _ => format!("{} h {:02} min", s / 3600, s / 60 % 60),

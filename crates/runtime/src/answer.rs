@@ -81,7 +81,7 @@ impl AnswerBounds {
             None => String::new(),
         };
         format!(
-            "{all:.1e} of the network's in the clear ({error:.1e} by encryption, {weights:.1e} by rounded weights{how})"
+            "{all:.1e} of the polynomial network's in the clear ({error:.1e} by encryption, {weights:.1e} by rounded weights{how})"
         )
     }
     /// Refuses what is no bound.

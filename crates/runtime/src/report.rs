@@ -364,7 +364,10 @@ impl Report {
             let _ = writeln!(t, "\n{PRIVATE}");
         }
         let _ = writeln!(t, "\n{:22}  {:>12}  {:>12}", "", "measured", "predicted");
-        let time = |s: f64| format!("{s:.1} s");
+        let time = |s: f64| match s {
+            s if s < 1.0 => format!("{s:.3} s"),
+            s => format!("{s:.1} s"),
+        };
         let (peak, predicted_peak) = (self.peak_bytes, self.predicted_peak_bytes);
         for (what, measured, predicted) in [
             (

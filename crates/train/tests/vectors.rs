@@ -224,7 +224,7 @@ fn odd_runs_are_refused() {
     says(
         MLP,
         "targets = [\"ring\"]",
-        &["row 2, column 4 (\"ring\")", "no number"],
+        &["line 2, column 4 (\"ring\")", "no number"],
     );
     says(&MLP.replace("24, 24", "0"), CLASSES, &["hidden", "[0]"]);
     says(

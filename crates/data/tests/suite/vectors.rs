@@ -120,7 +120,7 @@ fn columns_are_found_by_name() {
 }
 
 #[test]
-fn tables_are_refused_with_row_and_column() {
+fn tables_are_refused_with_line_and_column() {
     let folder = Folder::new("bad-tables");
     let read = |text: &str, answers: Answers| open(&folder.file("t.csv", text.as_bytes()), answers);
     let plain = |text: &str| read(text, Answers::None);
@@ -128,29 +128,29 @@ fn tables_are_refused_with_row_and_column() {
         says(
             plain(&format!("age,height\n1,2\n3,{missing}\n")),
             &[
-                "t.csv: row 3, column 2 (\"height\") has no value",
+                "t.csv: line 3, column 2 (\"height\") has no value",
                 "leave its row or column out",
             ],
         );
     }
-    says(plain("1,2\n3,\n"), &["row 2, column 2 has no value"]);
+    says(plain("1,2\n3,\n"), &["line 2, column 2 has no value"]);
     says(
         plain("age,height\n1,tall\n"),
-        &["row 2, column 2 (\"height\") is \"tall\", which is no number"],
+        &["line 2, column 2 (\"height\") is \"tall\", which is no number"],
     );
-    says(plain("a;b\n1,5;2\n"), &["row 2, column 1", "\"1,5\""]);
+    says(plain("a;b\n1,5;2\n"), &["line 2, column 1", "\"1,5\""]);
     says(
         plain("a,b\n1,inf\n"),
-        &["row 2, column 2", "no finite number"],
+        &["line 2, column 2", "no finite number"],
     );
-    says(plain("a,b\n1,1e999\n"), &["row 2", "no finite number"]);
-    says(plain("a,b\n1,2\n3\n"), &["row 3 has 1 fields", "have 2"]);
-    says(plain("a,b\n\"1,2\n"), &["row 2", "never closed"]);
+    says(plain("a,b\n1,1e999\n"), &["line 2", "no finite number"]);
+    says(plain("a,b\n1,2\n3\n"), &["line 3 has 1 fields", "have 2"]);
+    says(plain("a,b\n\"1,2\n"), &["line 2", "never closed"]);
     says(
         plain("a,b\n\"1\"x,2\n"),
-        &["row 2", "behind a closing quotation mark"],
+        &["line 2", "behind a closing quotation mark"],
     );
-    says(plain("a,b\n\"1\n\",2\n3,x\n"), &["row 4, column 2"]);
+    says(plain("a,b\n\"1\n\",2\n3,x\n"), &["line 4, column 2"]);
     says(plain(""), &["t.csv", "no row"]);
     says(plain("a,b\n"), &["t.csv", "no vector"]);
     says(
@@ -167,7 +167,7 @@ fn tables_are_refused_with_row_and_column() {
     );
     says(
         read("a,y\n1,\n", Answers::Classes(None)),
-        &["row 2, column 2 (\"y\") has no label"],
+        &["line 2, column 2 (\"y\") has no label"],
     );
     says(
         read("y\n1\n", Answers::Classes(None)),
@@ -175,7 +175,7 @@ fn tables_are_refused_with_row_and_column() {
     );
     says(
         read("a,y\n1,x\n", Answers::Numbers(vec!["y".into()])),
-        &["row 2, column 2 (\"y\") is \"x\""],
+        &["line 2, column 2 (\"y\") is \"x\""],
     );
     let with = |change: &dyn Fn(&mut VectorOptions)| {
         let mut options = VectorOptions {

@@ -150,7 +150,7 @@ impl<'a> Evaluation<'a> {
             let stated = simulated.error + simulated.network.unwrap_or_default();
             let took = duration(start.elapsed().as_secs_f64());
             tell.note(format_args!(
-                "stated error of a logit: {stated:.2e}, {simulated} ({took})"
+                "stated error of each value: {stated:.2e}, {simulated} ({took})"
             ));
             head.insert("stated".into(), json!(simulated));
             error = Some(stated);
@@ -239,7 +239,8 @@ impl<'a> Evaluation<'a> {
                     line.insert("inputs_in_the_run".into(), together.into());
                 }
                 let line = self.results.append(line)?;
-                tell.note(format_args!("{done}/{}: {line}", missing.len()));
+                let (all, noun) = (missing.len(), self.subject.noun());
+                tell.note(format_args!("{done}/{all}: {noun} {}", in_short(&line)));
             }
             runs += 1;
             for (step, (wall, cpu)) in measured.steps {
@@ -274,7 +275,8 @@ impl<'a> Evaluation<'a> {
         let line = self.results.append(line)?;
         let noun = self.subject.noun();
         tell.note(format_args!(
-            "{noun} {index}: its answer cannot be right and is refused: {line}"
+            "{noun} {index}: its answer cannot be right and is refused: it fails the test {}",
+            line["refused"]
         ));
         Ok(())
     }
@@ -310,6 +312,50 @@ impl<'a> Evaluation<'a> {
         line.extend(self.subject.summary(&all));
         Ok(line.into())
     }
+}
+
+/// A line of results for people: the answer beside the polynomial network's in the clear, how far it is off, and what the run took.
+fn in_short(line: &Value) -> String {
+    let mut said = line["index"].to_string();
+    for (own, clear) in [("class", "clear_class"), ("next", "clear_next")] {
+        let name = ["label", own].into_iter().find(|k| !line[k].is_null());
+        let name = name.filter(|_| !line[own].is_null()).map(|k| &line[k]);
+        match (name, line[own] == line[clear]) {
+            (Some(name), true) => said += &format!(": {name}, as in the clear"),
+            (Some(name), false) => said += &format!(": {name}, IN THE CLEAR {}", line[clear]),
+            (None, _) => {}
+        }
+    }
+    let number = |key: &str| line[key].as_f64().unwrap_or(f64::NAN);
+    let (off, seconds) = (number("max_abs_error"), number("seconds"));
+    format!("{said}; off by {off:.1e} at most, in {}", duration(seconds))
+}
+
+/// A summary's fields in the order in which people are told them, behind the number of inputs.
+const ORDER: &str = "left_out refused questions positions right same_class_as_clear same_token_as_clear too_close different lambada_right \
+    lambada_right_clear last_word_perplexity last_word_perplexity_clear piqa_right piqa_right_clear piqa_right_by_length \
+    piqa_right_by_length_clear cut perplexity clear_perplexity mean_target_error clear_mean_target_error max_abs_error \
+    largest_mean_square_error stated_error median_seconds median_cpu_seconds peak_bytes";
+
+/// [`Evaluation::summary`] for people: a line for each field that is known.
+pub fn in_words(summary: &Value) -> String {
+    let fields = summary.as_object().into_iter().flatten();
+    let mut lines: Vec<_> = fields
+        .filter_map(|(key, value)| {
+            let number = value.as_f64()?;
+            let shown = match key {
+                _ if value.is_u64() => value.to_string(),
+                _ if key.ends_with("bytes") => runtime::size(number as u64),
+                _ if key.ends_with("seconds") => duration(number),
+                _ => format!("{number:.3e}"),
+            };
+            let place = ORDER.split_whitespace().position(|k| k == key);
+            Some((place, format!("{shown:>10}  {}\n", key.replace('_', " "))))
+        })
+        .collect();
+    lines.sort_by_key(|(place, _)| *place);
+    let lines: String = lines.into_iter().map(|(_, line)| line).collect();
+    lines + "(clear: the same polynomial network in the clear)\n"
 }
 
 /// The plan's own range that these inputs leave: operands of bootstraps.

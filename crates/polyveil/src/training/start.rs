@@ -116,19 +116,21 @@ pub enum Recipe {
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Adapting {
-    /// How.
+    /// How the network is trained; `p1` is there to compare with a paper.
     #[cfg_attr(
         feature = "clap",
         arg(long, value_enum, value_name = "NAME", default_value = "boundary")
     )]
     pub recipe: Recipe,
-    /// Degree of the polynomials; if none 4, and 18 by the recipe p1.
+    /// Degree of the polynomials: higher ones are nearer to the original and take more levels, which is time; 2 to 7 where the network is trained. If
+    /// none 4, and 18 by the recipe p1.
     #[cfg_attr(feature = "clap", arg(long, value_name = "D"))]
     pub degree: Option<usize>,
-    /// Passes over the training pictures; the recipe p1 has as many again before the activations become polynomials.
+    /// Passes over the training pictures; if none as the degree needs, 8 for 4. The recipe p1 has as many again before the activations become
+    /// polynomials.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub epochs: Option<f64>,
-    /// The largest learning rate.
+    /// The largest learning rate; if none as the degree needs, 0.02 for 4.
     #[cfg_attr(feature = "clap", arg(long, value_name = "R"))]
     pub rate: Option<f32>,
     /// Where batch normalisations are inserted: `after` every convolution, `before` every convolution but the first, or behind nodes of these
