@@ -470,8 +470,8 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     let output = Output::create(&a.output, content, &others, a.overwrite.existing())?;
     with_line(|tell| {
         output.tell_cleaned(tell);
-        own_key(&a.key)?;
         let client = Client::open(&a.key, a.client.as_deref())?;
+        own_key(&a.key)?;
         client.encrypt_file(&inputs, output, tell)
     })?;
     note(format_args!(
@@ -555,10 +555,10 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         (true, false) => Release::Shared(terms),
         (true, true) => Release::Class(terms),
     };
-    own_key(&a.key)?;
     let each = with_line(|tell| {
         expect_own(&a.key, &a.answer)?;
         let client = Client::open(&a.key, a.client.as_deref())?;
+        own_key(&a.key)?;
         client.decrypt_file(&a.answer, &release, (&a.text, a.count), tell)
     });
     let each = each.inspect_err(|e| {
@@ -667,6 +667,12 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
             }
         }
         return Ok(());
+    }
+    let pictures = polyveil::estimate_pictures::published();
+    if let Some(name) = models.iter().find(|m| pictures.contains(m)) {
+        return Err(
+            format!("{name} takes pictures; say their height and width: --size 224").into(),
+        );
     }
     let estimates = with_line(|tell| {
         let options = Estimating {

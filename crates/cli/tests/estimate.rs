@@ -79,6 +79,7 @@ fn refusals() {
         &[],
         &["must be 2 to 32768"],
     );
+    refused("estimate resnet18", &[], &["resnet18", "--size"]);
     refused("estimate pythia-70m --batch 3", &[], &["3", "power of two"]);
     refused("estimate pythia-70m --power 3", &[], &["3", "even"]);
     let other = folder.file("other.json", CONFIG.replace("llama", "mamba").as_bytes());

@@ -231,6 +231,11 @@ fn a_newcomers_way_is_short_and_says_what_it_means() {
         bytes("peak_bytes") <= bytes("predicted_peak_bytes"),
         "{json}"
     );
+    // a public file in the secret one's place is no secret that others can read
+    let decrypt = format!("decrypt --key {keys}/evaluation.keys {answer}");
+    let out = started(&decrypt, Stdio::piped(), Stdio::piped());
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && !said.contains("warning"), "{said}");
     let results = path("results.jsonl");
     let evaluate =
         format!("evaluate --model {model} --plan {plan} --data {rows} {columns} -o {results}");

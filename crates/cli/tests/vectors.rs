@@ -101,7 +101,14 @@ fn rows_that_do_not_fit_are_refused_with_row_and_column() {
         );
     };
     calibrate("a,b\n1,2\n3,\n", "", &["rows.csv", "b"]);
-    calibrate("a,b\n1,x\n", "", &["rows.csv", "\"x\""]);
+    let x = ["rows.csv: line 2, column 2", "\"x\"", "--without NAME"];
+    calibrate("a,b\n1,x\n", "", &x);
+    let picture = folder.file("a.png", b"");
+    refused(
+        &format!("calibrate {XOR} --data {picture} --normalization none -o {pvm}"),
+        &[],
+        &["a.png", "takes rows of numbers, these are pictures"],
+    );
     calibrate("a,b,c\n1,2,3\n", "", &["xor.onnx", "3"]);
     calibrate("a,b\n1,2\n", "--without c", &["c"]);
 }

@@ -50,6 +50,10 @@ impl Source {
             limit: self.limit,
             ..VectorOptions::default()
         };
+        if !pictures(&self.path)?.is_empty() {
+            let what = "the network takes rows of numbers, these are pictures";
+            return Err(named(&self.path)(what));
+        }
         let rows = Vectors::open(&self.path, &options)?;
         Ok(match task {
             Some(Task::Vectors(t)) => rows.ordered(t.columns()).map_err(named(&self.path))?,
