@@ -378,6 +378,10 @@ fn broken_files_of_llama2c() {
             "{field} {value}"
         );
     }
+    // names of layers that cannot be there are not made
+    let deep = [4, 2, 300, 2, 1, 3, 5];
+    let e = LanguageModel::from_bytes(&file(deep, numbers)).expect_err("no room");
+    assert!(e.to_string().contains("300 layers"), "{e}");
     // sizes whose product overflows
     let huge = [1 << 24, 1 << 24, 1 << 24, 1, 1, 1 << 24, 1 << 24];
     assert!(LanguageModel::from_bytes(&file(huge, 10)).is_err());
