@@ -135,7 +135,7 @@ fn answers_are_printed_as_what_they_are() {
         let toy = Toy::new(&format!("kinds-{number}"), outputs.clone());
         let (_, decrypt) = toy.run(0);
         let (text, said) = done(&decrypt, &[]);
-        assert!(said.contains("as far as the alarm sees"), "{said}");
+        assert!(said.contains("the alarm is silent"), "{said}");
         let answer = json(&done(&decrypt, &["--json"]).0);
         let [reads, most] = ["reads", "most"].map(|k| answer["alarm"][k].as_f64());
         assert!(reads < most && most.is_some(), "{answer}");
@@ -366,11 +366,7 @@ fn plans_and_answers_say_whether_there_is_an_alarm() {
     folder.file("rows.csv", ROWS.as_bytes());
     let path = |name: &str| folder.path(name);
     for (option, of_plan, of_answer) in [
-        (
-            "",
-            "the alarm watches 1 ciphertexts",
-            "as far as the alarm sees",
-        ),
+        ("", "the alarm watches 1 ciphertexts", "the alarm is silent"),
         ("--no-alarm", "nobody will see", "this plan has no alarm"),
     ] {
         let plan = path("x.plan");

@@ -1,17 +1,22 @@
 //! The alarm of a plan: sums of high even powers of what polynomials, roots and divisions take, for [`runtime::alarm`].
 //!
 //! Every operand t of a polynomial, square or quartic lies in [−1, 1] as calibration promises, and so does the normalised divisor that a division
-//! squares first. Where levels allow it, t is raised to the power 2^[`SQUARINGS`] = 32: two operands are summed after each of the first three
-//! squarings, t₁² + t₂² and then the sum of two such squares, and eight share what follows. An operand with fewer levels enters later, at the power that is
-//! left; a plan's own levels never change. The last results are added up, slot by slot, and the slots folded to a few sums for each input. The end of an interval counts as [`END`], by a factor, where there is a level for that, else as what it is.
+//! squares first. It is squared [`SQUARINGS`] times where levels allow it, to t^32; one with fewer levels enters later, and a plan's own levels never
+//! change. Squares of several operands are summed and share what follows, as [`GROUPS`] says; the last are added up, slot by slot, and the slots
+//! folded to fewer sums for each input. Operands that share would sum to large numbers at the ends of their intervals: a factor brings
+//! them to [`SHARED`]. The factor takes a level. Where few are left, that level is one more squaring instead, and the operand goes alone.
+//! Whatever is summed early is seen late: of two operands whose squares are summed first, one must be √2 times as large to count as both, of two whose
+//! fourth powers are summed, 1.19 times. So nothing shares its first squaring.
 //!
-//! **Threshold.** Values of an input like those of calibration lie near the middle of their intervals, which calibration made wider by a margin. The
-//! mean of t^p over slots is then far below that of values spread evenly, 1/(p + 1). A sum of n slots of each of k operands may read n·Σ 1/(2p) or
-//! so: half of that, and [`LEAST`] at least. What norms and attention divide by crowds at one end of its interval: it counts as if it lay there in all slots. The power makes the exact figure matter little: at 32, a value 1.3 half widths from the middle counts 150.
+//! **Threshold.** What the sums read if all operands lie at the ends of their intervals, in all slots at once, and [`SLACK`] beyond. No input whose
+//! values keep their intervals exceeds it, whatever their distribution. So an operand that goes alone at the power p is seen from
+//! (slots that are folded × operands)^(1/p) half widths on.
 //!
 //! **Range.** Sums are read at the bottom of the chain, where coefficients up to about 2^9 do not wrap. A ciphertext's coefficients are means over
-//! slots; folding makes them sums. So slots are folded as far as the threshold keeps below [`MOST`]. What is far larger than the threshold wraps
-//! anyhow, in the alarm as elsewhere: to garbage in all of its sums, which are all small with a probability of about (threshold/512)^sums.
+//! slots; folding makes them sums. Folding shows the client less of the network and raises the threshold, so slots are folded as far as the threshold
+//! keeps below [`FOLDED`]. One above [`MOST`] without any folding is read a level higher; where there is none, what would make it larger is
+//! watched at a lower power or not at all. What is far larger than the threshold wraps anyhow, in the alarm as elsewhere: to garbage in all of
+//! its sums, which are all small with a probability of about (threshold/512)^sums.
 
 use crate::cost::CostModel;
 use crate::error::Error;
@@ -22,35 +27,87 @@ use std::collections::HashMap;
 
 /// Squarings of an operand whose levels allow it.
 const SQUARINGS: usize = 5;
-/// After so many of the first squarings two operands are summed.
-const PAIRED: usize = 3;
+/// How many operands, or sums of them, each squaring takes together.
+const GROUPS: [usize; SQUARINGS] = [1, 2, 2, 2, 8];
 /// Fewest sums of one input.
 const SUMS: usize = 16;
 /// Slots are folded as far as this keeps above the threshold.
+const FOLDED: f64 = 16.0;
+/// The largest threshold at the bottom of the chain, of what has no factor.
 const MOST: f64 = 64.0;
-/// The least threshold: several operands may lie near their ends in one slot.
-const LEAST: f64 = 16.0;
-/// What the end of an interval counts as where a level is left for a factor: alone, no operand within its interval then exceeds its share of the
-/// threshold, END^32 ≤ 1/64.
-const END: f64 = 0.87;
+/// The least threshold: what is far below it may be the error of encryption.
+const LEAST: f64 = 1.0 / 16.0;
+/// What operands that share count together, if all lie at their ends: as much as one that goes alone.
+const SHARED: f64 = 1.0;
+/// What the end of an interval is scaled to where an operand with a factor goes alone, by its purpose: it counts 1/86 there at the power 32.
+const END_ALONE: f64 = 0.87;
+/// An operand without a factor counts this at most.
+const PLAIN: f64 = 16.0;
+/// So many levels left are squarings, and none is a factor's.
+const PLAIN_LEVELS: usize = 4;
+/// How far beyond its interval a value may lie, by the errors of encryption and of rounded weights.
+const SLACK: f64 = 1.01;
+
+/// How often an operand with so many levels left is squared.
+const fn squarings(left: usize, factor: Factor) -> usize {
+    let left = match factor {
+        Factor::Level => left.saturating_sub(1),
+        Factor::None => left,
+    };
+    if left < SQUARINGS { left } else { SQUARINGS }
+}
+
+/// Whether a level is taken for a factor.
+#[derive(Clone, Copy, PartialEq)]
+enum Factor {
+    Level,
+    None,
+}
+
+impl Factor {
+    const fn of(left: usize) -> Self {
+        if left > PLAIN_LEVELS {
+            Self::Level
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// How many a squaring takes together of what entered at another.
+const fn together(entry: usize, stage: usize, factor: Factor) -> usize {
+    let alone = matches!(factor, Factor::None) || stage == entry;
+    if alone && stage + 1 < SQUARINGS {
+        1
+    } else {
+        GROUPS[stage]
+    }
+}
+
+/// What the end of an interval is scaled to for an operand with a factor: all that share come to [`SHARED`] then.
+fn end(entry: usize) -> f64 {
+    let before = |after: f64, stage| (after / together(entry, stage, Factor::Level) as f64).sqrt();
+    (entry..SQUARINGS).rev().fold(SHARED, before) / SLACK
+}
 
 /// CPU seconds of watching one ciphertext that has so many levels left, its share of what others share with it.
 pub(crate) fn seconds(cost: &CostModel, level: usize) -> Result<f64, Error> {
     let (mut seconds, mut share, mut had) = (0.0, 1.0, level);
-    for stage in SQUARINGS.saturating_sub(level)..SQUARINGS {
+    let factor = Factor::of(level);
+    let entry = SQUARINGS - squarings(level, factor);
+    for stage in entry..SQUARINGS {
         let left = SQUARINGS - stage;
+        let together = together(entry, stage, factor);
         let squares = Operation::Squares {
-            inputs: vec![(1.0, 0)],
+            inputs: vec![(1.0, 0); together],
             sum: None,
             output: 1,
             level: cost.level(left).index(),
         };
+        share /= together as f64;
         // the first brings it down
         seconds += share * cost.operation(&squares, had)?;
         had = left - 1;
-        if stage < PAIRED {
-            share *= 0.5;
-        }
     }
     Ok(seconds)
 }
@@ -87,7 +144,8 @@ pub(crate) fn watch(plan: &mut Plan, parameters: &Parameters) {
         pending: Default::default(),
         sum: None,
         slots: 1,
-        share: 0.0,
+        most: 0.0,
+        plain: 0.0,
         watched: Vec::new(),
     };
     for &r in &plan.input.registers {
@@ -115,6 +173,15 @@ fn next(plan: &Plan) -> Register {
     all.max().map_or(0, |r| r + 1)
 }
 
+/// What is squared.
+#[derive(Clone, Copy)]
+struct Summand {
+    factor: f64,
+    register: Register,
+    /// Its largest magnitude, the factor in it, if all values keep their intervals.
+    most: f64,
+}
+
 struct Writer<'a> {
     parameters: &'a Parameters,
     /// The level of the sums: the lowest in slots.
@@ -122,13 +189,15 @@ struct Writer<'a> {
     next: Register,
     steps: Vec<Step>,
     known: HashMap<Register, Known>,
-    /// What waits for a partner before each squaring.
-    pending: [Vec<(f64, Register)>; SQUARINGS],
+    /// What waits for others before each squaring.
+    pending: [Vec<Summand>; SQUARINGS],
     sum: Option<Register>,
     /// The longest period that was seen.
     slots: usize,
-    /// What the mean of a slot may be.
-    share: f64,
+    /// The largest sum of one slot if all values keep their intervals.
+    most: f64,
+    /// That of what has no factor.
+    plain: f64,
     /// Of everything that is watched, its power, and what t is where an operand at the end of its interval is not scaled to 1.
     watched: Vec<(u32, f64)>,
 }
@@ -183,27 +252,32 @@ impl Writer<'_> {
         let Some(left) = of.level.checked_sub(self.bottom).filter(|left| *left > 0) else {
             return;
         };
-        // a factor takes a level; where there is none to spare, an operand is taken as it is
-        let (left, factor) = match left > SQUARINGS && (1e-3..1e3).contains(&most) {
-            true => (SQUARINGS, END / most),
-            false => (left.min(SQUARINGS), 1.0),
+        // what norms and attention divide by is mostly near one end: with others like it, it would often read most
+        let alone = matches!(step.purpose, Purpose::Norm | Purpose::Attention);
+        let scalable = left > 1 && (1e-3..1e3).contains(&most);
+        let mut factor = if scalable {
+            Factor::of(left)
+        } else {
+            Factor::None
         };
-        let (end, power) = (most * factor, 1u32 << left);
-        // What norms and attention divide by is the same in many slots, and mostly near one end: all slots may lie there. Others are spread.
-        let (norm, power_of) = (
-            matches!(step.purpose, Purpose::Norm | Purpose::Attention),
-            |x: f64| x.powf(f64::from(power)),
-        );
-        let share = match norm {
-            true => power_of(end),
-            false => power_of(end.max(1.0)) * 0.5 / f64::from(power),
-        };
-        if share.is_nan() || share > MOST / 4.0 {
-            return;
+        if factor == Factor::None {
+            let count = (most * SLACK).powi(1 << squarings(left, factor));
+            let fits = self.bottom > 0 || self.plain + count <= MOST;
+            match (count <= PLAIN && fits, scalable) {
+                (true, _) => self.plain += count,
+                (false, true) => factor = Factor::Level,
+                (false, false) => return,
+            }
         }
-        let squarings = left;
+        let squarings = squarings(left, factor);
+        let stage = SQUARINGS - squarings;
+        let scale = match (factor, alone) {
+            (Factor::None, _) => 1.0,
+            (Factor::Level, true) => END_ALONE / most,
+            (Factor::Level, false) => end(stage) / most,
+        };
+        let (end, power) = (most * scale, 1u32 << squarings);
         self.slots = self.slots.max(of.slots);
-        self.share += share;
         self.watched.push((power, end));
         let (layer, purpose) = (step.layer.clone(), step.purpose);
         let like = move |operation| Step {
@@ -213,26 +287,23 @@ impl Writer<'_> {
             unit: 1.0,
             interval: None,
         };
-        let (stage, x) = (SQUARINGS - squarings, (factor, input));
-        // several near their ends would add up in all slots, and be squared
-        match norm {
-            true => self.alone(stage, x, &like),
-            false => self.put(stage, x, &like),
-        }
+        let x = Summand {
+            factor: scale,
+            register: input,
+            most: end * SLACK,
+        };
+        let to = match alone || factor == Factor::None {
+            true => SQUARINGS - 1,
+            false => (stage + 1).min(SQUARINGS - 1),
+        };
+        let x = (stage..to).fold(x, |x, stage| self.squares(stage, &[x], &like));
+        self.put(to, x, &like);
     }
 
-    /// Raises something to its power without a partner.
-    fn alone(&mut self, stage: usize, mut x: (f64, Register), like: &impl Fn(Operation) -> Step) {
-        for stage in stage..SQUARINGS {
-            x = (1.0, self.squares(stage, vec![x], like));
-        }
-    }
-
-    /// Puts something before a squaring, which is done where it has its partner.
-    fn put(&mut self, stage: usize, x: (f64, Register), like: &impl Fn(Operation) -> Step) {
+    /// Puts something before a squaring, which is done where enough wait for it.
+    fn put(&mut self, stage: usize, x: Summand, like: &impl Fn(Operation) -> Step) {
         self.pending[stage].push(x);
-        let needed = if stage < PAIRED { 2 } else { 1 };
-        if self.pending[stage].len() >= needed {
+        if self.pending[stage].len() >= GROUPS[stage] {
             self.square(stage, like);
         }
     }
@@ -241,29 +312,37 @@ impl Writer<'_> {
     fn squares(
         &mut self,
         stage: usize,
-        inputs: Vec<(f64, Register)>,
+        inputs: &[Summand],
         like: &impl Fn(Operation) -> Step,
-    ) -> Register {
+    ) -> Summand {
         let (output, last) = (self.next, stage + 1 == SQUARINGS);
         self.next += 1;
+        let most = inputs.iter().map(|x| x.most * x.most).sum();
         let sum = match last {
-            true => self.sum.replace(output),
+            true => {
+                self.most += most;
+                self.sum.replace(output)
+            }
             false => None,
         };
         self.steps.push(like(Operation::Squares {
-            inputs,
+            inputs: inputs.iter().map(|x| (x.factor, x.register)).collect(),
             sum,
             output,
             level: self.bottom + SQUARINGS - stage,
         }));
-        output
+        Summand {
+            factor: 1.0,
+            register: output,
+            most,
+        }
     }
 
     fn square(&mut self, stage: usize, like: &impl Fn(Operation) -> Step) {
         let inputs = std::mem::take(&mut self.pending[stage]);
-        let output = self.squares(stage, inputs, like);
+        let output = self.squares(stage, &inputs, like);
         if stage + 1 < SQUARINGS {
-            self.put(stage + 1, (1.0, output), like);
+            self.put(stage + 1, output, like);
         }
     }
 
@@ -284,11 +363,13 @@ impl Writer<'_> {
         let input = self.sum?;
         let mut slots = self.slots;
         let least = SUMS * batch;
-        while slots > least && (self.slots / (slots / 2)) as f64 * self.share <= MOST {
+        while slots > least && (self.slots / (slots / 2)) as f64 * self.most <= FOLDED {
             slots /= 2;
         }
         let folded = (self.slots / slots) as f64;
-        let (level, output) = (0, self.next);
+        let threshold = (folded * self.most).max(LEAST);
+        let level = usize::from(threshold > MOST).min(self.bottom);
+        let output = self.next;
         self.next += 1;
         self.steps.push(like(Operation::Fold {
             input,
@@ -296,7 +377,6 @@ impl Writer<'_> {
             slots,
             level,
         }));
-        let threshold = (folded * self.share).max(LEAST);
         let reaches = self.watched.iter();
         let reaches = reaches.map(|(power, end)| threshold.powf(1.0 / f64::from(*power)) / end);
         Some(Alarm {
@@ -336,8 +416,14 @@ impl Writer<'_> {
             Operation::Bootstrap { bootstrap, .. } => {
                 (known.level, known.slots) = (bootstrap.target, bootstrap.slots);
             }
-            Operation::HalfBootstrap { target, slots, .. } => {
-                (known.level, known.slots) = (*target, *slots);
+            Operation::HalfBootstrap {
+                outputs,
+                target,
+                slots,
+                ..
+            } => {
+                // two vectors of as many slots, or one of twice as many
+                (known.level, known.slots) = (*target, 2 * slots / outputs.len().max(1));
             }
             Operation::Descend { .. } => known.level = self.parameters.products().index(),
             Operation::Weigh { .. } => known.level = Level::new(0).index(),
