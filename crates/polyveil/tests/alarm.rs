@@ -303,7 +303,7 @@ fn turned(b: &mut NetworkBuilder<Nonlinearity>, i: usize, x: NodeId) -> NodeId {
         }
     };
     let weights: Vec<f32> = (0..9).map(one).collect();
-    let conv = Conv2d::new(Parameter::new("turns", &[3, 3, 1, 1], weights).expect("valid"));
+    let conv = Conv2d::new(Parameter::new("turns", [3, 3, 1, 1], weights).expect("valid"));
     let conv = (b.add(format!("conv{i}"), Op::Conv2d(conv), &[x])).expect("valid");
     let act = Op::Elementwise(Nonlinearity::Activation(Activation::Silu));
     (b.add(format!("act{i}"), act, &[conv])).expect("valid")
