@@ -74,7 +74,7 @@ fn work() -> ExitCode {
     terminal::prepare();
     let cli = Cli::parse();
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    if let Err(e) = polyveil::machine::start_threads(cli.threads.unwrap_or_else(cores)) {
+    if let Err(e) = terminal::start_threads(cli.threads.unwrap_or_else(cores)) {
         terminal::note(format_args!("polyveil-train: {e}"));
         return ExitCode::FAILURE;
     }

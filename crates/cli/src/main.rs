@@ -181,7 +181,7 @@ fn work() -> ExitCode {
         error(&"--threads must be 1 to 1024");
         return ExitCode::from(2);
     }
-    if let Err(e) = polyveil::machine::start_threads(threads) {
+    if let Err(e) = terminal::start_threads(threads) {
         error(&e);
         return ExitCode::from(1);
     }

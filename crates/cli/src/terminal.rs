@@ -2,6 +2,8 @@
 //! costs a result, and nothing that a file says of itself reaches the terminal as a control sequence.
 
 use polyveil::nn::graph::is_plain;
+use polyveil::runtime::machine::require_room;
+use polyveil::runtime::{Limit, limits};
 use polyveil::{Error, Progress, Result};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -109,6 +111,25 @@ pub(crate) fn on_own_stack(work: fn() -> ExitCode) -> ExitCode {
         Ok(thread) => thread.join().unwrap_or(ExitCode::from(101)),
         Err(_) => work(),
     }
+}
+
+/// Address space of a thread: its stack and what the system puts beside it.
+const THREAD_BYTES: u64 = (2 << 20) + (256 << 10);
+
+/// Starts this program's pool of threads, on which the library works.
+///
+/// # Errors
+/// More threads than there is memory for, or than the system allows.
+pub(crate) fn start_threads(count: usize) -> Result<()> {
+    if limits::here().is_some_and(|room| room.limit == Limit::Process) {
+        ring::heap::spare_addresses();
+    }
+    let stacks = limits::resident() + count as u64 * THREAD_BYTES;
+    let what = format!("a pool of {count} threads");
+    require_room(&what, stacks, ", or use fewer threads")?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
+    let refused = |e| format!("{count} threads: {e}; use fewer threads");
+    Ok(pool.build_global().map_err(refused)?)
 }
 
 /// A line that is rewritten on a terminal; in a log, it comes where nothing else was said for a while.

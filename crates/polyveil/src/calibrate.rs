@@ -1,8 +1,11 @@
 //! A trained network and data become a polynomial network with calibrated ranges.
+//!
+//! Network and inputs may be at hand ([`calibrate_network`]). Language models and encoders are more than one file (weights, vocabulary, what a run left), and are read
+//! from where these lie.
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::stem;
-use crate::inputs::{Inputs, Source, numbered};
+use crate::inputs::{Given, Inputs, Source, numbered};
 use crate::memory;
 use crate::network::{self, Network};
 use crate::normalization::Foreign;
@@ -64,7 +67,7 @@ pub enum Pools {
 }
 
 /// How a network becomes polynomial.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Calibrating {
     /// Name of the network in reports; its file's if none.
     pub name: Option<String>,
@@ -153,25 +156,45 @@ pub fn calibrate(
         return Err("text has no normalisation: leave it out".into());
     }
     match material {
-        Material::Inputs(sources) => inputs(model, sources, a, tell),
+        Material::Inputs(sources) => {
+            let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
+            let network = network::load_output(model, activation, output)?;
+            inputs(network, Some(model), sources, a, tell)
+        }
         Material::Text(_) | Material::Tokens(_) => text(model, material, a, tell),
         Material::Sentences(source) => encoder(model, source, a, tell),
     }
 }
 
-fn inputs(
-    model: &Path,
+/// As [`calibrate`] on inputs, of a network at hand ([`network::from_bytes`]).
+///
+/// # Errors
+/// As [`calibrate`].
+pub fn calibrate_network(
+    network: Network,
     sources: &[Source],
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
-    let network =
-        network::load_output(model, a.activation.as_deref(), a.network_output.as_deref())?;
+    inputs(network, None, sources, a, tell)
+}
+
+fn inputs(
+    network: Network,
+    model: Option<&Path>,
+    sources: &[Source],
+    a: &Calibrating,
+    tell: Listener<'_>,
+) -> Result<PolyGraph> {
+    let place = |e: Error| match model {
+        Some(path) => e.within(path),
+        None => e,
+    };
     let (network, original) = prepared(network, a.pools, tell)?;
     let foreign = match &network {
         Network::Trained(g, metadata) => {
             // Said before the data is read: calibration alone can't help such a network.
-            g.refuse_maxima().map_err(named(model))?;
+            g.refuse_maxima().map_err(|e| place(e.into()))?;
             Foreign::of(g, metadata)
         }
         Network::Polynomial(g) => Foreign::of(g.network(), g.metadata()),
@@ -187,7 +210,7 @@ fn inputs(
         (&a.normalization, outputs.or(unsaid)),
         tell,
     )
-    .map_err(named(model))?;
+    .map_err(place)?;
     if let Task::Pictures(t) = &task {
         tell.note(format_args!("pixels v become {}", t.normalization()));
     }
@@ -284,15 +307,13 @@ fn inputs(
             g.with_ranges(seen.ranges)?
         }
     };
-    let file = model.file_name().map(|n| n.to_string_lossy());
-    let provenance = format!(
-        "calibrated from {} on {} inputs",
-        file.unwrap_or_default(),
-        inputs.len()
-    );
+    let file = model.and_then(Path::file_name);
+    let file = file.map_or_else(String::new, |n| format!("from {} ", n.to_string_lossy()));
+    let provenance = format!("calibrated {file}on {} inputs", inputs.len());
     let mut metadata = graph.metadata().clone();
     if metadata.name.is_empty() {
-        metadata.name = a.name.clone().unwrap_or_else(|| stem(model));
+        let own = || model.map_or_else(|| "network".into(), stem);
+        metadata.name = a.name.clone().unwrap_or_else(own);
     }
     metadata.task = Some(task.to_bytes());
     metadata.provenance.push(provenance);
@@ -366,7 +387,10 @@ fn task(
 ) -> Result<Task> {
     let asked = foreign.metadata.task.is_none() || stated.is_said();
     let rows = match (foreign.input, sources.first()) {
-        (Shape::Vector(_), Some(source)) if asked => {
+        // tensors are what rows have become
+        (Shape::Vector(_), Some(source))
+            if asked && !matches!(source.given, Some(Given::Tensors(..))) =>
+        {
             Some(source.rows(Task::of(foreign.metadata)?.as_ref())?)
         }
         _ => None,

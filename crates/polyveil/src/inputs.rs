@@ -1,20 +1,33 @@
-//! Inputs from files, of every task: pictures, rows of numbers, sentences, prompts.
+//! Inputs of every task, from files or at hand: pictures, rows of numbers, sentences, prompts, tensors.
 
 use crate::error::{Result, named};
 use crate::progress::{Listener, Say};
 use data::{Answers, Dataset, Split, VectorOptions, Vectors};
-use nn::Tensor;
+use nn::{Shape, Tensor};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use task::tokenizer::Long;
 use task::{Outputs, Picture, Task};
 
+/// Inputs that are at hand, with what is known of each.
+#[derive(Clone, Debug)]
+pub enum Given {
+    /// Tensors of this shape as the network takes them, normalised: the values of each are a vector.
+    Tensors(Shape, Vectors),
+    /// Rows of numbers, as they are before normalisation.
+    Rows(Vectors),
+    /// Labelled pictures.
+    Pictures(Dataset),
+}
+
 /// Where inputs are, and how they are read.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     /// Pictures (PNG, JPEG) and folders of them, or a set of labelled pictures; rows as CSV, `.npy` or `.npz`; labelled sentences, or prompts,
-    /// one a line.
+    /// one a line. Of inputs at hand, what messages call them.
     pub path: PathBuf,
+    /// Inputs at hand: nothing is read then, and all of them are taken.
+    pub given: Option<Given>,
     /// Which part of a set that has several.
     pub split: Option<Split>,
     /// At most so many, taken evenly.
@@ -38,7 +51,15 @@ impl Source {
         }
     }
 
-    /// The rows of the file; where a task names its columns, in that order.
+    /// Inputs at hand; messages call them so.
+    pub fn given(name: &str, inputs: Given) -> Self {
+        Self {
+            given: Some(inputs),
+            ..Self::of(name)
+        }
+    }
+
+    /// The rows; where a task names its columns, in that order.
     ///
     /// # Errors
     /// What is missing or no number, by row and column; columns of other names.
@@ -50,11 +71,14 @@ impl Source {
             limit: self.limit,
             ..VectorOptions::default()
         };
-        if !pictures(&self.path)?.is_empty() {
-            let what = "the network takes rows of numbers, these are pictures";
-            return Err(named(&self.path)(what));
-        }
-        let rows = Vectors::open(&self.path, &options)?;
+        let rows = match &self.given {
+            Some(Given::Rows(rows)) => rows.clone(),
+            None if pictures(&self.path)?.is_empty() => Vectors::open(&self.path, &options)?,
+            _ => {
+                let what = "the network takes rows of numbers, these are pictures";
+                return Err(named(&self.path)(what));
+            }
+        };
         Ok(match task {
             Some(Task::Vectors(t)) => rows.ordered(t.columns()).map_err(named(&self.path))?,
             _ => rows,
@@ -82,6 +106,7 @@ enum Items {
     Pictures(Vec<PathBuf>),
     Set(Dataset),
     Rows(Vectors),
+    Tensors(Shape, Vectors),
     Sentences(data::Sentences),
     Prompts(Vec<String>),
 }
@@ -116,18 +141,24 @@ impl From<Tensor> for Encoded {
 
 impl<'a> Inputs<'a> {
     pub(crate) fn open(task: &'a Task, source: &'a Source) -> Result<Self> {
-        let items = match task {
-            Task::Vectors(_) => Items::Rows(source.rows(Some(task))?),
-            Task::Sentences(t) => {
+        let items = match (task, &source.given) {
+            (_, Some(Given::Tensors(shape, all))) => Items::Tensors(*shape, all.clone()),
+            (Task::Vectors(_), _) => Items::Rows(source.rows(Some(task))?),
+            (Task::Pictures(_), Some(Given::Pictures(set))) => Items::Set(set.clone()),
+            (_, Some(_)) => {
+                let what = format!("the network takes {}, these are others", task.kind());
+                return Err(named(&source.path)(what));
+            }
+            (Task::Sentences(t), None) => {
                 let classes = t.outputs().names().len().max(2);
                 Items::Sentences(data::Sentences::open(&source.path, Some(classes))?)
             }
-            Task::Prompts(_) => {
+            (Task::Prompts(_), None) => {
                 let text = std::fs::read_to_string(&source.path).map_err(named(&source.path))?;
                 let lines = text.lines().filter(|l| !l.trim().is_empty());
                 Items::Prompts(lines.map(String::from).collect())
             }
-            _ => match pictures(&source.path)? {
+            (_, None) => match pictures(&source.path)? {
                 files if files.is_empty() => Items::Set(set(task, source)?),
                 files => Items::Pictures(files),
             },
@@ -200,7 +231,7 @@ impl<'a> Inputs<'a> {
     pub(crate) fn names(&self) -> &[String] {
         match &self.items {
             Items::Set(set) => set.classes(),
-            Items::Rows(rows) => rows.classes(),
+            Items::Rows(rows) | Items::Tensors(_, rows) => rows.classes(),
             _ => &[],
         }
     }
@@ -210,6 +241,7 @@ impl<'a> Inputs<'a> {
         match self.items {
             Items::Pictures(_) | Items::Set(_) => "picture",
             Items::Rows(_) => "row",
+            Items::Tensors(..) => "input",
             Items::Sentences(_) => "sentence",
             Items::Prompts(_) => "prompt",
         }
@@ -219,7 +251,7 @@ impl<'a> Inputs<'a> {
         match &self.items {
             Items::Pictures(files) => files.len(),
             Items::Set(set) => set.len(),
-            Items::Rows(rows) => rows.len(),
+            Items::Rows(rows) | Items::Tensors(_, rows) => rows.len(),
             Items::Sentences(set) => set.len(),
             Items::Prompts(lines) => lines.len(),
         }
@@ -229,7 +261,7 @@ impl<'a> Inputs<'a> {
     pub(crate) fn class(&self, i: usize) -> Option<usize> {
         let class = match &self.items {
             Items::Set(set) => Some(set.label(i)),
-            Items::Rows(rows) => rows.label(i),
+            Items::Rows(rows) | Items::Tensors(_, rows) => rows.label(i),
             Items::Sentences(set) => Some(set.lines()[i].1),
             Items::Pictures(_) | Items::Prompts(_) => None,
         };
@@ -239,7 +271,7 @@ impl<'a> Inputs<'a> {
     /// The numbers to predict of it.
     pub(crate) fn target(&self, i: usize) -> &[f64] {
         match &self.items {
-            Items::Rows(rows) => rows.target(i),
+            Items::Rows(rows) | Items::Tensors(_, rows) => rows.target(i),
             _ => &[],
         }
     }
@@ -290,12 +322,28 @@ impl<'a> Inputs<'a> {
                 });
             }
             (Items::Rows(rows), _) => self.task.encode(&task::Input::Row(rows.values(i)))?,
+            (Items::Tensors(shape, all), _) => Tensor::new(*shape, all.values(i).to_vec())?,
             (Items::Sentences(_) | Items::Prompts(_), _) => {
                 let text = self.text(i).unwrap_or_default();
                 return encode_text(self.task, text, self.source.long());
             }
         };
         Ok(tensor.into())
+    }
+
+    /// Values and what is known of all inputs at hand, as bytes that tell them from others.
+    pub(crate) fn content(&self) -> Result<Option<Vec<u8>>> {
+        if self.source.given.is_none() {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        for i in 0..self.len() {
+            let input = self.encode(i)?.tensor.into_values();
+            let class = self.class(i).map_or(-1.0, |c| c as f64);
+            let all = input.iter().chain(self.target(i)).chain([&class]);
+            all.for_each(|v| out.extend(v.to_le_bytes()));
+        }
+        Ok(Some(out))
     }
 
     fn picture(&self, picture: &Picture) -> Result<Tensor> {

@@ -1,12 +1,13 @@
 //! Neural networks on encrypted data: a client encrypts, a server computes on ciphertexts only, the client decrypts.
 //!
 //! ```
-//! use polyveil::{calibrate::*, inputs::Source, progress::silent, task::{Answer, Stated}, *};
+//! use polyveil::{calibrate::*, data::{Known, Vectors}, inputs::*, progress::silent, task::{Answer, Stated}, *};
+//! # const ONNX: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/data/xor.onnx"));
 //! // whoever has the network: polynomials in place of activations, fitted to data, then a plan
-//! let truth_table = Material::Inputs(vec![Source::of("data/xor.csv")]);
-//! let outputs = Some(Meaning::Classes(vec!["equal".into(), "different".into()]));
-//! let options = Calibrating { degree: 7, outputs, normalization: Stated::named("none"), ..Default::default() };
-//! let network = calibrate("data/xor.onnx".as_ref(), &truth_table, &options, &mut silent)?;
+//! let known = Known::Classes { names: ["equal".into(), "different".into()].into(), labels: [0, 1, 1, 0].into() };
+//! let table = Source::given("table", Given::Rows(Vectors::new(2, vec![0., 0., 0., 1., 1., 0., 1., 1.], known)?));
+//! let options = Calibrating { degree: 7, normalization: Stated::named("none"), ..Default::default() };
+//! let network = calibrate_network(network::from_bytes(ONNX, None, None)?, &[table], &options, &mut silent)?;
 //! let plan = std::sync::Arc::new(compile(&network, &compiler::Target::default())?);
 //! // the client: keys and an input, as bytes
 //! let client = Client::new(client_file(&plan, &network)?)?;
@@ -20,12 +21,13 @@
 //! # Ok::<_, Error>(())
 //! ```
 //!
-//! The same on files: [`calibrate`](mod@calibrate), [`network`], [`keys`], [`client`], [`serve`]. In one process, with what it took: [`Session`].
-//! How a network fares on data, encrypted and in the clear: [`evaluate`]. What it will cost: [`machine`], [`estimate`](mod@estimate).
+//! The same on files: [`calibrate()`](calibrate::calibrate), [`network`], [`keys`], [`client`], [`serve`]. In one process, with what it took:
+//! [`Session`]. How a network fares on data, encrypted and in the clear: [`evaluate`]. What it will cost: [`machine`], [`estimate`](mod@estimate).
 //! Training and adaptation are behind the feature `train`; with the feature `clap`, options can be read from a command line.
 //!
 //! Nothing here prints: long work tells a [`Listener`] how far it is, and gives what it found as values. Work runs on the threads of the
-//! caller's rayon pool (`pool.install(|| …)`); there is no state that a second user in the same process would see.
+//! caller's rayon pool (`pool.install(|| …)`). What a process has once is safe to share, and changes no result: `ring`'s store of memory, which
+//! keeps what one user frees for the next one's ciphertexts, and the list of files being written, which [`files::abandon`] removes.
 
 #![deny(missing_docs)]
 

@@ -9,11 +9,10 @@ use ckks::security::KeySecurity;
 use ckks::{Parameters, ParametersSpec};
 use cost::workload::{self, OPERATIONS, Operation, Reading, Workload};
 use cost::{MachineCost, Observation, Probe, Residual, Threading, Trust, fit};
-use runtime::machine::{cpu_seconds, require_memory, require_room};
+use runtime::machine::{cpu_seconds, require_memory};
 use runtime::machine_file::{MACHINE_FILE_LIMIT, MachineFile, Origin};
 use runtime::placement::READ_RATE;
-use runtime::{Basis, Placement, Prediction, VerifiedPlan, size};
-use runtime::{Limit, limits};
+use runtime::{Basis, Placement, Prediction, VerifiedPlan, limits, size};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -198,28 +197,6 @@ pub(crate) fn judged(k: &KeySecurity) -> String {
         "{}: log modulus {:.1}, {} bits ({})",
         k.name, k.log_modulus, k.bits, k.source
     )
-}
-
-/// Address space of a thread: its stack and what the system puts beside it.
-const THREAD_BYTES: u64 = (2 << 20) + (256 << 10);
-
-/// Starts the pool of this process, on which everything runs that is given no other: for programs, once.
-///
-/// # Errors
-/// More threads than there is memory for, or than the system allows.
-pub fn start_threads(count: usize) -> Result<()> {
-    if limits::here().is_some_and(|room| room.limit == Limit::Process) {
-        ring::heap::spare_addresses();
-    }
-    let stacks = limits::resident() + count as u64 * THREAD_BYTES;
-    require_room(
-        &format!("a pool of {count} threads"),
-        stacks,
-        ", or use fewer threads",
-    )?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
-    let refused = |e| format!("{count} threads: {e}; use fewer threads");
-    Ok(pool.build_global().map_err(refused)?)
 }
 
 /// A pool of so many threads.

@@ -1,4 +1,4 @@
-//! Networks, pictures and plans from files.
+//! Networks from files and from bytes, client files and plans.
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output};
@@ -17,6 +17,39 @@ pub enum Network {
     Polynomial(Box<PolyGraph>),
 }
 
+impl Network {
+    /// The shape of its input.
+    pub fn input_shape(&self) -> Shape {
+        match self {
+            Self::Trained(g, _) => g.input().shape(),
+            Self::Polynomial(g) => g.input_shape(),
+        }
+    }
+
+    /// What it computes in the clear, in f64, of one input.
+    ///
+    /// # Errors
+    /// An input of another shape.
+    pub fn evaluate(&self, input: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Trained(g, _) => g.evaluate(input),
+            Self::Polynomial(g) => g.network().evaluate(input),
+        }?
+        .output)
+    }
+
+    /// The polynomial network that it is.
+    ///
+    /// # Errors
+    /// Functions that are no polynomials.
+    pub fn polynomial(self) -> Result<PolyGraph> {
+        match self {
+            Self::Polynomial(g) => Ok(*g),
+            Self::Trained(g, _) => Ok(PolyGraph::try_from(g)?),
+        }
+    }
+}
+
 /// Loads any network.
 ///
 /// # Errors
@@ -30,6 +63,24 @@ pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
 /// # Errors
 /// Those of [`load`].
 pub fn load_output(path: &Path, activation: Option<&str>, output: Option<&str>) -> Result<Network> {
+    let model = zoo::open(path, &options(activation, output)?).map_err(named(path))?;
+    network(model).map_err(named(path))
+}
+
+/// As [`load_output`], from the bytes of a file; weights beside it are not looked for.
+///
+/// # Errors
+/// Those of [`load_output`].
+pub fn from_bytes(
+    bytes: impl Into<Vec<u8>>,
+    activation: Option<&str>,
+    output: Option<&str>,
+) -> Result<Network> {
+    let model = zoo::from_bytes(bytes.into(), &options(activation, output)?)?;
+    Ok(network(model)?)
+}
+
+fn options(activation: Option<&str>, output: Option<&str>) -> Result<zoo::Options> {
     let activation = match activation {
         Some(name) => Some(approx::Activation::named(name).ok_or_else(|| {
             let known = approx::Activation::names();
@@ -38,15 +89,17 @@ pub fn load_output(path: &Path, activation: Option<&str>, output: Option<&str>) 
         })?),
         None => None,
     };
-    let options = zoo::Options {
+    Ok(zoo::Options {
         activation,
         output: output.map(String::from),
-    };
-    let model = zoo::open(path, &options).map_err(named(path))?;
+    })
+}
+
+fn network(model: zoo::Model) -> nn::Result<Network> {
     Ok(match model {
         zoo::Model::Polynomial(graph) => Network::Polynomial(graph),
         model => {
-            let (graph, metadata) = model.graph().map_err(named(path))?;
+            let (graph, metadata) = model.graph()?;
             Network::Trained(graph, metadata)
         }
     })
@@ -64,10 +117,7 @@ pub fn values(
 ) -> Result<Tensor> {
     let network = load_output(model, activation, output)?;
     let (dims, numbers) = data::read_numbers(input, nn::format::DEFAULT_LIMIT)?;
-    let shape = match &network {
-        Network::Trained(g, _) => g.input().shape(),
-        Network::Polynomial(g) => g.input_shape(),
-    };
+    let shape = network.input_shape();
     if !is_of(&dims, shape) {
         return Err(format!(
             "the network takes one input of shape {shape}, {} has shape {dims:?}",
@@ -82,12 +132,7 @@ pub fn values(
         )
         .into());
     }
-    let x = Tensor::new(shape, numbers)?;
-    let y = match &network {
-        Network::Trained(g, _) => g.evaluate(&x),
-        Network::Polynomial(g) => g.network().evaluate(&x),
-    };
-    Ok(y?.output)
+    network.evaluate(&Tensor::new(shape, numbers)?)
 }
 
 /// Whether an array of these lengths, with a batch of 1 or without, is an input of this shape. A network keeps a signal (channels, length) as a
@@ -111,10 +156,7 @@ fn is_of(dims: &[usize], shape: Shape) -> bool {
 /// # Errors
 /// Those of [`load`], and for a network that is not polynomial.
 pub fn load_polynomial(path: &Path) -> Result<PolyGraph> {
-    match load(path, None)? {
-        Network::Polynomial(g) => Ok(*g),
-        Network::Trained(g, _) => Ok(PolyGraph::try_from(g).map_err(named(path))?),
-    }
+    load(path, None)?.polynomial().map_err(named(path))
 }
 
 /// What a network's inputs and outputs mean: what its file says, or rows of numbers as they are; outputs are numbers.

@@ -3,7 +3,7 @@
 //! One file for each family and one line for each in a registry: [`resnet`] and `mlp` for inputs of one shape (`FAMILIES`); [`llama`] and
 //! [`gpt_neox`] for text ([`architecture`]), which [`language`] loads, embeds for and builds for any length; [`bert`] (and RoBERTa) for
 //! sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`trained`] makes them polynomial.
-//! [`open`] reads any network.
+//! [`open`] and [`from_bytes`] read any network.
 
 pub mod architecture;
 pub mod bert;
@@ -47,7 +47,23 @@ const FAMILIES: &[Family] = &[
 /// # Errors
 /// Those of [`nn::format::open`], [`identify`] and [`LanguageModel::from_bytes`].
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
-    Ok(match nn::format::open(path, options.output.as_deref())? {
+    model(nn::format::open(path, options.output.as_deref())?, options)
+}
+
+/// As [`open`], of a file's bytes.
+///
+/// # Errors
+/// Those of [`open`] but for the file's own.
+pub fn from_bytes(bytes: Vec<u8>, options: &Options) -> Result<Model> {
+    let onnx = nn::format::onnx::Options {
+        output: options.output.as_deref(),
+        ..Default::default()
+    };
+    model(nn::format::from_bytes(bytes, onnx)?, options)
+}
+
+fn model(content: Content, options: &Options) -> Result<Model> {
+    Ok(match content {
         Content::Trained(graph, metadata) => Model::Trained(graph, metadata),
         Content::Polynomial(graph) => Model::Polynomial(graph),
         Content::Checkpoint(checkpoint) => identify(&checkpoint, options)?,

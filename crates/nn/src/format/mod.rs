@@ -71,7 +71,18 @@ pub fn open(path: &Path, output: Option<&str>) -> Result<Content> {
             tensors,
         }));
     }
-    let (bytes, folder) = (read_limited(path, DEFAULT_LIMIT)?, path.parent());
+    let folder = path.parent();
+    from_bytes(
+        read_limited(path, DEFAULT_LIMIT)?,
+        onnx::Options { folder, output },
+    )
+}
+
+/// As [`open`], of a file's bytes. Without a folder, an ONNX model that keeps weights in other files is refused.
+///
+/// # Errors
+/// What the format's reader refuses.
+pub fn from_bytes(bytes: Vec<u8>, options: onnx::Options<'_>) -> Result<Content> {
     if artefact::recognises(&bytes) {
         return match artefact::from_bytes(&bytes) {
             Ok(graph) => Ok(Content::Polynomial(Box::new(graph))),
@@ -97,7 +108,7 @@ pub fn open(path: &Path, output: Option<&str>) -> Result<Content> {
         }));
     }
     if onnx::recognises(&bytes) {
-        let graph = onnx::read(&bytes, onnx::Options { folder, output })?;
+        let graph = onnx::read(&bytes, options)?;
         return Ok(match PolyGraph::try_from(graph.clone()) {
             Ok(graph) => Content::Polynomial(Box::new(graph)),
             Err(_) => Content::Trained(graph, Metadata::default()),

@@ -33,6 +33,9 @@ impl Subject for Each<'_> {
     fn warn(&self, tell: Listener<'_>) {
         self.inputs.warn([0; 2], tell);
     }
+    fn content(&self) -> Result<Option<Vec<u8>>> {
+        self.inputs.content()
+    }
     fn input(&self, index: usize) -> Result<(Tensor, Row)> {
         let encoded = self.inputs.encode(index)?;
         let mut named = Row::new();

@@ -1,4 +1,5 @@
-//! Inputs through client, server and client, beside the network in the clear: one line of JSON each, in a file; goes on where it was stopped.
+//! Inputs through client, server and client, beside the network in the clear: one line of JSON each, at hand or in a file, where it goes on after
+//! it was stopped.
 
 mod each;
 mod prompts;
@@ -43,7 +44,7 @@ pub enum Set {
     Piqa(PathBuf, PathBuf),
 }
 
-/// An evaluation and its file of results.
+/// An evaluation and its results.
 pub struct Evaluation<'a> {
     graph: &'a PolyGraph,
     subject: Box<dyn Subject + 'a>,
@@ -52,17 +53,16 @@ pub struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// `count` inputs of a set from number `first` on; lines go to the end of `results`. What does not fit is refused before anything is
-    /// computed.
+    /// `count` inputs of a set from number `first` on, whose results are kept at hand ([`Evaluation::results`]). What does not fit is refused before
+    /// anything is computed.
     ///
     /// # Errors
     /// Files that can't be read, sets that do not fit the network.
-    pub fn open(
+    pub fn new(
         graph: &'a PolyGraph,
         task: &'a Task,
         set: &'a Set,
         (first, count): (usize, usize),
-        results: &Path,
     ) -> Result<Self> {
         let prompts = || match task {
             Task::Prompts(format) => Ok(format),
@@ -99,9 +99,31 @@ impl<'a> Evaluation<'a> {
         Ok(Self {
             graph,
             subject,
-            results: Results::open(results, identity(graph, set, results)?)?,
+            results: Results::at_hand(),
             wanted: first * each..last * each,
         })
+    }
+
+    /// As [`Evaluation::new`], with results at the end of a file: inputs that it has are not run again.
+    ///
+    /// # Errors
+    /// As [`Evaluation::new`], and results of something else.
+    pub fn open(
+        graph: &'a PolyGraph,
+        task: &'a Task,
+        set: &'a Set,
+        range: (usize, usize),
+        results: &Path,
+    ) -> Result<Self> {
+        let mut opened = Self::new(graph, task, set, range)?;
+        let identity = identity(graph, (set, opened.subject.content()?), results)?;
+        opened.results = Results::open(results, identity)?;
+        Ok(opened)
+    }
+
+    /// The lines so far: one for each input, after one that says what they are of.
+    pub fn results(&self) -> Vec<Value> {
+        self.results.lines.borrow().clone()
     }
 
     /// Inputs that have no line yet; those that can't be taken are told.
@@ -367,7 +389,11 @@ fn leaves(session: &Session, values: &[f64]) -> Result<Option<String>> {
 }
 
 /// What results are of: digests of the model and of the data, and how these are read.
-fn identity(graph: &PolyGraph, set: &Set, results: &Path) -> Result<Row> {
+fn identity(
+    graph: &PolyGraph,
+    (set, given): (&Set, Option<Vec<u8>>),
+    results: &Path,
+) -> Result<Row> {
     let (paths, read): (Vec<&Path>, _) = match set {
         Set::Inputs(s) => (
             vec![&s.path],
@@ -376,8 +402,12 @@ fn identity(graph: &PolyGraph, set: &Set, results: &Path) -> Result<Row> {
         Set::Lambada(path) => (vec![path], "LAMBADA".into()),
         Set::Piqa(path, labels) => (vec![path, labels], "PIQA".into()),
     };
-    let data = paths.into_iter().map(|path| data_digest(path, results));
-    let data: Vec<String> = data.collect::<Result<_>>()?;
+    let data = match given {
+        Some(given) => vec![hex(&input_digest(&given[..], "inputs at hand")?)],
+        None => {
+            (paths.into_iter().map(|path| data_digest(path, results))).collect::<Result<_>>()?
+        }
+    };
     let model = hex(&nn::format::artefact::digest(graph)?);
     Ok(row(
         json!({ "model": model, "data": data.join(" "), "read_as": read }),
@@ -420,10 +450,10 @@ fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The file of results: one line of JSON each, written at once by one process alone.
+/// Results: one line of JSON each; in a file, written at once by one process alone.
 struct Results {
     path: PathBuf,
-    file: File,
+    file: Option<File>,
     lines: RefCell<Vec<Value>>,
     /// What they are of.
     identity: Row,
@@ -444,6 +474,16 @@ impl Drop for Results {
 }
 
 impl Results {
+    fn at_hand() -> Self {
+        Self {
+            path: "results".into(),
+            file: None,
+            lines: RefCell::default(),
+            identity: Row::new(),
+            head: RefCell::default(),
+            made: false,
+        }
+    }
     /// Opens the file and reads what is there; a line that a kill cut short does not parse and is done again.
     fn open(path: &Path, identity: Row) -> Result<Self> {
         let made = !path.exists();
@@ -506,7 +546,7 @@ impl Results {
         }
         Ok(Self {
             path: path.into(),
-            file,
+            file: Some(file),
             lines: RefCell::new(lines),
             identity,
             head: RefCell::new(None),
@@ -535,9 +575,9 @@ impl Results {
         let head = self.head.borrow_mut().take().map(Value::from);
         let both: Vec<Value> = head.into_iter().chain([line.clone()]).collect();
         let text: String = both.iter().map(|l| format!("{l}\n")).collect();
-        (&self.file)
-            .write_all(text.as_bytes())
-            .map_err(named(&self.path))?;
+        if let Some(mut file) = self.file.as_ref() {
+            file.write_all(text.as_bytes()).map_err(named(&self.path))?;
+        }
         self.lines.borrow_mut().extend(both);
         Ok(line)
     }

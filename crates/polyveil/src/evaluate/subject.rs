@@ -30,6 +30,10 @@ pub(super) trait Subject {
     fn refuses(&self, index: usize) -> Result<Option<String>>;
     /// Says what is ignored of all of them.
     fn warn(&self, _tell: Listener<'_>) {}
+    /// The content of what is at hand and no file's.
+    fn content(&self) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
     /// An input, and what names it.
     fn input(&self, index: usize) -> Result<(Tensor, Row)>;
     /// An answer beside the network's in the clear, for a stated error.

@@ -1,4 +1,6 @@
 //! Adaptation, training, scoring and studies.
+//!
+//! Training takes hours and is stopped: it keeps a folder of checkpoints and of everything that was said, in which network and data are files.
 
 pub mod corpus;
 mod price;

@@ -1,0 +1,150 @@
+//! The library without files: networks, inputs and results at hand.
+
+use ckks::ParametersSpec;
+use data::{Dataset, Known, Vectors};
+use nn::Shape;
+use polyveil::calibrate::{Calibrating, Material, calibrate, calibrate_network};
+use polyveil::compiler::Target;
+use polyveil::evaluate::{Evaluation, Set};
+use polyveil::inputs::{Given, Source};
+use polyveil::machine::{Machine, Probing};
+use polyveil::progress::silent;
+use polyveil::{compile, network};
+use std::path::Path;
+use std::sync::Arc;
+use task::{Outputs, Stated};
+
+const XOR: &[u8] = include_bytes!("../data/xor.onnx");
+
+/// The truth table, its second row so.
+fn table(second: [f64; 2]) -> Vectors {
+    let values = [&[0.0, 0.0][..], &second, &[1.0, 0.0, 1.0, 1.0]].concat();
+    let known = Known::Classes {
+        names: ["equal".into(), "different".into()].into(),
+        labels: [0, 1, 1, 0].into(),
+    };
+    Vectors::new(2, values, known).expect("fits")
+}
+
+fn source(given: Given) -> [Source; 1] {
+    [Source::given("truth table", given)]
+}
+
+fn options() -> Calibrating {
+    Calibrating {
+        degree: 7,
+        normalization: Stated::named("none"),
+        ..Calibrating::default()
+    }
+}
+
+fn calibrated(given: Given) -> polyveil::Result<nn::PolyGraph> {
+    let network = network::from_bytes(XOR, None, None)?;
+    calibrate_network(network, &source(given), &options(), &mut silent)
+}
+
+#[test]
+fn inputs_at_hand_make_the_network_that_files_make() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
+    let rows = Material::Inputs(vec![Source::of(Path::new(data).join("xor.csv"))]);
+    let of_files = calibrate(
+        &Path::new(data).join("xor.onnx"),
+        &rows,
+        &options(),
+        &mut silent,
+    );
+    let of_files = of_files.expect("calibrates");
+    let all = table([0.0, 1.0]);
+    for given in [
+        Given::Tensors(Shape::Vector(2), all.clone()),
+        Given::Rows(all),
+    ] {
+        let graph = calibrated(given).expect("calibrates");
+        assert_eq!(graph.network(), of_files.network());
+        assert_eq!(graph.ranges(), of_files.ranges());
+        assert_eq!(graph.metadata().name, "network");
+        assert_eq!(graph.metadata().provenance, ["calibrated on 4 inputs"]);
+        let task = network::task_of_graph(&graph).expect("a task");
+        let names = task.outputs().map(Outputs::names);
+        assert_eq!(names, Some(&["equal".into(), "different".into()][..]));
+    }
+}
+
+#[test]
+fn inputs_at_hand_are_evaluated_and_results_stay_at_hand() {
+    let all = Given::Tensors(Shape::Vector(2), table([0.0, 1.0]));
+    let graph = calibrated(all.clone()).expect("calibrates");
+    let task = network::task_of_graph(&graph).expect("a task");
+    let target = Target {
+        parameters: Some(ParametersSpec::toy_levelled(9, 6)),
+        ..Target::default()
+    };
+    let plan = Arc::new(compile(&graph, &target).expect("compiles"));
+    let prediction = Machine::default().predict(&plan, None, Probing::AsItIs);
+    let prediction = prediction.expect("predicts");
+    let [inputs] = source(all);
+    let set = Set::Inputs(inputs);
+    let evaluation = Evaluation::new(&graph, &task, &set, (0, 10)).expect("fits");
+    let missing = evaluation.missing(&mut silent).expect("all fit");
+    assert_eq!(missing, [0, 1, 2, 3]);
+    assert!(evaluation.results().is_empty());
+    let run = |evaluation: &Evaluation<'_>, missing: &[usize]| {
+        evaluation.run(&plan, prediction.clone(), missing, &mut silent)
+    };
+    run(&evaluation, &missing).expect("runs");
+    let results = evaluation.results();
+    let of = |key: &str| -> Vec<u64> { results.iter().filter_map(|l| l[key].as_u64()).collect() };
+    assert_eq!(of("index"), [0, 1, 2, 3]);
+    assert_eq!(of("class"), [0, 1, 1, 0]);
+    assert_eq!(of("true_class"), of("class"));
+    assert!(
+        (results.iter().skip(1)).all(|l| l["max_abs_error"].as_f64().is_some_and(|e| e < 1e-3))
+    );
+    let summary = evaluation.summary().expect("all lines");
+    assert_eq!(
+        (&summary["inputs"], &summary["right"]),
+        (&4.into(), &4.into())
+    );
+    assert_eq!(evaluation.missing(&mut silent).expect("none"), [0; 0]);
+
+    // a file of results knows which inputs it is of
+    let name = format!("polyveil-at-hand-{}.jsonl", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let opened = Evaluation::open(&graph, &task, &set, (0, 1), &path).expect("fits");
+    run(&opened, &[0]).expect("runs");
+    drop(opened);
+    let [other] = source(Given::Tensors(Shape::Vector(2), table([0.0, 0.5])));
+    let other = Set::Inputs(other);
+    let refused = Evaluation::open(&graph, &task, &other, (0, 1), &path).err();
+    let opened =
+        Evaluation::open(&graph, &task, &set, (0, 2), &path).map(|e| e.missing(&mut silent));
+    std::fs::remove_file(&path).expect("there");
+    let refused = refused.expect("other inputs").to_string();
+    assert!(
+        refused.contains("its results are of other data"),
+        "{refused}"
+    );
+    assert_eq!(opened.expect("the same").expect("fit"), [1]);
+}
+
+#[test]
+fn what_is_at_hand_is_refused_as_files_are() {
+    let says = |given: Given, words: &[&str]| {
+        let refused = calibrated(given).expect_err("does not fit").to_string();
+        assert!(words.iter().all(|w| refused.contains(w)), "{refused}");
+    };
+    let three = Vectors::new(3, vec![0.0; 6], Known::Nothing).expect("fits");
+    says(Given::Rows(three.clone()), &["3", "2"]);
+    says(Given::Tensors(Shape::Vector(3), three), &["3", "2"]);
+    let shape = data::Shape {
+        height: 1,
+        width: 1,
+        channels: 3,
+    };
+    let picture = Dataset::from_pixels(shape, vec!["cat".into()], vec![0; 3], &[0]);
+    let pictures = Given::Pictures(picture.expect("fits"));
+    says(pictures, &["truth table", "rows of numbers", "pictures"]);
+    let network = network::from_bytes(*b"no network", None, None);
+    let refused = network.err().expect("no format").to_string();
+    assert!(refused.contains("none of the formats"), "{refused}");
+}
