@@ -60,7 +60,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
         Error::Data(data::Error::Columns { unknown, .. }) if !unknown.is_empty() => {
             "--without NAME leaves a column out"
         }
-        Error::Data(data::Error::Content { detail, .. }) if detail.ends_with("the column out") => {
+        Error::Data(data::Error::Words { .. }) => {
             "--without NAME, or --class-column NAME where it is the class"
         }
         Error::Compiler(compiler::Error::Calibration { .. }) => "`polyveil calibrate`",

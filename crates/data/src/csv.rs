@@ -135,20 +135,28 @@ pub(crate) fn is_missing(text: &str) -> bool {
     MISSING.iter().any(|m| text.trim().eq_ignore_ascii_case(m))
 }
 
-/// A finite number, or what is wrong with the text.
-pub(crate) fn number(text: &str) -> std::result::Result<f64, String> {
+/// What is wrong with a text in place of a finite number.
+pub(crate) enum Unusable {
+    /// It is a word, as others of its column will be.
+    Word(String),
+    /// This value.
+    Value(String),
+}
+
+/// A finite number.
+pub(crate) fn number(text: &str) -> std::result::Result<f64, Unusable> {
     if is_missing(text) {
-        return Err(format!(
+        return Err(Unusable::Value(format!(
             "has no value ({text:?}); fill it in, or leave its row or column out"
-        ));
+        )));
     }
     match text.trim().parse::<f64>() {
         Ok(v) if v.is_finite() => Ok(v),
-        Ok(_) => Err(format!(
+        Ok(_) => Err(Unusable::Value(format!(
             "is {text:?}; replace what is no finite number, or leave its row out"
-        )),
-        Err(_) => Err(format!(
+        ))),
+        Err(_) => Err(Unusable::Word(format!(
             "is {text:?}, which is no number; make numbers of texts, or leave the column out"
-        )),
+        ))),
     }
 }

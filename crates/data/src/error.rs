@@ -24,6 +24,14 @@ pub enum Error {
         /// What was found, and what to do.
         detail: String,
     },
+    /// A column of a table holds words where numbers are needed.
+    #[error("{path}: {detail}")]
+    Words {
+        /// The file.
+        path: PathBuf,
+        /// Where the first is, and what to do.
+        detail: String,
+    },
     /// A picture can't be decoded.
     #[error("{picture}: {reason}; remove or replace it, or skip damaged pictures")]
     Damaged {
@@ -134,6 +142,14 @@ impl Error {
         detail: String,
     ) -> Self {
         Self::content(path, format!("{place} {row}, column {column}{detail}"))
+    }
+
+    /// The same refusal as one of the whole column.
+    pub(crate) fn of_words(self) -> Self {
+        match self {
+            Self::Content { path, detail } => Self::Words { path, detail },
+            other => other,
+        }
     }
 
     /// A label that has no class, of picture or vector number `index`.

@@ -1,6 +1,6 @@
 //! Plain vectors, alone or with classes or numbers to predict: CSV, `.npy` and `.npz`.
 
-use crate::csv::{self, Rows};
+use crate::csv::{self, Rows, Unusable};
 use crate::error::{Error, check_labels};
 use crate::files::{classes_of, numbers, read_all, unpacked};
 use crate::npy::{Array, OneAxis, Place};
@@ -563,7 +563,12 @@ impl VectorOptions {
                 };
                 Error::cell(path, "line", (line, c + 1), format!("{name} {detail}"))
             };
-            let number = |&c: &usize| csv::number(&fields[c]).map_err(|d| cell(c, d));
+            let number = |&c: &usize| {
+                csv::number(&fields[c]).map_err(|why| match why {
+                    Unusable::Value(detail) => cell(c, detail),
+                    Unusable::Word(detail) => cell(c, detail).of_words(),
+                })
+            };
             for c in &inputs {
                 values.push(number(c)?);
             }

@@ -138,6 +138,9 @@ fn tables_are_refused_with_line_and_column() {
         plain("age,height\n1,tall\n"),
         &["line 2, column 2 (\"height\") is \"tall\", which is no number"],
     );
+    // a whole column of words, not a value that is missing
+    let words = |text| matches!(plain(text), Err(Error::Words { .. }));
+    assert!(words("age,height\n1,tall\n") && !words("age,height\n1,\n") && !words("a,b\n1,inf\n"));
     says(plain("a;b\n1,5;2\n"), &["line 2, column 1", "\"1,5\""]);
     says(
         plain("a,b\n1,inf\n"),
