@@ -4,6 +4,7 @@ use crate::pixels::PixelArgs;
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use polyveil::bench::Benching;
+use polyveil::calibrate::Calibrating;
 use polyveil::estimate::Estimating;
 use polyveil::files::Existing;
 use polyveil::{data, size};
@@ -222,11 +223,11 @@ pub(crate) struct CalibrateArgs {
     pub(crate) pool: Option<PoolKind>,
     /// Degree of the polynomials: a higher one is nearer to the activation, and each doubling takes a level more, which is time. Without training 7
     /// to 31; where `adapt` trains the network, 4 does.
-    #[arg(long, default_value_t = 15, value_name = "D")]
+    #[arg(long, default_value_t = Calibrating::default().degree, value_name = "D")]
     pub(crate) degree: usize,
     /// How much wider than the data the intervals are, relative to their width, at each end: an answer is refused where a value leaves its interval,
     /// and a polynomial on a wider one is less precise.
-    #[arg(long, default_value_t = 0.1, value_name = "M")]
+    #[arg(long, default_value_t = Calibrating::default().margin, value_name = "M")]
     pub(crate) margin: f64,
     /// Use at most so many pictures, rows or sentences [default: 2000] or windows of text [default: 200], taken evenly: more find rarer values.
     #[arg(long, value_name = "N")]
@@ -427,7 +428,7 @@ pub(crate) struct TextArgs {
     #[arg(long, requires = "power")]
     pub(crate) power_mean: bool,
     /// Precision of divisions and roots that are chosen here, in bits.
-    #[arg(long, value_name = "B", default_value_t = 12.0)]
+    #[arg(long, value_name = "B", default_value_t = Calibrating::default().bits)]
     pub(crate) bits: f64,
     /// Divisions and roots that are chosen here carry their numerators along: a level less each, at more values.
     #[arg(long)]

@@ -286,6 +286,49 @@ pub(crate) fn values(a: &ValuesArgs) -> Result<()> {
     say_line(serde_json::json!({"shape": y.shape().dims(), "values": values}))
 }
 
+impl CalibrateArgs {
+    fn options(&self) -> Result<Calibrating> {
+        let (a, t) = (self, &self.text);
+        let values = match &a.values[..] {
+            [] => &a.rows.value_columns,
+            _ => &a.values,
+        };
+        let names = [&a.labels[..], values].concat();
+        Ok(Calibrating {
+            name: a.name.clone(),
+            outputs: match (a.answers, &a.labels[..], &values[..]) {
+                (Some(AnswerKind::Classes), ..) => Some(Meaning::Classes(names)),
+                (Some(AnswerKind::Labels), ..) => Some(Meaning::Labels(names)),
+                (Some(AnswerKind::Values), ..) => Some(Meaning::Values(names)),
+                (Some(AnswerKind::Tensor), ..) => Some(Meaning::Tensor),
+                (None, [], []) => None,
+                (None, [], _) => Some(Meaning::Values(names)),
+                (None, ..) => Some(Meaning::Classes(names)),
+            },
+            activation: a.activation.clone(),
+            network_output: a.network_output.clone(),
+            pools: match a.pool {
+                Some(PoolKind::Average) => Pools::Average,
+                None => Pools::AsTheyAre,
+            },
+            normalization: a.pixels.stated(),
+            degree: a.degree,
+            margin: a.margin,
+            limit: a.limit,
+            leave_out: t.leave_out,
+            attention: t.attention()?,
+            bits: t.bits,
+            numerator: match t.carry {
+                true => Numerator::Carried,
+                false => Numerator::Apart,
+            },
+            length: t.length,
+            tokenizer: t.tokenizer.clone(),
+            first: t.first,
+        })
+    }
+}
+
 pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let (t, s) = (&a.text, &a.sentences);
     let others = [
@@ -317,43 +360,7 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
             Material::Inputs(a.data.iter().map(source).collect())
         }
     };
-    let values = match &a.values[..] {
-        [] => &a.rows.value_columns,
-        _ => &a.values,
-    };
-    let names = [&a.labels[..], values].concat();
-    let options = Calibrating {
-        name: a.name.clone(),
-        outputs: match (a.answers, &a.labels[..], &values[..]) {
-            (Some(AnswerKind::Classes), ..) => Some(Meaning::Classes(names)),
-            (Some(AnswerKind::Labels), ..) => Some(Meaning::Labels(names)),
-            (Some(AnswerKind::Values), ..) => Some(Meaning::Values(names)),
-            (Some(AnswerKind::Tensor), ..) => Some(Meaning::Tensor),
-            (None, [], []) => None,
-            (None, [], _) => Some(Meaning::Values(names)),
-            (None, ..) => Some(Meaning::Classes(names)),
-        },
-        activation: a.activation.clone(),
-        network_output: a.network_output.clone(),
-        pools: match a.pool {
-            Some(PoolKind::Average) => Pools::Average,
-            None => Pools::AsTheyAre,
-        },
-        normalization: a.pixels.stated(),
-        degree: a.degree,
-        margin: a.margin,
-        limit: a.limit,
-        leave_out: t.leave_out,
-        attention: t.attention()?,
-        bits: t.bits,
-        numerator: match t.carry {
-            true => Numerator::Carried,
-            false => Numerator::Apart,
-        },
-        length: t.length,
-        tokenizer: t.tokenizer.clone(),
-        first: t.first,
-    };
+    let options = a.options()?;
     let graph =
         with_line(|tell| polyveil::calibrate::calibrate(&a.model, &material, &options, tell))?;
     output.write_bytes(&nn::format::artefact::to_bytes(&graph)?)?;
@@ -753,4 +760,33 @@ pub(crate) fn completions(shell: clap_complete::Shell, mut command: clap::Comman
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "polyveil", &mut script);
     say(String::from_utf8_lossy(&script))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Calibrate {
+        #[command(flatten)]
+        arguments: CalibrateArgs,
+    }
+
+    #[test]
+    fn without_options_calibration_is_the_librarys() {
+        let parsed = |more: &[&str]| {
+            let least = ["calibrate", "net.onnx", "--data", "rows.csv", "-o", "x.pvm"];
+            let all = least.iter().chain(more);
+            let options = Calibrate::parse_from(all).arguments.options();
+            options.expect("they fit")
+        };
+        assert_eq!(parsed(&[]), Calibrating::default());
+        let lowered = nn::lower::Options::default();
+        assert_eq!(parsed(&[]).numerator, lowered.numerator);
+        assert_eq!(parsed(&[]).bits, lowered.bits);
+        for other in [&["--carry"][..], &["--degree", "16"], &["--bits", "13"]] {
+            assert_ne!(parsed(other), Calibrating::default());
+        }
+    }
 }
