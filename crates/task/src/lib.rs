@@ -38,8 +38,6 @@ use nn::{Shape, Tensor};
 use std::sync::Arc;
 use tokenizer::Long;
 
-/// Most bytes of a task: 2 GiB, four times the embedding of a model with 128,256 tokens of 2,048 channels in half precision.
-pub const LIMIT: u64 = 2 << 30;
 const MAGIC: &[u8; 6] = b"PVTASK";
 const VERSION: u8 = 1;
 const FORMAT: &str = "task";
@@ -190,12 +188,11 @@ impl Task {
         w.0.into()
     }
 
-    /// From what [`Task::to_bytes`] wrote, at most [`LIMIT`] bytes. An embedding stays where it is in `bytes`, which is shared.
+    /// From what [`Task::to_bytes`] wrote; how many bytes may be read of a file is for its reader to say. An embedding stays where it is in `bytes`, which is shared.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::Malformed`], [`Error::Version`], and what is refused when a task is made.
+    /// [`Error::Malformed`], [`Error::Version`], and what is refused when a task is made.
     pub fn from_bytes(bytes: &Arc<[u8]>) -> Result<Self> {
-        Error::check_size("the task", LIMIT, bytes.len())?;
         let malformed = |detail: &str| Error::malformed(FORMAT, detail);
         let mut r = Reader::new(bytes);
         if r.array::<6>()? != *MAGIC {

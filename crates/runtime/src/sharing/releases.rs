@@ -54,6 +54,7 @@ pub(crate) fn charge<T>(
 
 /// Names a key in its record without saying anything about it: BLAKE3 of the secret, in a domain of its own.
 pub(crate) fn key_name(secret: &[i8]) -> String {
+    // a domain, no text: a change would make every record that is there another key's
     let mut hasher = blake3::Hasher::new_derive_key("polyveil releases.json: name of a secret key");
     for &c in secret {
         hasher.update(&c.to_le_bytes());

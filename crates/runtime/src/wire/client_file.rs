@@ -19,7 +19,7 @@ pub(crate) const SPEC: [u8; 4] = *b"spec";
 pub(crate) const TASK: [u8; 4] = *b"task";
 /// Most bytes of the specification.
 pub(crate) const SPEC_LIMIT: u64 = 16 << 20;
-/// Most bytes of a task: embeddings are the bulk.
+/// Most bytes of a task, the one limit that there is: embeddings are the bulk.
 pub const TASK_LIMIT: u64 = 4 << 30;
 
 /// What the client must know of a plan: nothing about weights.
