@@ -214,6 +214,23 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
         &[""],
         &["no token to encrypt"],
     );
+    // what is asked for is text: no picture of any size
+    let encrypt = format!("encrypt --key {key} -o {input}");
+    let two = ["--text", "ab c", "--text", "d c"];
+    for said in [
+        refused(&encrypt, &two, &["--batch"]),
+        refused(&format!("{encrypt} --image cat.png"), &[], &["--text"]),
+        refused(
+            &format!("{encrypt} --data cats.npz --index 0"),
+            &[],
+            &["--text"],
+        ),
+    ] {
+        assert!(
+            !said.contains("picture") && !said.contains("--resize"),
+            "{said}"
+        );
+    }
     let prompts = folder.file("prompts.txt", b"abcd a\n\ncd cd\nb ac\n");
     let results = folder.path("results.jsonl");
     let evaluate =

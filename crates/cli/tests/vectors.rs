@@ -182,6 +182,20 @@ fn rows_of_other_columns_or_beyond_the_bound_are_refused_by_their_file() {
         &["more.csv", "\"id\"", "--without"],
     );
     refused(&encrypt("right,up\n0,1\n"), &[], &["\"left\"", "\"up\""]);
+    // what is asked for is a row: no picture of any size
+    let text = format!(
+        "encrypt --key {keys}/client.key -o {}",
+        folder.path("x.input")
+    );
+    for said in [
+        refused(&encrypt("0,1,2\n"), &[], &["3"]),
+        refused(&text, &["--text", "a"], &["takes rows"]),
+    ] {
+        assert!(
+            !said.contains("picture") && !said.contains("--resize"),
+            "{said}"
+        );
+    }
     refused(
         &encrypt("right,left\n0,90\n"),
         &[],

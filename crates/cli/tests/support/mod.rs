@@ -54,8 +54,8 @@ pub(crate) fn done(arguments: &str, more: &[&str]) -> (String, String) {
     (text(&out.stdout), text(&out.stderr))
 }
 
-/// Runs, expects one line of refusal with these words.
-pub(crate) fn refused(arguments: &str, more: &[&str], words: &[&str]) {
+/// Runs, expects one line of refusal with these words; gives it.
+pub(crate) fn refused(arguments: &str, more: &[&str], words: &[&str]) -> String {
     let out = polyveil(arguments, more);
     let text = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{arguments}: {text}");
@@ -63,4 +63,5 @@ pub(crate) fn refused(arguments: &str, more: &[&str], words: &[&str]) {
     for w in words {
         assert!(last.contains(w), "{arguments}: {w:?} is missing in {last}");
     }
+    last.into()
 }
