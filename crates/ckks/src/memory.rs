@@ -2,7 +2,7 @@
 
 pub use crate::dft::KeptTransforms;
 use crate::work::{At, Hoisting};
-use crate::{Form, Level, MapSize, Parameters, dft};
+use crate::{Form, Level, MapSize, Parameters, ParametersSpec, dft};
 use std::collections::BTreeSet;
 
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
@@ -147,12 +147,20 @@ fn all_limbs(parameters: &Parameters) -> u64 {
     (parameters.ring().moduli().len() * parameters.n()) as u64
 }
 
+/// Bytes of the ring's tables for each word of a polynomial modulo every prime.
+const TABLES: u64 = 22;
+
+/// Bytes of the ring's tables of a set, to be counted before they are made.
+pub fn tables(spec: &ParametersSpec) -> u64 {
+    TABLES * ((spec.primes() as u64) << spec.log_n)
+}
+
 /// Code and the allocator's slack of a client's process.
 const CLIENT_BYTES: u64 = 16 << 20;
 
 /// Bytes of a client's process that holds the ring's tables and its secret key, beside what it makes.
 pub fn client(parameters: &Parameters) -> u64 {
-    CLIENT_BYTES + (22 + 8) * all_limbs(parameters)
+    CLIENT_BYTES + (TABLES + 8) * all_limbs(parameters)
 }
 
 /// Bytes of a client's process that makes evaluation keys one after the other, of this size at most.

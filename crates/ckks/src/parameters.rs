@@ -284,6 +284,16 @@ impl ParametersSpec {
         used.extend(&found);
         Ok(found)
     }
+    /// How many primes it has, special ones among them; of a foreign set, too.
+    pub fn primes(&self) -> usize {
+        let bootstrap = self.bootstrap.iter().flat_map(|b| {
+            let zones = [&b.product, &b.slot_to_coeff, &b.coeff_to_slot];
+            zones.into_iter().chain(&b.eval_mod)
+        });
+        let count = |z: &Zone| z.levels.saturating_mul(z.bits.len());
+        let zones = bootstrap.chain([&self.residual]).map(count);
+        zones.fold(1 + self.special_bits.len(), usize::saturating_add)
+    }
     /// The primes of every level, from the bottom. Groups of equal shape are drawn together so that pairs can be matched to products
     /// near their target.
     fn draw_groups(&self, used: &mut Vec<u64>) -> Result<Vec<Vec<u64>>, Error> {

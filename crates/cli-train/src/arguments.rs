@@ -1,11 +1,12 @@
 //! The command line's arguments.
 
-#[path = "../../cli/src/pixels.rs"]
-mod pixels;
+#[path = "../../cli/src/overwrite.rs"]
+mod overwrite;
 
 use clap::{Args, Subcommand};
-use pixels::PixelArgs;
+pub(crate) use overwrite::OverwriteArgs;
 use polyveil::data;
+use polyveil::pixels::PixelArgs;
 use polyveil::training::corpus::Drawing;
 use polyveil::training::search::Searching;
 use polyveil::training::tasks::Asking;
@@ -23,6 +24,8 @@ pub(crate) struct TrainArgs {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) saving: Saving,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// A trained network and the pictures with which it becomes polynomial: what `adapt` and `search` start from.
@@ -102,6 +105,8 @@ pub(crate) struct AdaptArgs {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) saving: Saving,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// Options of `score`.
@@ -154,6 +159,8 @@ pub(crate) struct SearchArgs {
     /// Gets front.csv, front.md, front.svg and run.toml.
     #[arg(short, long, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// Options of `sample`.
@@ -161,7 +168,7 @@ pub(crate) struct SearchArgs {
 pub(crate) struct SampleArgs {
     /// The model: a file of llama2.c, or a folder with config.json and model.safetensors.
     pub(crate) model: PathBuf,
-    /// The corpus: tokens of two bytes, the low one first; FILE.json beside it says how it was drawn and how far it is.
+    /// The corpus: tokens of two bytes, of four where the vocabulary has more than 65,536, the lowest first; FILE.json beside it says how it was drawn and how far it is.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
@@ -189,6 +196,8 @@ pub(crate) struct VocabularyArgs {
     /// The vocabulary, BERT's `vocab.txt`.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// Options of `tasks`.
@@ -225,9 +234,11 @@ pub(crate) struct TokenizeArgs {
     /// tokenizer.json, a GGUF, a run's alphabet.json, or a file of llama2.c.
     #[arg(long, value_name = "FILE")]
     pub(crate) tokenizer: PathBuf,
-    /// Tokens of two bytes, the low one first.
+    /// Tokens of two bytes, of four where the vocabulary has more than 65,536, the lowest first.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// Options of `table`.
@@ -248,6 +259,8 @@ pub(crate) struct TableArgs {
     /// Writes Markdown there instead of stdout.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 fn named(text: &str) -> std::result::Result<(String, PathBuf), String> {
@@ -265,6 +278,8 @@ pub(crate) enum Study {
         /// Writes FILE.md, FILE.csv and FILE.svg; text above the line that marks the tables in FILE.md stays.
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
+        #[command(flatten)]
+        overwrite: OverwriteArgs,
     },
     /// The same network with its skip connections as they are, removed, or replaced: accuracy, bootstraps, predicted latency.
     Skips {
@@ -279,6 +294,8 @@ pub(crate) enum Study {
         /// Writes FILE.md and FILE.svg; text above the line that marks the table in FILE.md stays.
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
+        #[command(flatten)]
+        overwrite: OverwriteArgs,
     },
     /// Where language models' attention looks: distance and entropy of every head, networks side by side.
     Attention {
@@ -291,5 +308,7 @@ pub(crate) enum Study {
         /// Writes FILE.md, FILE.csv and FILE.svg; text above the line that marks the table in FILE.md stays.
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
+        #[command(flatten)]
+        overwrite: OverwriteArgs,
     },
 }

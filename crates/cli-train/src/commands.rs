@@ -5,7 +5,7 @@ pub(crate) mod terminal;
 
 use crate::arguments::*;
 use polyveil::data::Answers;
-use polyveil::files::write_bytes;
+use polyveil::files::{Content, Output};
 use polyveil::inputs::Source;
 use polyveil::machine::Machine;
 use polyveil::nn::AttentionScheme;
@@ -15,8 +15,9 @@ use polyveil::training::config::{Data, Pixels};
 use polyveil::training::corpus;
 use polyveil::training::search::Searching;
 use polyveil::training::tasks::Asking;
-use polyveil::training::{self, Scaling, Start, Vectors};
-use polyveil::{Error, Help, Listener, Result, data};
+use polyveil::training::{self, Saving, Scaling, Start, Vectors};
+use polyveil::{Error, Help, Listener, Progress, Result, data, network};
+use std::path::{Path, PathBuf};
 use terminal::{Line, note, say, say_line};
 
 /// What helps against an error, in this program's options.
@@ -29,6 +30,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
         }
         (_, Some(Help::NameScaling)) => "--normalization none, or --mean and --deviation",
         (_, Some(Help::RaiseBudget)) => "--budget, --degrees",
+        (_, Some(Help::Overwrite)) => "--force",
         (_, Some(Help::MeasureMachine)) => "`polyveil bench --save` measures a cost table",
         (Error::Task(polyveil::task::Error::TooLong { .. }), _) => "--truncate cuts sentences",
         _ => return None,
@@ -38,6 +40,14 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
 fn with_line<T>(work: impl FnOnce(Listener<'_>) -> Result<T>) -> Result<T> {
     let mut line = Line::new();
     work(&mut |p| line.hear(p))
+}
+
+/// Warns of models in which nothing would tell of damage.
+fn look_at<'a>(models: impl IntoIterator<Item = &'a PathBuf>) {
+    let warnings = models
+        .into_iter()
+        .filter_map(|m| network::without_checksum(m));
+    warnings.for_each(|w| note(format_args!("warning: {w}")));
 }
 
 impl StartArgs {
@@ -117,12 +127,22 @@ impl StartArgs {
     }
 }
 
+/// How a run is saved, and what it may replace.
+fn saving(saving: &Saving, overwrite: OverwriteArgs) -> Saving {
+    Saving {
+        existing: overwrite.existing(),
+        ..*saving
+    }
+}
+
 pub(crate) fn train(a: &TrainArgs) -> Result<()> {
-    with_line(|tell| training::train(&a.config, &a.output, &a.saving, tell)).map(drop)
+    let saving = saving(&a.saving, a.overwrite);
+    with_line(|tell| training::train(&a.config, &a.output, &saving, tell)).map(drop)
 }
 
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
-    let (how, saving) = (&a.how, &a.saving);
+    let (how, saving) = (&a.how, &saving(&a.saving, a.overwrite));
+    look_at([&a.start.model]);
     let run = |tell: Listener<'_>| match a.start.vectors()? {
         Some(start) => training::adapt_vectors(&start, how, &a.output, saving, tell),
         None => training::adapt(&a.start.start()?, how, &a.output, saving, tell),
@@ -131,6 +151,7 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
 }
 
 pub(crate) fn search(a: &SearchArgs) -> Result<()> {
+    look_at([&a.from.model]);
     let found = with_line(|tell| {
         let machine = match &a.machine {
             Some(path) => Machine::open(path, tell)?,
@@ -140,7 +161,8 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
             machine,
             ..a.searching.clone()
         };
-        training::search::search(&a.from.start()?, &options, &a.output, tell)
+        let output = (a.output.as_path(), a.overwrite.existing());
+        training::search::search(&a.from.start()?, &options, output, tell)
     })?;
     say_line(found)
 }
@@ -159,6 +181,7 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
         without: a.without.clone(),
         ..Source::of(path)
     };
+    look_at(&a.models);
     let scores = with_line(|tell| {
         training::score::score(
             &a.models,
@@ -189,11 +212,13 @@ pub(crate) fn sample(a: &SampleArgs) -> Result<()> {
 }
 
 pub(crate) fn vocabulary(a: &VocabularyArgs) -> Result<()> {
-    with_line(|tell| corpus::vocabulary(&a.sentences, a.size, &a.output, tell))
+    let output = (a.output.as_path(), a.overwrite.existing());
+    with_line(|tell| corpus::vocabulary(&a.sentences, a.size, output, tell))
 }
 
 pub(crate) fn tokenize(a: &TokenizeArgs) -> Result<()> {
-    with_line(|tell| corpus::tokenize(&a.texts, &a.tokenizer, &a.output, tell))
+    let output = (a.output.as_path(), a.overwrite.existing());
+    with_line(|tell| corpus::tokenize(&a.texts, &a.tokenizer, output, tell))
 }
 
 pub(crate) fn tasks(a: &TasksArgs) -> Result<()> {
@@ -212,10 +237,17 @@ pub(crate) fn tasks(a: &TasksArgs) -> Result<()> {
 
 pub(crate) fn table(a: &TableArgs) -> Result<()> {
     let activation = a.activation.as_deref();
+    let files = a.models.iter().chain(&a.measured).map(|(_, path)| path);
+    let inputs: Vec<&Path> = files.chain([&a.data]).map(PathBuf::as_path).collect();
+    let existing = a.overwrite.existing();
+    let mut tell = |p: Progress<'_>| note(p.message);
+    let open = |path: &PathBuf| Output::create(path, Content::Other, &inputs, existing, &mut tell);
+    let output = a.output.as_ref().map(open).transpose()?;
+    look_at(a.models.iter().map(|(_, path)| path));
     let text = training::table::table(&a.models, &a.measured, &a.data, activation)?;
-    match &a.output {
+    match output {
         None => say(text),
-        Some(path) => write_bytes(path, text.as_bytes()),
+        Some(file) => file.write_bytes(text.as_bytes()),
     }
 }
 
@@ -236,26 +268,40 @@ pub(crate) fn study(study: &Study) -> Result<()> {
     let command = command();
     match study {
         // costs are those that ship with the program, so that the document depends on no machine
-        Study::Activations { output } => training::study::activations(
-            output,
-            &training::activations::Options::default(),
-            &polyveil::compiler::Target::default(),
-            &command,
-        ),
+        Study::Activations { output, overwrite } => with_line(|tell| {
+            training::study::activations(
+                (output, overwrite.existing()),
+                &training::activations::Options::default(),
+                &polyveil::compiler::Target::default(),
+                &command,
+                tell,
+            )
+        }),
         Study::Attention {
             networks,
             windows,
             output,
-        } => {
-            with_line(|tell| training::study::attention(networks, *windows, output, &command, tell))
-        }
+            overwrite,
+        } => with_line(|tell| {
+            let place = (output.as_path(), overwrite.existing());
+            training::study::attention(networks, *windows, place, &command, tell)
+        }),
         Study::Skips {
             config,
             runs,
-            saving,
+            saving: how,
             output,
-        } => {
-            with_line(|tell| training::study::skips((config, runs), saving, output, &command, tell))
-        }
+            overwrite,
+        } => with_line(|tell| {
+            let saving = saving(how, *overwrite);
+            training::study::skips((config, runs), &saving, output, &command, tell)
+        }),
     }
+}
+
+/// Prints what a shell reads to complete this program's commands and options.
+pub(crate) fn completions(shell: clap_complete::Shell, mut command: clap::Command) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "polyveil-train", &mut script);
+    say(String::from_utf8_lossy(&script))
 }

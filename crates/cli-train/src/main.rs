@@ -60,6 +60,11 @@ enum Command {
     /// Tables and charts from which choices of architecture follow.
     #[command(subcommand)]
     Study(Study),
+    /// Print a script that completes commands and options in a shell.
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,6 +76,7 @@ fn work() -> ExitCode {
         "polyveil-train: memory ran out: ",
         " more could not be had; raise the memory limit (ulimit -v, the container's), train on smaller batches, or use a larger machine. Files under their final names are whole; a training run goes on from its checkpoint",
     );
+    ring::heap::last_deed(polyveil::files::abandon_at_once);
     terminal::prepare();
     let cli = Cli::parse();
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -95,6 +101,9 @@ fn work() -> ExitCode {
         Command::Tokenize(a) => commands::tokenize(a),
         Command::Table(a) => commands::table(a),
         Command::Study(s) => commands::study(s),
+        Command::Completions { shell } => {
+            commands::completions(*shell, <Cli as clap::CommandFactory>::command())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -131,6 +131,150 @@ fn a_budget_is_kept_or_the_nearest_is_offered() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("60s, 2min, 6bootstraps or 5GB"));
 }
 
+/// Runs the program, expects a refusal with these words.
+fn refused(arguments: &[&str], words: &[&str]) {
+    let out = Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+        .args(arguments)
+        .output()
+        .expect("starts");
+    let text = String::from_utf8_lossy(&out.stderr);
+    let last = text.lines().last().unwrap_or_default();
+    assert!(!out.status.success(), "{arguments:?}: {text}");
+    for word in words {
+        assert!(
+            last.contains(word),
+            "{arguments:?}: {word} is not in {last}"
+        );
+    }
+}
+
+#[test]
+fn outputs_never_take_the_place_of_inputs_or_foreign_files() {
+    let folder = Folder::new("outputs");
+    prepare(&folder);
+    let path = |name: &str| folder.file(name).to_str().expect("plain").to_string();
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.file(name), text).expect("written");
+        path(name)
+    };
+    let sentences = file("s.tsv", "0\tgood film\n1\tbad film\n");
+    let notes = file("notes.txt", "mine");
+    let (model, data) = (path("small.pvm"), path("train.bin"));
+    let named = format!("a={model}");
+    let (vocabulary, tokenize) = (
+        ["vocabulary", "--sentences", &sentences, "-o"],
+        ["tokenize", &sentences, "--tokenizer", &notes, "-o"],
+    );
+    let table = ["table", &named, "--data", &data, "-o"];
+    let with = |command: &[&str], output: &str, words: &[&str]| {
+        refused(&[command, &[output]].concat(), words);
+        if words == ["needs"] {
+            refused(&[command, &[output, "--force"]].concat(), words);
+        }
+    };
+    with(&vocabulary, &sentences, &["needs"]);
+    with(&vocabulary, &notes, &["notes.txt", "--force"]);
+    with(&tokenize, &sentences, &["needs"]);
+    with(&tokenize, &notes, &["needs"]);
+    with(&tokenize, &model, &["--force"]);
+    with(&table, &model, &["needs"]);
+    with(&table, &data, &["needs"]);
+    with(&table, &notes, &["notes.txt", "--force"]);
+    let study = ["study", "activations", "-o"];
+    let foreign = file("mine.csv", "a,b\n");
+    with(&study, &path("mine"), &["mine.csv", "--force"]);
+    let out = folder.file("searched");
+    std::fs::create_dir(&out).expect("made");
+    std::fs::write(out.join("front.md"), "mine").expect("written");
+    let searched = out.to_str().expect("plain");
+    let search = [
+        "search",
+        &model,
+        "--train",
+        &data,
+        "--budget",
+        "2bootstraps",
+        "-o",
+        searched,
+    ];
+    refused(&search, &["front.md", "--force"]);
+    let names = std::fs::read_dir(&out).expect("a folder").count();
+    let text = |path: &Path| std::fs::read_to_string(path).expect("there");
+    assert_eq!((names, &text(&out.join("front.md"))[..]), (1, "mine"));
+    assert_eq!(text(&folder.file("notes.txt")), "mine");
+    assert_eq!(text(Path::new(&foreign)), "a,b\n");
+    assert_eq!(text(&folder.file("s.tsv")), "0\tgood film\n1\tbad film\n");
+    // and with the user's word
+    let done = Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+        .args(vocabulary)
+        .args([&notes, "--force"])
+        .status();
+    assert!(done.expect("starts").success());
+    assert!(text(&folder.file("notes.txt")).contains("[UNK]"));
+}
+
+#[test]
+fn runs_take_nothing_s_place_in_their_folders() {
+    let folder = Folder::new("runs");
+    prepare(&folder);
+    let run = |out: &Path, more: &[&str]| {
+        let config = folder.file("run.toml");
+        let network = out.join("network.pvm");
+        let network = match network.exists() {
+            true => network,
+            false => folder.file("small.pvm"),
+        };
+        let text = format!(
+            "batch = 80\nnetwork = {{ kind = \"file\", path = {network:?} }}\ndata = {{ train = {:?}, held_out = 20, normalization = \"measured\" }}\n[[stage]]\nepochs = 1.0\n",
+            folder.file("train.bin")
+        );
+        std::fs::write(&config, text).expect("written");
+        let done = Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+            .args(["train", "--config"])
+            .args([&config, Path::new("-o"), out])
+            .args(more)
+            .output()
+            .expect("starts");
+        let text = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.success(), text)
+    };
+    let there = |name: &str, from: Option<&str>| {
+        let out = folder.file(&format!("with-{name}"));
+        std::fs::create_dir(&out).expect("made");
+        let bytes = from.map_or(b"mine".to_vec(), |n| {
+            std::fs::read(folder.file(n)).expect("there")
+        });
+        std::fs::write(out.join(name), &bytes).expect("written");
+        (out, bytes)
+    };
+    // the very network that is trained on
+    let (out, bytes) = there("network.pvm", Some("small.pvm"));
+    for more in [&[][..], &["--force"]] {
+        let (good, text) = run(&out, more);
+        assert!(!good && text.contains("needs"), "{text}");
+    }
+    assert!(std::fs::read(out.join("network.pvm")).expect("there") == bytes);
+    assert_eq!(std::fs::read_dir(&out).expect("a folder").count(), 1);
+    for name in ["log.csv", "run.toml", "config.json"] {
+        let (out, bytes) = there(name, None);
+        let (good, text) = run(&out, &[]);
+        assert!(
+            !good && text.contains(name) && text.contains("--force"),
+            "{text}"
+        );
+        assert!(std::fs::read(out.join(name)).expect("there") == bytes);
+        assert_eq!(std::fs::read_dir(&out).expect("a folder").count(), 1);
+    }
+    // a run goes on in its own folder, and names what a killed one left
+    let (out, _) = there("log.csv.0a1b2c3d.partial", None);
+    let (good, text) = run(&out, &[]);
+    assert!(good && text.contains("log.csv.0a1b2c3d.partial"), "{text}");
+    assert!(!out.join("log.csv.0a1b2c3d.partial").exists());
+    std::fs::remove_file(out.join("network.pvm")).expect("written");
+    let (good, text) = run(&out, &[]);
+    assert!(good && out.join("network.pvm").exists(), "{text}");
+}
+
 #[test]
 fn adapt_follows_the_first_paper_where_asked() {
     let folder = Folder::new("recipe");
@@ -328,4 +472,41 @@ fn a_small_stack_is_enough_to_start_on() {
         .output()
         .expect("starts");
     assert!(out.status.success(), "{out:?}");
+}
+
+#[test]
+fn shells_complete_and_models_without_a_checksum_are_warned_of() {
+    let run = |words: &[&str]| {
+        let program = Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+            .args(words)
+            .output();
+        let out = program.expect("starts");
+        let [said, warned] = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into());
+        (said, warned)
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let (script, _): (String, String) = run(&["completions", shell]);
+        assert!(
+            script.contains("polyveil-train") && script.contains("vocabulary"),
+            "{shell}"
+        );
+    }
+    let folder = Folder::new("unsealed");
+    prepare(&folder);
+    let new = folder.file("small.pvm");
+    let bytes = std::fs::read(&new).expect("there");
+    // as files began before version 8
+    let old = folder.file("old.pvm");
+    let head = String::from_utf8_lossy(&bytes[8..64]).into_owned();
+    assert!(
+        head.starts_with("{\"__metadata__\":{\"blake3\":\""),
+        "{head}"
+    );
+    let begin = [&bytes[..8], b"{\"__metadata__\":{\"graph\":\"", &[b' '; 64]].concat();
+    std::fs::write(&old, begin).expect("written");
+    for (model, is_old) in [(&old, true), (&new, false)] {
+        let model = model.to_str().expect("plain");
+        let (_, warned) = run(&["score", model, "--data", "/nowhere"]);
+        assert_eq!(warned.contains("no checksum"), is_old, "{warned}");
+    }
 }

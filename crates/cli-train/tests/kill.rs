@@ -145,7 +145,7 @@ divisions = {{ bits = 10.0 }}
             "network.pvm",
             "model.safetensors",
             "config.json",
-            "pieces.json",
+            "approximations.json",
             "alphabet.json",
         ],
     );

@@ -178,13 +178,14 @@ fn a_text_becomes_tokens() {
         .iter()
         .sum();
     assert_eq!(tokens.tokens().len(), bytes);
-    assert_eq!(tokens.tokens()[0], 1 + u16::from(b't'));
+    assert_eq!(tokens.tokens()[0], 1 + u32::from(b't'));
     refused(
         &[
             &"tokenize",
             &f.file("none"),
             &"--tokenizer",
             &f.file("model"),
+            &"--force",
             &"-o",
             &output,
         ],
@@ -197,6 +198,7 @@ fn a_text_becomes_tokens() {
             &f.file("text"),
             &"--tokenizer",
             &f.file("model"),
+            &"--force",
             &"-o",
             &output,
         ],
@@ -209,6 +211,7 @@ fn a_text_becomes_tokens() {
             &f.file("text"),
             &"--tokenizer",
             &f.file("alphabet.json"),
+            &"--force",
             &"-o",
             &output,
         ],

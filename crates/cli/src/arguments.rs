@@ -1,12 +1,12 @@
 //! The command line's arguments.
 
-use crate::pixels::PixelArgs;
+pub(crate) use crate::overwrite::OverwriteArgs;
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use polyveil::bench::Benching;
 use polyveil::calibrate::Calibrating;
 use polyveil::estimate::Estimating;
-use polyveil::files::Existing;
+use polyveil::pixels::PixelArgs;
 use polyveil::{data, size};
 use std::path::PathBuf;
 
@@ -24,23 +24,6 @@ fn writable() -> impl TypedValueParser<Value = PathBuf> {
         true => "/dev/stdout".into(),
         false => path,
     })
-}
-
-/// What outputs may take the place of.
-#[derive(Args, Clone, Copy, Debug, Default)]
-pub(crate) struct OverwriteArgs {
-    /// Replace outputs also where files of another kind are there; never a secret key, never an input.
-    #[arg(long)]
-    force: bool,
-}
-
-impl OverwriteArgs {
-    pub(crate) fn existing(self) -> Existing {
-        match self.force {
-            true => Existing::Any,
-            false => Existing::Kin,
-        }
-    }
 }
 
 /// Options of `demo`.
@@ -120,6 +103,8 @@ pub(crate) struct EvaluateArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) predict: PredictionArgs,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
     /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits. Keys stay in
     /// memory here; `polyveil run` can leave them on disk.
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -406,7 +391,7 @@ pub(crate) struct TextArgs {
     /// Language model: text in UTF-8 to calibrate on, a passage a line.
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     pub(crate) text: Option<PathBuf>,
-    /// Language model: or tokens, two bytes each, as they are trained on.
+    /// Language model: or tokens as they are trained on, two bytes each (four where the vocabulary has more than 65,536).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text"])]
     pub(crate) tokens: Option<PathBuf>,
     /// Tokens of a prompt at most, the first one included.
@@ -466,6 +451,8 @@ pub(crate) struct EstimateArgs {
     /// One JSON object for each row instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// Options of `run`.
@@ -557,4 +544,6 @@ pub(crate) struct SaveArgs {
     /// folder].
     #[arg(long, value_name = "FILE", requires = "save")]
     pub(crate) machine: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }

@@ -8,7 +8,7 @@ use polyveil::client::{Client, Input, Release, expect_own, refusal};
 use polyveil::data::Answers;
 use polyveil::estimate::Estimating;
 use polyveil::evaluate::{Evaluation, Set};
-use polyveil::files::{Content, Existing, Output};
+use polyveil::files::{Content, Output};
 use polyveil::inputs::Source;
 use polyveil::keys::KeygenOptions;
 use polyveil::machine::{Machine, Probing, forecast};
@@ -94,19 +94,40 @@ fn publish(report: &Report, json: bool, svg: Option<(Output, &Path)>) -> Result<
     }
 }
 
+/// A file for what will be made, opened before the work.
+fn output(
+    path: &Path,
+    content: Content,
+    others: &[&Path],
+    overwrite: OverwriteArgs,
+) -> Result<Output> {
+    let existing = overwrite.existing();
+    Output::create(path, content, others, existing, &mut |p| note(p.message))
+}
+
 /// A chart's file, opened before the work.
 fn chart<'a>(
     path: Option<&'a Path>,
     others: &[&Path],
     overwrite: OverwriteArgs,
 ) -> Result<Option<(Output, &'a Path)>> {
-    let open = |path| {
-        Ok((
-            Output::create(path, Content::Svg, others, overwrite.existing())?,
-            path,
-        ))
-    };
+    let open = |path| Ok((output(path, Content::Chart, others, overwrite)?, path));
     path.map(open).transpose()
+}
+
+/// Says as JSON, where that is asked for, why an answer is not shown.
+fn say_refusal(e: &Error, json: bool) {
+    if let Some(why) = refusal(e).filter(|_| json) {
+        // the error is what is told where this can't be
+        let _ = say_line(why);
+    }
+}
+
+/// Warns of a model in which nothing would tell of damage.
+fn look_at(model: &Path) {
+    if let Some(warning) = network::without_checksum(model) {
+        note(format_args!("warning: {warning}"));
+    }
 }
 
 fn wrote(path: &Path) {
@@ -140,8 +161,9 @@ impl PredictionArgs {
 
     /// The prediction's file, opened before the work.
     fn file(&self, others: &[&Path], overwrite: OverwriteArgs) -> Result<Option<Output>> {
-        let open =
-            |path: &PathBuf| Output::create(path, Content::Json, others, overwrite.existing());
+        let machine = self.machine.as_deref();
+        let others: Vec<&Path> = others.iter().copied().chain(machine).collect();
+        let open = |path: &PathBuf| output(path, Content::Prediction, &others, overwrite);
         self.prediction.as_ref().map(open).transpose()
     }
 }
@@ -149,7 +171,10 @@ impl PredictionArgs {
 /// The demo's network, or the one that is asked for.
 fn demo_network(model: Option<&Path>) -> Result<PolyGraph> {
     match model {
-        Some(path) => network::load_polynomial(path),
+        Some(path) => {
+            look_at(path);
+            network::load_polynomial(path)
+        }
         None if MODEL.is_empty() => Err("this program was built without its embedded network: models/resnet20-poly.pvm was missing; give one with --model FILE.pvm (`polyveil calibrate` makes one)".into()),
         None => Ok(nn::format::artefact::from_bytes(MODEL)?),
     }
@@ -215,7 +240,8 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
     };
     let report = with_line(|tell| {
         polyveil::demo::demonstrate(&graph, &plan, prediction, &input, precision, tell)
-    })?;
+    });
+    let report = report.inspect_err(|e| say_refusal(e, a.json))?;
     let (found, task) = (&report.answer, network::task_of_graph(&graph)?);
     if !a.json {
         let values = [&found.logits[..], &found.values].concat();
@@ -269,6 +295,7 @@ impl TextArgs {
 
 pub(crate) fn values(a: &ValuesArgs) -> Result<()> {
     let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
+    look_at(&a.model);
     let y = network::values(&a.model, activation, output, &a.input)?;
     // JSON has no NaN: what is no number is a text, and said
     let strange = y.values().iter().filter(|v| !v.is_finite()).count();
@@ -344,7 +371,8 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
         .chain(&a.data)
         .map(PathBuf::as_path);
     let others: Vec<&Path> = others.collect();
-    let output = Output::create(&a.output, Content::Model, &others, a.overwrite.existing())?;
+    let output = output(&a.output, Content::Model, &others, a.overwrite)?;
+    look_at(&a.model);
     let material = match (&t.text, &t.tokens, &s.sentences) {
         (Some(path), ..) => Material::Text(path.clone()),
         (_, Some(path), _) => Material::Tokens(path.clone()),
@@ -369,8 +397,13 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
 }
 
 pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
-    let files = network::PlanFiles::create(&a.output, &[&a.model], a.overwrite.existing())?;
-    let prediction_file = a.predict.file(&[&a.model, &a.output], a.overwrite)?;
+    let existing = a.overwrite.existing();
+    let mut tell = |p: polyveil::Progress<'_>| note(p.message);
+    let files = network::PlanFiles::create(&a.output, &[&a.model], existing, &mut tell)?;
+    let beside = ["client", "weights"].map(|ending| a.output.with_extension(ending));
+    let others = [&a.model, &a.output, &beside[0], &beside[1]].map(PathBuf::as_path);
+    let prediction_file = a.predict.file(&others, a.overwrite)?;
+    look_at(&a.model);
     let graph = network::load_polynomial(&a.model)?;
     let machine = a.predict.machine()?;
     let target = compiler::Target {
@@ -474,9 +507,8 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
             .map(PathBuf::as_path),
     );
     let content = Content::Container(Kind::Input);
-    let output = Output::create(&a.output, content, &others, a.overwrite.existing())?;
+    let output = output(&a.output, content, &others, a.overwrite)?;
     with_line(|tell| {
-        output.tell_cleaned(tell);
         let client = Client::open(&a.key, a.client.as_deref())?;
         own_key(&a.key)?;
         client.encrypt_file(&inputs, output, tell)
@@ -562,18 +594,16 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         (true, false) => Release::Shared(terms),
         (true, true) => Release::Class(terms),
     };
+    if a.share {
+        goes_on("this try may count as a release already; start again if nothing was printed");
+    }
     let each = with_line(|tell| {
         expect_own(&a.key, &a.answer)?;
         let client = Client::open(&a.key, a.client.as_deref())?;
         own_key(&a.key)?;
         client.decrypt_file(&a.answer, &release, (&a.text, a.count), tell)
     });
-    let each = each.inspect_err(|e| {
-        if let Some(why) = refusal(e).filter(|_| a.json) {
-            // the error is what is told where this can't be
-            let _ = say_line(why);
-        }
-    })?;
+    let each = each.inspect_err(|e| say_refusal(e, a.json))?;
     if !a.share {
         let classes = each.iter().any(|d| d.json["answers"] == "classes");
         let shared = "; `--share` makes what may be passed on";
@@ -610,9 +640,20 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
         }
         _ => return Err("something to evaluate on is needed: --data DATA".into()),
     };
-    let prediction_file = a
-        .predict
-        .file(&[&a.model, &a.output], OverwriteArgs::default())?;
+    let (model, output, data) = (Some(&a.model), Some(&a.output), &a.data.data);
+    let sets = [
+        data,
+        &a.prompts,
+        &a.sentences,
+        &a.lambada,
+        &a.piqa,
+        &a.labels,
+        &a.plan,
+    ];
+    let others = sets.map(Option::as_ref).into_iter().chain([model, output]);
+    let others: Vec<&Path> = others.flatten().map(PathBuf::as_path).collect();
+    let prediction_file = a.predict.file(&others, a.overwrite)?;
+    look_at(&a.model);
     let graph = network::load_polynomial(&a.model)?;
     let task = network::task_of_graph(&graph)?;
     if let Some(kind) = kind.filter(|k| *k != task.kind()) {
@@ -657,12 +698,16 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
         models.extend(polyveil::estimate::published());
     }
     if let Some(size) = a.estimating.size {
+        if a.estimating.save.is_some() && (models.len() > 1 || a.all) {
+            return Err("--save keeps one network: name one shape".into());
+        }
         if a.all {
             models = polyveil::estimate_pictures::published();
         }
         for model in &models {
             let one = with_line(|tell| {
                 let options = Estimating {
+                    existing: a.overwrite.existing(),
                     machine: place::machine(a.machine.as_deref(), tell)?,
                     ..a.estimating.clone()
                 };
@@ -695,6 +740,7 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
 }
 
 pub(crate) fn inspect(a: &InspectArgs) -> Result<()> {
+    look_at(&a.file);
     let found = polyveil::inspect::inspect(&a.file, &PredictionArgs::default().machine()?)?;
     if found.json["kind"] == "ClientKey" {
         own_key(&a.file)?;
@@ -744,7 +790,7 @@ fn save(a: &BenchArgs) -> Result<()> {
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|e| Error::from(e).within(folder))?;
     }
-    let output = Output::create(&path, Content::Json, &[], Existing::Kin)?;
+    let output = output(&path, Content::CostTable, &[], a.save.overwrite)?;
     let measured = with_line(|tell| polyveil::machine::measure(a.benching.runs, network, tell))?;
     note(measured.to_string().trim_end());
     output.write_bytes(measured.file.to_json().as_bytes())?;

@@ -2,7 +2,7 @@
 
 mod arguments;
 mod commands;
-mod pixels;
+mod overwrite;
 mod place;
 mod remedy;
 mod terminal;
@@ -61,7 +61,8 @@ Exit codes:
   1  refused or failed: one line on stderr names the cause and the remedy
   2  wrong usage of the command line
   3  `run --check`: a layer's error exceeds its predicted bound
-  4  an answer that cannot be right was not shown (`decrypt`, `demo`); `--json` says why
+  4  an answer that cannot be right was not shown (`decrypt`, `demo`); `--json` says why.
+     `evaluate` counts such answers, in each line and in its summary, and ends with 0
 
 Security: the server is trusted to compute, not to see (honest but curious). See SECURITY.md, in particular before publishing decrypted answers.";
 
@@ -79,7 +80,7 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Turn a trained network into a polynomial one with calibrated intervals (.pvm), without training.
     #[command(
-        after_long_help = "Examples:\n  polyveil calibrate net.onnx --data pictures/ --normalization imagenet --degree 31 -o net.pvm\n  polyveil calibrate heart.onnx --data train.csv --class-column disease \\\n      --normalization none -o heart.pvm\n  polyveil calibrate resnet20.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate runs/stories/ --tokens stories.tokens --tokenizer tok512.bin --length 33 \\\n      -o stories.pvm\n\nEach activation becomes a polynomial on the interval that its inputs lie in on DATA; no training. The command ends with how many answers stay what they were: where too few do, raise --degree, or let `polyveil adapt` train the polynomial network.\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: PNG/JPEG pictures of the right size, folders of them, or any set of labelled pictures; use training data, never the pictures that you report accuracy on.\n\nA network is given what it was trained on: where its file does not say how pixels become numbers, --normalization or --mean, --deviation, --range and --channels must (Caffe's networks: `--mean 103.939,116.779,123.68 --range 0..255 --channels bgr`).\n\nA language model is a folder of a training run (its pieces.json gives the polynomials), a folder of Hugging Face's, or a file of llama2.c; the last two get polynomials that are chosen on the text, and --power says with which attention."
+        after_long_help = "Examples:\n  polyveil calibrate net.onnx --data pictures/ --normalization imagenet --degree 31 -o net.pvm\n  polyveil calibrate heart.onnx --data train.csv --class-column disease \\\n      --normalization none -o heart.pvm\n  polyveil calibrate resnet20.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate runs/stories/ --tokens stories.tokens --tokenizer tok512.bin --length 33 \\\n      -o stories.pvm\n\nEach activation becomes a polynomial on the interval that its inputs lie in on DATA; no training. The command ends with how many answers stay what they were: where too few do, raise --degree, or let `polyveil adapt` train the polynomial network.\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: PNG/JPEG pictures of the right size, folders of them, or any set of labelled pictures; use training data, never the pictures that you report accuracy on.\n\nA network is given what it was trained on: where its file does not say how pixels become numbers, --normalization or --mean, --deviation, --range and --channels must (Caffe's networks: `--mean 103.939,116.779,123.68 --range 0..255 --channels bgr`).\n\nA language model is a folder of a training run (its approximations.json gives the polynomials), a folder of Hugging Face's, or a file of llama2.c; the last two get polynomials that are chosen on the text, and --power says with which attention."
     )]
     Calibrate(Box<CalibrateArgs>),
     /// What a network computes in the clear, on one array: one JSON object with shape and values.
@@ -99,7 +100,7 @@ enum Command {
     Estimate(EstimateArgs),
     /// Client: make the secret key and the evaluation keys for a plan.
     #[command(
-        after_long_help = "Example:\n  polyveil keygen resnet20.client -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server\n\nBoth files are there in the end, or neither. With --replace the old ones stay (the secret one in keys/replaced) until the new ones are on disk; what a killed keygen leaves is put right by the next one."
+        after_long_help = "Example:\n  polyveil keygen resnet20.client -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server\n\nBoth files are there in the end, or neither: what a killed keygen leaves is put right by the next one. With --replace the old ones stay (the secret one in keys/replaced) until the new ones are on disk. What a folder holds besides, as the record of what was shared (releases.json), goes with --replace alone."
     )]
     Keygen(KeygenArgs),
     /// Client: encrypt a picture, a row of a table, a sentence or a prompt.
@@ -152,6 +153,10 @@ enum Command {
     },
 }
 
+/// What helps where memory runs out.
+const DRY: &str = " more could not be had; raise the memory limit (ulimit -v, the container's), close other programs, or use a larger machine. Files under their final names are whole; start again";
+const RUN_DRY: &str = " more could not be had; raise the memory limit (ulimit -v, the container's), close other programs, or use a larger machine. Files under their final names are whole; the run goes on from its checkpoint with --resume";
+
 /// Arguments that are handed on.
 #[derive(Args, Debug)]
 struct Sibling {
@@ -165,12 +170,16 @@ fn main() -> ExitCode {
 }
 
 fn work() -> ExitCode {
-    ring::heap::last_words(
-        "error: memory ran out: ",
-        " more could not be had; raise the memory limit (ulimit -v, the container's), close other programs, or use a larger machine. Files under their final names are whole; a run goes on from its checkpoint with --resume",
-    );
     terminal::prepare();
     let cli = Cli::parse();
+    ring::heap::last_words(
+        "error: memory ran out: ",
+        match cli.command {
+            Command::Run(_) => RUN_DRY,
+            _ => DRY,
+        },
+    );
+    ring::heap::last_deed(polyveil::files::abandon_at_once);
     let asked = std::env::var("RAYON_NUM_THREADS").ok();
     let asked = asked.and_then(|t| t.parse().ok().filter(|t| *t > 0));
     let threads = cli

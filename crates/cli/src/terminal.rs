@@ -5,6 +5,7 @@ use polyveil::nn::graph::is_plain;
 use polyveil::runtime::machine::require_room;
 use polyveil::runtime::{Limit, limits};
 use polyveil::{Error, Progress, Result};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -92,7 +93,9 @@ pub(crate) fn prepare() {
             if let Some(signal) = signals.forever().next() {
                 polyveil::files::abandon();
                 let how = GOING_ON.lock().ok().and_then(|how| how.clone());
-                let how = how.unwrap_or_else(|| "nothing was written; start again".into());
+                let how = how.unwrap_or_else(|| {
+                    "files under their final names are whole; start again".into()
+                });
                 tell(&format!("\nstopped; {how}\n"));
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
@@ -105,6 +108,11 @@ const STACK: usize = 8 << 20;
 
 /// Does the work on a stack of its own, so that a low limit on the program's (`ulimit -s`) ends nothing.
 pub(crate) fn on_own_stack(work: fn() -> ExitCode) -> ExitCode {
+    use rustix::process::{Resource, getrlimit};
+    // this thread has an allocator's pool already: another one would map 64 MiB of what is left
+    if getrlimit(Resource::As).current.is_some() {
+        ring::heap::spare_addresses();
+    }
     let thread = std::thread::Builder::new().name("main".into());
     match thread.stack_size(STACK).spawn(work) {
         // a panic has said what it is
@@ -132,6 +140,12 @@ pub(crate) fn start_threads(count: usize) -> Result<()> {
     Ok(pool.build_global().map_err(refused)?)
 }
 
+/// Whether a line may be rewritten: on a terminal, unless it knows no codes (`TERM=dumb`) or its owner wants none (`NO_COLOR`).
+fn rewrites(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let dumb = variable("TERM").is_some_and(|t| t == "dumb");
+    terminal && !dumb && variable("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
 /// A line that is rewritten on a terminal; in a log, it comes where nothing else was said for a while.
 pub(crate) struct Line {
     live: bool,
@@ -140,8 +154,9 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new() -> Self {
-        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        let live = std::io::stderr().is_terminal() && !dumb;
+        let live = rewrites(std::io::stderr().is_terminal(), |name| {
+            std::env::var_os(name)
+        });
         let last = (!live).then(Instant::now);
         Self { live, last }
     }
@@ -182,5 +197,24 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         self.done();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_rewritten_on_terminals_that_know_and_want_codes() {
+        let with = |terminal, set: &[(&str, &str)]| {
+            let value = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into());
+            rewrites(terminal, value)
+        };
+        assert!(with(true, &[]) && with(true, &[("TERM", "xterm")]));
+        // an empty NO_COLOR is none (no-color.org)
+        assert!(with(true, &[("TERM", "xterm"), ("NO_COLOR", "")]));
+        assert!(!with(true, &[("TERM", "dumb")]));
+        assert!(!with(true, &[("TERM", "xterm"), ("NO_COLOR", "1")]));
+        assert!(!with(false, &[("TERM", "xterm")]));
     }
 }

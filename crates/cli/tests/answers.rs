@@ -292,6 +292,95 @@ fn an_answer_that_cannot_be_right_is_not_printed() {
 }
 
 #[test]
+fn a_share_that_is_stopped_may_have_been_counted() {
+    let toy = Toy::new("stopped", Outputs::Classes(names()));
+    let (key, fifo) = (toy.path("keys/client.key"), toy.path("fifo"));
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo").success());
+    for (share, counted) in [
+        (&["--share", "--releases", "3"][..], true),
+        (&[][..], false),
+    ] {
+        let mut child = command(&format!("decrypt --key {key} {fifo}"), share);
+        let child = child.stderr(std::process::Stdio::piped()).spawn();
+        let child = child.expect("it starts");
+        // it is open once the program reads it, and then waits for an answer that never comes
+        let writer = std::fs::OpenOptions::new().write(true).open(&fifo);
+        let killed = std::process::Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status();
+        assert!(killed.expect("kill").success());
+        let out = child.wait_with_output().expect("ends");
+        drop(writer);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(said.contains("stopped; "), "{said}");
+        assert_eq!(said.contains("may count as a release"), counted, "{said}");
+        assert!(!said.contains("nothing was written"), "{said}");
+    }
+}
+
+/// Pictures of 2×2 → dense → x² on [−2, 2] → dense → two classes, of which calibration is said to have seen up to 0.1; a white one gives 4.5.
+fn narrow_pictures() -> PolyGraph {
+    let dense = |rows: usize, columns: usize, value: f32| {
+        let weight = Parameter::new("w", [rows, columns], vec![value; rows * columns]);
+        Op::Linear(nn::Linear {
+            weight: weight.expect("finite"),
+            bias: None,
+        })
+    };
+    let shape = Shape::image(3, 2, 2);
+    let mut b = nn::Network::<Polynomial>::builder();
+    let x = b.input("x", shape).expect("valid");
+    let f = b.add("flatten", Op::Flatten, &[x]).expect("valid");
+    let d = b.add("first", dense(2, 12, 0.125), &[f]).expect("valid");
+    let square = Polynomial::new(vec![2.0, 0.0, 2.0], (-2.0, 2.0)).expect("valid");
+    let s = b.add("square", Op::Elementwise(square), &[d]);
+    let y = b.add("last", dense(2, 2, 1.0), &[s.expect("valid")]);
+    let graph = PolyGraph::from(b.finish(y.expect("valid")).expect("valid"));
+    let normalization = task::Normalization::new(vec![0.0; 3], vec![1.0; 3]);
+    let pictures = task::Pictures::new(shape, normalization, Outputs::Classes(names()));
+    let mut ranges = vec![
+        Range {
+            min: -2.0,
+            max: 2.0
+        };
+        graph.nodes().len()
+    ];
+    *ranges.last_mut().expect("some") = Range {
+        min: -0.1,
+        max: 0.1,
+    };
+    let graph = graph.with_metadata(Metadata {
+        name: "narrow".into(),
+        task: Some(Task::Pictures(pictures.expect("fits")).to_bytes()),
+        ..Metadata::default()
+    });
+    graph.with_ranges(ranges).expect("fits")
+}
+
+#[test]
+fn a_demo_says_as_json_why_it_shows_no_answer() {
+    let folder = Folder::new("demo-refused");
+    let bytes = nn::format::artefact::to_bytes(&narrow_pictures()).expect("writes");
+    let (model, white) = (folder.file("n.pvm", &bytes), folder.path("white.png"));
+    let picture = image::RgbImage::from_pixel(2, 2, image::Rgb([255; 3]));
+    picture.save(&white).expect("a picture");
+    let demo =
+        format!("demo --model {model} --image {white} --machine shipped --no-probe --no-precision");
+    for (more, says) in [(&[][..], false), (&["--json"][..], true)] {
+        let out = command(&demo, more).output().expect("it starts");
+        let [stdout, stderr] =
+            [&out.stdout, &out.stderr].map(|b| String::from_utf8_lossy(b).into_owned());
+        assert_eq!(out.status.code(), Some(4), "{more:?}: {stderr}");
+        assert!(stderr.contains("cannot be right"), "{stderr}");
+        match says {
+            true => assert_eq!(json(&stdout)["refused"], "magnitude"),
+            false => assert_eq!(stdout, ""),
+        }
+    }
+}
+
+#[test]
 fn files_are_compared_before_anything_else_and_checks_are_private() {
     let toy = Toy::new("check", Outputs::Classes(names()));
     toy.keygen("other");

@@ -166,6 +166,156 @@ fn outputs_never_take_the_place_of_inputs_secrets_or_foreign_files() {
 }
 
 #[test]
+fn records_of_shared_answers_and_what_only_looks_like_ours_stay() {
+    let r = Ready::new("marks");
+    let (model, input) = (r.path("xor.pvm"), r.path("x.input"));
+    let record =
+        r#"{ "key": "00", "security": 40, "releases": 3, "used": 1, "class_refused": false }"#;
+    let record = r.folder.file("keys/releases.json", record.as_bytes());
+    let json = r.folder.file("package.json", b"{\"name\": \"mine\"}");
+    let drawing = r
+        .folder
+        .file("drawing.svg", b"<?xml version=\"1.0\"?><svg/>");
+    let plain = r.folder.file("plain.svg", b"<svg width=\"8\"/>");
+    let kept = [&record, &json, &drawing, &plain];
+    let before: Vec<Vec<u8>> = kept.map(|p| bytes(p)).into();
+    let run = format!("{} --input {input} -o {}", r.run, r.path("x.answer"));
+    let compile = format!("compile {model} -o {} --no-probe", r.path("x.plan"));
+    for force in ["", "--force"] {
+        for command in [
+            format!("{compile} --prediction {record} {force}"),
+            format!("{run} --prediction {record} {force}"),
+            format!("{run} --report {record} {force}"),
+            format!("{} {record} {force}", r.encrypt),
+        ] {
+            refused(&command, &[], &["releases.json", "record of shared"]);
+        }
+    }
+    for command in [
+        format!("{compile} --prediction {json}"),
+        format!("{run} --prediction {json}"),
+        format!("{run} --report {drawing}"),
+        format!("{run} --report {plain}"),
+    ] {
+        refused(&command, &[], &["--force"]);
+    }
+    let after: Vec<Vec<u8>> = kept.map(|p| bytes(p)).into();
+    assert!(before == after);
+    // their own are replaced without a word
+    let own = format!(
+        "{run} --prediction {} --report {}",
+        r.path("p.json"),
+        r.path("r.svg")
+    );
+    done(&own, &[]);
+    done(&own, &[]);
+    done(
+        &format!("{run} --prediction {json} --report {plain} --force"),
+        &[],
+    );
+    assert!(bytes(&json) != before[1] && bytes(&plain) != before[3]);
+    // what a plan writes beside itself may be no other output either
+    for beside in ["x.client", "x.weights"] {
+        let command = format!("{compile} --prediction {} --force", r.path(beside));
+        refused(&command, &[], &["needs"]);
+    }
+    let mine = r.folder.file("x.weights", b"mine");
+    refused(&compile, &[], &["x.weights", "--force"]);
+    assert_eq!(bytes(&mine), b"mine");
+}
+
+#[test]
+fn a_network_of_a_published_shape_takes_nobody_s_place() {
+    let r = Ready::new("shapes");
+    let key = r.path("keys/client.key");
+    let notes = r.folder.file("notes.txt", b"mine");
+    let before = bytes(&key);
+    let save = "estimate resnet18 --size 64 --pictures 1 --machine shipped --save";
+    refused(&format!("{save} {notes}"), &[], &["notes.txt", "--force"]);
+    for force in ["", "--force"] {
+        refused(&format!("{save} {key} {force}"), &[], &["secret key"]);
+    }
+    refused(
+        &format!(
+            "estimate resnet34 {}",
+            save.replacen("estimate", "", 1) + " x.pvm"
+        ),
+        &[],
+        &["one network"],
+    );
+    assert!(bytes(&key) == before && bytes(&notes) == b"mine");
+}
+
+#[test]
+fn left_overs_are_named_by_whoever_removes_them() {
+    let r = Ready::new("left-overs");
+    let rows = r.path("rows.csv");
+    let columns = "--without name --class-column differ";
+    let calibrate = format!(
+        "calibrate {XOR} --data {rows} {columns} --normalization none --labels equal,different --degree 7"
+    );
+    let compile = format!("compile {} --no-probe", r.path("xor.pvm"));
+    for (command, name) in [
+        (format!("{calibrate} -o {}", r.path("y.pvm")), "y.pvm"),
+        (format!("{compile} -o {}", r.path("y.plan")), "y.plan"),
+        (format!("{compile} -o {}", r.path("y.plan")), "y.client"),
+        (
+            format!(
+                "{compile} -o {} --prediction {}",
+                r.path("y.plan"),
+                r.path("y.json")
+            ),
+            "y.json",
+        ),
+        (
+            format!(
+                "{} --input {} -o {} --report {}",
+                r.run,
+                r.path("x.input"),
+                r.path("y.answer"),
+                r.path("y.svg")
+            ),
+            "y.svg",
+        ),
+    ] {
+        let left = r.folder.file(&format!("{name}.0a1b2c3d.partial"), b"half");
+        let (_, said) = done(&command, &[]);
+        assert!(said.contains(&left), "{command}: {said}");
+        assert!(!Path::new(&left).exists(), "{command}");
+    }
+}
+
+/// What a command had begun to write went only where it ended by itself or by a signal.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_command_that_ends_without_memory_leaves_nothing_half_written() {
+    let r = Ready::new("no-memory");
+    let model = r.path("xor.pvm");
+    let mut ended = 0;
+    for mebibytes in [24, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 160] {
+        let out = std::process::Command::new("sh")
+            .args([
+                "-c",
+                "ulimit -v $0; exec \"$@\"",
+                &(mebibytes << 10).to_string(),
+            ])
+            .arg(env!("CARGO_BIN_EXE_polyveil"))
+            .args(["compile", &model, "--no-probe", "-o", &r.path("m.plan")])
+            .env("POLYVEIL_MACHINE", "shipped")
+            .output()
+            .expect("it starts");
+        // refused before the work, or ended in it
+        ended += usize::from(!out.status.success());
+        let names = r.names();
+        assert!(
+            names.iter().all(|n| !n.ends_with(".partial")),
+            "{mebibytes} MiB: {names:?}"
+        );
+    }
+    assert!(ended > 0);
+}
+
+#[test]
 fn what_cannot_be_written_is_refused_before_the_work() {
     let r = Ready::new("unwritable");
     // a broken input: whoever looks at the output first never comes to it
@@ -287,7 +437,18 @@ fn secrets_are_private_whatever_lies_in_their_folder() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("mode");
     }
     let keygen = format!("keygen {} --insecure-toy -o", r.path("toy.client"));
-    done(&format!("{keygen} {folder}"), &[]);
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("mode");
+    let (_, said) = done(&format!("{keygen} {folder}"), &[]);
+    assert!(
+        said.contains("others can put other keys") && said.contains("chmod 700"),
+        "{said}"
+    );
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    let (_, said) = done(&format!("{keygen} {folder} --replace"), &[]);
+    assert!(said.contains("others can look into"), "{said}");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).expect("mode");
+    let (_, said) = done(&format!("{keygen} {folder} --replace"), &[]);
+    assert!(!said.contains("others"), "{said}");
     let mode = |path: &str| std::fs::metadata(path).expect("there").mode() & 0o777;
     assert_eq!(mode(&format!("{folder}/client.key")), 0o600);
     assert_eq!(mode(&r.path("keys")), 0o700);

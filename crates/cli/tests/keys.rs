@@ -86,6 +86,37 @@ fn two_at_once_leave_one_whole_pair() {
 }
 
 #[test]
+fn what_belongs_to_other_keys_stays() {
+    let folder = Folder::new("keys-belongings");
+    let client = client_file(&folder);
+    for (name, content) in [
+        (
+            "releases.json",
+            &b"{ \"key\": \"00\", \"security\": 40, \"releases\": 3, \"used\": 1 }"[..],
+        ),
+        ("network.client", b"mine"),
+    ] {
+        let keys = folder.path(&format!("keys-{name}"));
+        std::fs::create_dir(&keys).expect("made");
+        let file = Path::new(&keys).join(name);
+        std::fs::write(&file, content).expect("written");
+        let keygen = format!("keygen {client} -o {keys} --insecure-toy");
+        refused(&keygen, &[], &[name, "choose another folder"]);
+        assert_eq!(std::fs::read(&file).expect("there"), content);
+        assert_eq!(names(Path::new(&keys)), [name]);
+    }
+    // what is no client file goes with no option
+    let keys = folder.path("keys-network.client");
+    let keygen = format!("keygen {client} -o {keys} --insecure-toy --replace");
+    refused(&keygen, &[], &["network.client", "choose another folder"]);
+    assert_eq!(names(Path::new(&keys)), ["network.client"]);
+    // the same client file does no harm
+    std::fs::copy(&client, Path::new(&keys).join("network.client")).expect("copied");
+    done(&format!("keygen {client} -o {keys} --insecure-toy"), &[]);
+    pair(Path::new(&keys));
+}
+
+#[test]
 fn one_that_is_killed_leaves_a_whole_pair() {
     let folder = Folder::new("keys-killed");
     let client = client_file(&folder);

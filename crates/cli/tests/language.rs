@@ -497,7 +497,7 @@ fn checkpoints_attention_and_intervals_are_refused_with_what_is_wrong() {
         }
         let pieces = nn::approximations::Approximations { first: 1, by_node };
         folder.file(
-            "model/pieces.json",
+            "model/approximations.json",
             pieces.to_json(&graph).expect("writes").as_bytes(),
         );
     };

@@ -186,6 +186,73 @@ fn a_signal_says_how_to_go_on_and_leaves_no_half_file() {
     assert!(!partial());
 }
 
+/// The file as version 7 had it: without a checksum.
+fn before_version_8(bytes: &[u8]) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+    let header = String::from_utf8(bytes[8..8 + length].to_vec()).expect("UTF-8");
+    let (before, rest) = header.split_once("\"blake3\":\"").expect("a checksum");
+    let header =
+        format!("{before}{}", &rest[66..]).replace("\"polyveil\":\"8\"", "\"polyveil\":\"7\"");
+    let mut old = bytes[..8].to_vec();
+    old.extend(format!("{header:length$}").bytes());
+    old.extend(&bytes[8 + length..]);
+    old
+}
+
+#[test]
+fn models_without_a_checksum_are_read_with_a_warning() {
+    let folder = Folder::new("unsealed");
+    let model = model(&folder, &["--labels", "equal,different"]);
+    let old = before_version_8(&std::fs::read(&model).expect("there"));
+    let old = folder.file("old.pvm", &old);
+    let (rows, array) = (folder.path("rows.csv"), folder.path("x.npy"));
+    let head = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }";
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(format!("{head:117}\n").bytes());
+    bytes.extend([0; 8]);
+    std::fs::write(&array, bytes).expect("a file");
+    let columns = "--without name --class-column differ";
+    let out = folder.path("out");
+    for (line, file) in [
+        (format!("compile --no-probe --force -o {out} "), ""),
+        ("inspect ".into(), ""),
+        (format!("values --input {array} "), ""),
+        (
+            format!("calibrate --data {rows} {columns} --force -o {out}.pvm "),
+            "",
+        ),
+        (
+            format!(
+                "evaluate --data {rows} {columns} --count 1 --no-probe -o {out}.jsonl --model "
+            ),
+            "out.jsonl",
+        ),
+    ] {
+        for (model, warned) in [(&old, true), (&model, false)] {
+            let (_, said) = done(&format!("{line}{model}"), &[]);
+            let has = said.contains("warning") && said.contains("no checksum");
+            assert_eq!(has, warned, "{line}{model}: {said}");
+            if !file.is_empty() {
+                std::fs::remove_file(folder.path(file)).expect("results");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_model_in_a_plans_place_is_called_one() {
+    let folder = Folder::new("model-as-plan");
+    let model = model(&folder, &["--labels", "equal,different"]);
+    let (rows, out) = (folder.path("rows.csv"), folder.path("out"));
+    let words = ["xor.pvm", "a model", "`polyveil compile`"];
+    for line in [
+        format!("run --plan {model} --keys {rows} --input {rows} -o {out}"),
+        format!("keygen {model} -o {out}"),
+    ] {
+        refused(&line, &[], &words);
+    }
+}
+
 #[test]
 fn a_newcomers_way_is_short_and_says_what_it_means() {
     let folder = Folder::new("newcomer");

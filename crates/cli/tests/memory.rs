@@ -9,7 +9,7 @@ use approx::Polynomial;
 use nn::{Metadata, Op, Parameter, PolyGraph, Range, Shape};
 use std::path::Path;
 use std::process::{Command, Output};
-use support::Folder;
+use support::{Folder, done};
 use task::{Normalization, Outputs, Pictures, Task};
 
 /// Runs a program under a limit on its address space, in MiB; no limit for 0.
@@ -319,6 +319,70 @@ fn a_network_too_large_to_compile_is_refused_with_its_layer_and_the_bytes() {
     assert!(named.count() > 0);
     let refused = under_all_limits(&limits, &compile, Some(&plan));
     assert!(refused > 0);
+}
+
+/// Rows of 16 numbers through three dense layers.
+fn perceptron() -> PolyGraph {
+    let dense = |rows: usize, columns: usize| {
+        let values: Vec<f32> = (0..rows * columns)
+            .map(|i| ((i * 7919 % 13) as f32 - 6.0) / 60.0)
+            .collect();
+        Op::Linear(nn::Linear {
+            weight: Parameter::new("w", [rows, columns], values).expect("finite"),
+            bias: None,
+        })
+    };
+    let function = Polynomial::new(vec![0.3, 1.0, 0.4, 0.1], (-2.0, 2.0)).expect("valid");
+    let mut b = nn::Network::<Polynomial>::builder();
+    let mut x = b.input("x", Shape::Vector(16)).expect("valid");
+    for (layer, (rows, columns)) in [(32, 16), (32, 32), (4, 32)].into_iter().enumerate() {
+        let d = b.add(format!("dense{layer}"), dense(rows, columns), &[x]);
+        x = d.expect("valid");
+        if layer < 2 {
+            let act = Op::Elementwise(function.clone());
+            x = b.add(format!("act{layer}"), act, &[x]).expect("valid");
+        }
+    }
+    calibrated(PolyGraph::from(b.finish(x).expect("valid")), "perceptron")
+}
+
+/// Memory that ends in the midst of the work is the last resort: a limit is met before, and what is refused is named.
+#[test]
+fn what_a_limit_does_not_hold_is_refused_before_the_work() {
+    let folder = Folder::new("limits");
+    let bytes = nn::format::artefact::to_bytes(&perceptron()).expect("writes");
+    let (model, plan) = (folder.file("m.pvm", &bytes), folder.path("m.plan"));
+    let compile = ["compile", &model, "-o", &plan, "--no-probe"];
+    done(&format!("compile {model} --no-probe -o {plan}"), &[]);
+    let (client, keys) = (folder.path("m.client"), folder.path("keys"));
+    done(&format!("keygen {client} -o {keys}"), &[]);
+    let row = vec!["0.5"; 16].join(",");
+    let names: Vec<String> = (1..=16).map(|i| format!("c{i}")).collect();
+    let rows = format!("{}\n{row}\n", names.join(","));
+    let (rows, input) = (folder.file("r.csv", rows.as_bytes()), folder.path("x.in"));
+    let key = format!("{keys}/client.key");
+    let encrypt = [
+        "encrypt", "--key", &key, "--data", &rows, "--index", "0", "--force", "-o", &input,
+    ];
+    let mut refused = [0; 2];
+    for limit in (56..=300).step_by(12) {
+        let all = [[&compile[..], &["--force"]].concat(), encrypt.to_vec()];
+        for (count, arguments) in refused.iter_mut().zip(all) {
+            let out = limited(limit, env!("CARGO_BIN_EXE_polyveil"), &arguments);
+            let text = String::from_utf8_lossy(&out.stderr);
+            let case = format!("{limit} MiB, {arguments:?}: {text}");
+            if out.status.code() != Some(0) {
+                *count += 1;
+                assert_eq!(out.status.code(), Some(1), "{case}");
+                assert!(text.contains("memory limit"), "{case}");
+                assert!(
+                    !text.contains("ran out") && !text.contains("--resume"),
+                    "{case}"
+                );
+            }
+        }
+    }
+    assert!(refused.iter().all(|&n| n > 0), "{refused:?}");
 }
 
 #[test]

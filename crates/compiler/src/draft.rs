@@ -204,10 +204,10 @@ pub struct Needs {
     pub seconds: f64,
 }
 
-/// CPU seconds of making, writing into the plan and verifying one value of a diagonal, and of what every network takes, which is the choice among
-/// sets and ways. At 952dd43, on a machine with other work, ResNet-20 took 8.5, SST-2's encoder 6.5, a convolution network of 16 channels and 32
+/// CPU seconds of making, writing into the plan and verifying one value of a diagonal, and of what every network takes: without bootstraps, which
+/// is the choice among small sets, and with them. At 952dd43, on a machine with other work, ResNet-20 took 8.5, SST-2's encoder 6.5, a convolution network of 16 channels and 32
 /// pixels 9.5; the share of the values is not fitted yet (`cli/tests/memory.rs`, `predictions_of_compiling_hold`: within a factor of 2.5).
-const SECONDS: (f64, f64) = (2e-8, 5.0);
+const SECONDS: (f64, [f64; 2]) = (2e-8, [0.2, 5.0]);
 
 /// What compiling a network with linear layers in slots will take.
 pub(crate) fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
@@ -220,8 +220,14 @@ pub(crate) fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> 
     let (each, any) = SECONDS;
     Ok(Needs {
         bytes: compiling_bytes(normal, &surveys, parameters, target),
-        seconds: any + each * values as f64,
+        seconds: any[usize::from(is_deep(normal, parameters))] + each * values as f64,
     })
+}
+
+/// Whether a network takes more levels than there are without bootstraps.
+fn is_deep(normal: &Normal, parameters: &Parameters) -> bool {
+    let depth: usize = normal.quantities.iter().map(|q| q.depth).sum();
+    depth > parameters.residual().index()
 }
 
 /// Refuses a network whose diagonals leave the room that there is, before they are made.
@@ -259,12 +265,10 @@ fn compiling_bytes(
     target: &Target,
 ) -> u64 {
     let words = (parameters.ring().moduli().len() * parameters.n()) as u64;
-    let depth: usize = normal.quantities.iter().map(|q| q.depth).sum();
     // two sets of the ring's tables, and what bootstraps are counted with
-    let verifying = if depth > parameters.residual().index() {
-        86 * words
-    } else {
-        48 * words
+    let verifying = match is_deep(normal, parameters) {
+        true => 86 * words,
+        false => 48 * words,
     };
     let (mut kept, mut packing) = (0, 0);
     for survey in surveys {

@@ -238,7 +238,7 @@ fn pieces(packed: &Packed, split: &Split, copies: bool) -> Vec<Vec<usize>> {
     } else {
         vec![1.0 / MOST_RESULTS as f64; packed.outputs]
     };
-    // by (group, how manieth piece of it)
+    // by group and the number of the piece within it
     let mut pieces: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
     // of each group, the piece that is being filled and how full it is
     let mut filling: BTreeMap<usize, (usize, f64)> = BTreeMap::new();

@@ -17,6 +17,7 @@ use runtime::{VerifiedPlan, size};
 
 /// Compiles a network in the way that the target asks for, or the cheaper one.
 pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
+    require_tables(graph, target)?;
     match (target.layers, &target.parameters) {
         (Layers::Coefficients, _) => coefficients::compile(graph, target),
         (Layers::Slots, Some(set)) if has_products(set) => {
@@ -39,6 +40,7 @@ pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
 /// # Errors
 /// As [`compile`](crate::compile), but for those that are found later.
 pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
+    require_tables(graph, target)?;
     let in_coefficients = match (target.layers, &target.parameters) {
         (Layers::Coefficients, _) => true,
         (Layers::Slots, _) => false,
@@ -52,6 +54,12 @@ pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
         true => coefficients::needs(graph, target),
         false => draft::needs(graph, target),
     }
+}
+
+/// Refuses where the ring's tables alone leave the room that there is: without them nothing can be counted.
+fn require_tables(graph: &PolyGraph, target: &Target) -> Result<(), Error> {
+    let tables = ckks::memory::tables(&target.set());
+    coefficients::within_room(graph, target, tables)
 }
 
 /// Whether a set has levels for products in coefficients.

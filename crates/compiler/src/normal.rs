@@ -91,7 +91,7 @@ pub(crate) struct Quantity {
     pub(crate) layout: Layout,
     /// Largest magnitude expected.
     pub(crate) bound: f64,
-    /// The polynomial whose interval it takes in, or the product whose range: its unit is theirs to choose.
+    /// The polynomial or the product that takes it: its unit is chosen by that polynomial's interval, or that product's range.
     pub(crate) feeds: Option<Id>,
     /// Levels that it takes.
     pub(crate) depth: usize,

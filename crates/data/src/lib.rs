@@ -58,6 +58,7 @@ pub use dataset::Dataset;
 pub use error::Error;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use npy::read_numbers;
+pub use open::is_npz;
 pub use options::{Damaged, Options, Resize, Skipped, spread};
 pub use random::order;
 pub use sentences::Sentences;

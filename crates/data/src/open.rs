@@ -39,6 +39,17 @@ impl Dataset {
     }
 }
 
+/// Whether a file is an `.npz`, whose sets are in parts, by its content; one that can't be read is none.
+#[must_use]
+pub fn is_npz(path: &Path) -> bool {
+    let mut head = [0; 4];
+    File::open(path).is_ok_and(|mut f| f.read_exact(&mut head).is_ok() && is_zip(&head))
+}
+
+fn is_zip(head: &[u8]) -> bool {
+    head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06")
+}
+
 /// What lies at a path.
 enum Found {
     Folder,
@@ -69,7 +80,7 @@ impl Found {
         let mut head = Vec::new();
         let file = BufReader::new(File::open(path).map_err(io)?);
         file.take(512).read_to_end(&mut head).map_err(io)?;
-        if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
+        if is_zip(&head) {
             return Ok(Self::Npz);
         }
         let gzipped = is_gzip(&head);

@@ -165,7 +165,7 @@ pub struct Masking {
     /// Share of the tokens that are to be guessed.
     pub share: f64,
     /// What stands for four fifths of them; a tenth becomes another token, a tenth stays.
-    pub mask: u16,
+    pub mask: u32,
     /// Number of tokens that there are.
     pub vocabulary: usize,
 }
@@ -177,9 +177,9 @@ impl Masking {
     #[must_use]
     pub fn apply(
         &self,
-        tokens: &[u16],
+        tokens: &[u32],
         (seed, pass, number): (u64, u64, u64),
-    ) -> (Vec<u16>, Vec<Option<u16>>) {
+    ) -> (Vec<u32>, Vec<Option<u32>>) {
         let mut random = Random::of([seed, pass, u64::from_le_bytes(*b"masking\0"), number]);
         let mut hidden = tokens.to_vec();
         let mut labels = vec![None; tokens.len()];
@@ -195,7 +195,7 @@ impl Masking {
                 labels[i] = Some(tokens[i]);
                 match kind {
                     0 => {}
-                    1 => hidden[i] = u16::try_from(other).unwrap_or(self.mask),
+                    1 => hidden[i] = u32::try_from(other).unwrap_or(self.mask),
                     _ => hidden[i] = self.mask,
                 }
             }

@@ -13,7 +13,7 @@ pub(crate) const LIMIT: u64 = 16 << 30;
 /// A stream of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
-    tokens: Arc<[u16]>,
+    tokens: Arc<[u32]>,
     vocabulary: usize,
 }
 
@@ -39,8 +39,8 @@ impl Text {
     ///
     /// # Errors
     /// [`Error::Option`] for a token that is not.
-    pub fn new(tokens: Vec<u16>, vocabulary: usize) -> Result<Self> {
-        if let Some(i) = tokens.iter().position(|&t| usize::from(t) >= vocabulary) {
+    pub fn new(tokens: Vec<u32>, vocabulary: usize) -> Result<Self> {
+        if let Some(i) = tokens.iter().position(|&t| t as usize >= vocabulary) {
             return Err(Error::option(format!(
                 "token {i} of the text is {}, the vocabulary has {vocabulary}: give the text's own vocabulary",
                 tokens[i]
@@ -61,34 +61,46 @@ impl Text {
         let mut alphabet: Vec<char> = text.chars().collect();
         alphabet.sort_unstable();
         alphabet.dedup();
-        let count = alphabet.len();
-        if count > usize::from(u16::MAX) {
-            let detail = format!("{count} different characters, 65,535 at most have a number");
-            return Err(Error::malformed(path, "text", detail));
-        }
-        let numbers: HashMap<char, u16> = alphabet.iter().copied().zip(0..).collect();
+        let numbers: HashMap<char, u32> = alphabet.iter().copied().zip(0..).collect();
         let tokens = text.chars().map(|c| numbers[&c]).collect();
         Ok((Self::new(tokens, alphabet.len())?, alphabet))
     }
 
-    /// A file of tokens, two bytes each, the low one first.
+    /// A file of tokens: [`Text::token_bytes`] each, the lowest first.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Content`] for too large a file and half a token, [`Error::Option`] for a token beyond the vocabulary.
     pub fn binary(path: &Path, vocabulary: usize) -> Result<Self> {
         let bytes = read(path, LIMIT)?;
-        let (pairs, rest) = bytes.as_chunks::<2>();
-        if !rest.is_empty() {
-            let detail = format!("{} bytes are no whole number of tokens", bytes.len());
+        let each = Self::token_bytes(vocabulary);
+        if !bytes.len().is_multiple_of(each) {
+            let detail = format!(
+                "{} bytes are no whole number of tokens of {each}",
+                bytes.len()
+            );
             return Err(Error::truncated(path, "token", detail));
         }
-        let tokens = pairs.iter().map(|b| u16::from_le_bytes(*b)).collect();
-        Self::new(tokens, vocabulary)
+        let token = |bytes: &[u8]| bytes.iter().rev().fold(0, |t, &b| t << 8 | u32::from(b));
+        Self::new(bytes.chunks_exact(each).map(token).collect(), vocabulary)
+    }
+
+    /// Bytes of a token in a file: two where that holds every number of the vocabulary, else four.
+    #[must_use]
+    pub fn token_bytes(vocabulary: usize) -> usize {
+        if vocabulary <= 1 << 16 { 2 } else { 4 }
+    }
+
+    /// Tokens of this vocabulary as [`Text::binary`] reads them.
+    #[must_use]
+    pub fn to_bytes(tokens: &[u32], vocabulary: usize) -> Vec<u8> {
+        let each = Self::token_bytes(vocabulary);
+        let bytes = tokens.iter().map(|t| t.to_le_bytes());
+        bytes.flat_map(|b| b.into_iter().take(each)).collect()
     }
 
     /// The tokens.
     #[must_use]
-    pub fn tokens(&self) -> &[u16] {
+    pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
@@ -105,7 +117,7 @@ impl Text {
     pub fn split(&self, held_out: usize) -> Result<(Self, Self)> {
         check_held_out("tokens", held_out, self.tokens.len())?;
         let (a, b) = self.tokens.split_at(self.tokens.len() - held_out);
-        let part = |tokens: &[u16]| Self {
+        let part = |tokens: &[u32]| Self {
             tokens: tokens.into(),
             vocabulary: self.vocabulary,
         };
@@ -127,7 +139,7 @@ impl Windows {
     ///
     /// # Errors
     /// [`Error::Option`] for a text without a window.
-    pub fn new(text: Text, length: usize, begin: Option<u16>) -> Result<Self> {
+    pub fn new(text: Text, length: usize, begin: Option<u32>) -> Result<Self> {
         let places = text.tokens.len().saturating_sub(length);
         let tokens = &text.tokens;
         let of = |token| (0..places).filter(move |&i| tokens[i] == token);
@@ -172,7 +184,7 @@ impl Windows {
     ///
     /// # Panics
     /// When there are fewer.
-    pub fn window(&self, i: usize, tokens: &mut Vec<u16>, next: &mut Vec<usize>) {
+    pub fn window(&self, i: usize, tokens: &mut Vec<u32>, next: &mut Vec<usize>) {
         let start = match &self.starts {
             Some(s) => s[i],
             None => i * self.length,
@@ -184,7 +196,7 @@ impl Windows {
     pub fn draw(
         &self,
         (seed, pass, k): (u64, u64, u64),
-        tokens: &mut Vec<u16>,
+        tokens: &mut Vec<u32>,
         next: &mut Vec<usize>,
     ) {
         /// Tells these streams from those of pictures.
@@ -197,9 +209,9 @@ impl Windows {
         self.at(start, tokens, next);
     }
 
-    fn at(&self, start: usize, tokens: &mut Vec<u16>, next: &mut Vec<usize>) {
+    fn at(&self, start: usize, tokens: &mut Vec<u32>, next: &mut Vec<usize>) {
         let window = &self.text.tokens[start..start + self.length + 1];
         tokens.extend_from_slice(&window[..self.length]);
-        next.extend(window[1..].iter().map(|&t| usize::from(t)));
+        next.extend(window[1..].iter().map(|&t| t as usize));
     }
 }

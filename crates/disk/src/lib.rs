@@ -61,6 +61,16 @@ pub fn abandon() {
     std::mem::forget(all);
 }
 
+/// As [`abandon`], where there is no memory left: nothing is waited for, and nothing is removed where another thread is at the list.
+pub fn abandon_at_once() {
+    if let Ok(all) = OPEN.try_lock() {
+        for path in all.iter() {
+            let _ = std::fs::remove_file(path);
+        }
+        std::mem::forget(all);
+    }
+}
+
 #[derive(Debug)]
 struct Place {
     temporary: PathBuf,
@@ -100,10 +110,10 @@ impl Output {
             _ => {}
         }
         let target = followed(path)?;
-        let cleaned = clean(&target);
+        let cleaned = clean(path);
         loop {
             let temporary = temporary_name(&target)?;
-            let Some(file) = create_new(&temporary)? else {
+            let Some(file) = create_new(&temporary, access)? else {
                 continue;
             };
             open().push(temporary.clone());
@@ -112,13 +122,10 @@ impl Output {
                 place: Some(Place { temporary, target }),
                 cleaned,
             };
-            // before the first byte
-            let mode = match (access, &existing) {
-                (Access::Owner, _) => Some(0o600),
-                (Access::Everyone, m) => m.as_ref().map(|m| m.mode() & 0o777),
-            };
-            if let Some(mode) = mode {
-                output.file.set_permissions(Permissions::from_mode(mode))?;
+            // before the first byte; a secret is its owner's alone since it was made
+            if let (Access::Everyone, Some(m)) = (access, &existing) {
+                let mode = Permissions::from_mode(m.mode() & 0o777);
+                output.file.set_permissions(mode)?;
             }
             return Ok(output);
         }
@@ -158,17 +165,28 @@ impl Output {
     /// # Errors
     /// The file system's; nothing is left behind then, and what was there before is there still.
     pub fn finish(mut self) -> Result<()> {
+        if let Some(place) = &mut self.place {
+            let target = std::mem::take(&mut place.target);
+            return self.finish_at(&target);
+        }
+        Ok(())
+    }
+
+    /// As [`Output::finish`], in another place of the same file system.
+    ///
+    /// # Errors
+    /// Those of [`Output::finish`].
+    pub fn finish_at(mut self, target: &Path) -> Result<()> {
         self.sync()?;
         let Some(place) = &self.place else {
             return Ok(());
         };
         let mut all = open();
-        std::fs::rename(&place.temporary, &place.target)?;
+        std::fs::rename(&place.temporary, target)?;
         all.retain(|path| *path != place.temporary);
         drop(all);
-        let folder = folder_of(&place.target).to_path_buf();
         self.place = None;
-        sync_folder(&folder)
+        sync_folder(folder_of(target))
     }
 }
 
@@ -264,10 +282,14 @@ fn prefix(name: &[u8]) -> &[u8] {
     &name[..name.len().min(LONGEST_NAME - ENDING.len() - LETTERS - 1)]
 }
 
-/// Makes and locks a file; none where another process was faster.
-fn create_new(path: &Path) -> Result<Option<File>> {
+/// Makes and locks a file; none where another process was faster. What is a secret was never open to others, who would keep it open.
+fn create_new(path: &Path, access: Access) -> Result<Option<File>> {
+    let mode = match access {
+        Access::Owner => 0o600,
+        Access::Everyone => 0o644,
+    };
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o644);
+    options.write(true).create_new(true).mode(mode);
     let file = match options.open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(None),
@@ -287,8 +309,11 @@ fn create_new(path: &Path) -> Result<Option<File>> {
     Ok((!cleaning && !gone).then_some(file))
 }
 
-/// Removes what killed writers of `target` left behind; gives their names.
-fn clean(target: &Path) -> Vec<PathBuf> {
+/// Removes what killed writers of a file left behind; gives their names, which whoever calls must tell.
+pub fn clean(path: &Path) -> Vec<PathBuf> {
+    let Ok(target) = followed(path) else {
+        return Vec::new();
+    };
     let name = target.file_name().unwrap_or_default().as_bytes();
     let own = |n: &[u8]| {
         let letters = n
@@ -297,7 +322,7 @@ fn clean(target: &Path) -> Vec<PathBuf> {
         let letters = letters.and_then(|n| n.strip_suffix(ENDING));
         letters.is_some_and(|l| l.len() == LETTERS && l.iter().all(u8::is_ascii_hexdigit))
     };
-    let Ok(all) = std::fs::read_dir(folder_of(target)) else {
+    let Ok(all) = std::fs::read_dir(folder_of(&target)) else {
         return Vec::new();
     };
     let mut cleaned = Vec::new();

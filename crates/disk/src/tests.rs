@@ -81,6 +81,31 @@ fn secrets_are_their_owners_alone_whatever_lies_there() {
 }
 
 #[test]
+fn a_secret_s_file_is_private_from_the_moment_it_is_there() {
+    let f = Folder::new("born-private");
+    let made = |name: &str, access| {
+        let file = create_new(&f.at(name), access).expect("makes");
+        file.expect("a new name").metadata().expect("mode").mode() & 0o777
+    };
+    assert_eq!(made("secret", Access::Owner), 0o600);
+    assert_eq!(made("other", Access::Everyone) & 0o600, 0o600);
+}
+
+#[test]
+fn an_output_may_end_in_another_place() {
+    let f = Folder::new("elsewhere");
+    std::fs::write(f.at("x"), "old").expect("writes");
+    let mut output = Output::create(&f.at("x"), Access::Everyone).expect("opens");
+    output.write_all(b"new").expect("writes");
+    output.finish_at(&f.at("y")).expect("writes");
+    assert_eq!(
+        (text(&f.at("x")), text(&f.at("y"))),
+        ("old".into(), "new".into())
+    );
+    assert_eq!(f.names(), ["x", "y"]);
+}
+
+#[test]
 fn links_are_followed_devices_and_pipes_written_to() {
     let f = Folder::new("devices");
     std::fs::write(f.at("real"), "old").expect("writes");

@@ -54,7 +54,7 @@ enum StoredSubstitute {
     },
 }
 
-const FORMAT: &str = "pieces.json";
+const FORMAT: &str = "approximations.json";
 
 impl Approximations {
     /// One line each: node, function, interval, levels.
@@ -77,7 +77,7 @@ impl Approximations {
         self.by_node.iter().map(line).collect()
     }
 
-    /// As JSON (`pieces.json` of a training run), by the names of the graph's nodes.
+    /// As JSON (`approximations.json` of a training run), by the names of the graph's nodes.
     ///
     /// # Errors
     /// [`Error::Malformed`] where JSON can't hold them.

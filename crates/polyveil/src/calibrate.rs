@@ -32,12 +32,16 @@ const INPUTS: usize = 2000;
 
 /// What a network is calibrated on.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each calibration"
+)]
 pub enum Material {
     /// Inputs: pictures or rows, from one or several places; of sets in parts, the training part.
     Inputs(Vec<Source>),
     /// Text in UTF-8, a passage a line: for a language model.
     Text(PathBuf),
-    /// Tokens, two bytes each, as language models are trained on.
+    /// A file of tokens ([`Text::binary`]), as language models are trained on.
     Tokens(PathBuf),
     /// Labelled sentences: for an encoder.
     Sentences(Source),
@@ -512,36 +516,30 @@ fn windows(
         }
         _ => return Err("a language model is calibrated on text or tokens".into()),
     };
-    let windows = Windows::new(text, length, begin.map(short).transpose()?)?;
+    let windows = Windows::new(text, length, begin)?;
     let all = windows.len();
     let take = a.limit.unwrap_or(WINDOWS).min(all);
     Ok((0..take)
         .map(|i| {
             let (mut tokens, mut next) = (Vec::new(), Vec::new());
             windows.window(i * all / take, &mut tokens, &mut next);
-            tokens.into_iter().map(u32::from).collect()
+            tokens
         })
         .collect())
 }
 
-fn short(token: u32) -> Result<u16> {
-    u16::try_from(token)
-        .map_err(|_| format!("token {token}: texts are kept in two bytes a token").into())
-}
-
 /// A text as one stream: with a tokenizer, each line begins with its first token; by characters, as it is.
-fn tokens(vocabulary: &Tokenizer, text: &str) -> Result<Vec<u16>> {
-    let tokens = match vocabulary {
-        Tokenizer::Characters(_) => vocabulary.encode(text)?,
+fn tokens(vocabulary: &Tokenizer, text: &str) -> task::Result<Vec<u32>> {
+    match vocabulary {
+        Tokenizer::Characters(_) => vocabulary.encode(text),
         _ => {
             let lines = text.lines().filter(|l| !l.trim().is_empty());
             let lines: Vec<Vec<u32>> = lines
                 .map(|l| vocabulary.sequence(l))
                 .collect::<task::Result<_>>()?;
-            lines.concat()
+            Ok(lines.concat())
         }
-    };
-    tokens.into_iter().map(short).collect()
+    }
 }
 
 /// The attention: the run's own, or the one that is asked for.
@@ -698,5 +696,58 @@ mod tests {
             of(Meaning::Tensor, false),
             Outputs::Tensor(Shape::Vector(2))
         );
+    }
+
+    #[test]
+    fn a_model_of_70_000_tokens_is_calibrated_on_those_above_65_535() {
+        let folder = std::env::temp_dir().join(format!("polyveil-wide-{}", std::process::id()));
+        let config = zoo::llama::Config {
+            sizes: zoo::blocks::Sizes {
+                layers: 1,
+                width: 4,
+                hidden: 4,
+                heads: 2,
+                kv_heads: 2,
+                head: 2,
+                vocabulary: 70_000,
+                max_length: 4,
+            },
+            epsilon: 1e-2,
+            base: 100.0,
+            tied: true,
+        };
+        let architecture = zoo::architecture::Architecture::Llama(config);
+        let model = zoo::language::LanguageModel::random(architecture, 1).expect("fits");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        model.save(&folder).expect("saves");
+        let alphabet: Vec<char> = ('\u{20000}'..).take(70_000).collect();
+        let json = serde_json::to_vec(&alphabet).expect("JSON");
+        std::fs::write(folder.join("alphabet.json"), json).expect("writes");
+        let ids: Vec<u32> = (0..24).map(|i| 65_530 + i * 197 % 4000).collect();
+        let words: String = ids.iter().map(|&i| alphabet[i as usize]).collect();
+        let (written, tokens) = (folder.join("text.txt"), folder.join("text.tokens"));
+        std::fs::write(&written, words).expect("writes");
+        std::fs::write(&tokens, Text::to_bytes(&ids, 70_000)).expect("writes");
+        let a = Calibrating {
+            attention: Some(PowerSoftmax::new(2, 0.1).expect("even")),
+            length: Some(4),
+            limit: Some(3),
+            ..Calibrating::default()
+        };
+        let made = |material| {
+            let graph = text(&folder, &material, &a, &mut crate::progress::silent);
+            Task::of(graph.expect("calibrates").metadata()).expect("reads")
+        };
+        let Some(Task::Prompts(prompts)) = made(Material::Text(written)) else {
+            panic!("a language model has prompts");
+        };
+        let passages = prompts.passages().concat();
+        assert!(passages.iter().all(|t| ids.contains(t)));
+        assert!(passages.iter().any(|&t| t > 65_535), "{passages:?}");
+        let Some(Task::Prompts(same)) = made(Material::Tokens(tokens)) else {
+            panic!("a language model has prompts");
+        };
+        assert_eq!(same.passages(), prompts.passages());
+        std::fs::remove_dir_all(&folder).expect("removes");
     }
 }

@@ -1,7 +1,7 @@
 //! What transformers would cost, from their shapes alone, beside what P2 published: Zimerman et al., arXiv 2410.09457, who proposed Power-Softmax.
 
 use crate::error::{Result, named};
-use crate::files;
+use crate::files::{self, Existing};
 use crate::machine::{Machine, Probing};
 use crate::markdown::{Table, or_none};
 use crate::progress::{Listener, Say, duration};
@@ -75,6 +75,9 @@ pub struct Estimating {
     /// Networks for pictures: where the network goes with random weights, calibrated (.pvm), to be compiled.
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", requires = "size"))]
     pub save: Option<PathBuf>,
+    /// What the saved network may take the place of.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    pub existing: Existing,
     /// Memory that a run may take: fewer rotation keys where it would take more; what is free here if none is given.
     #[cfg_attr(feature = "clap", arg(long, value_name = "SIZE", value_parser = crate::size))]
     pub max_memory: Option<u64>,
@@ -97,6 +100,7 @@ impl Default for Estimating {
             size: None,
             pictures: PICTURES,
             save: None,
+            existing: Existing::Kin,
             max_memory: None,
             machine: Machine::default(),
             run: false,

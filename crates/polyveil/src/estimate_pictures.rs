@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::estimate::Estimating;
+use crate::files::{Content, Output};
 use crate::machine::Probing;
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
@@ -17,6 +18,7 @@ use nn::{PolyGraph, Tensor};
 use runtime::machine::{available_memory, peak_bytes, thread_cpu_seconds};
 use runtime::{ClearTwin, Prediction, VerifiedPlan};
 use serde::Serialize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use zoo::imagenet::ImageNet;
@@ -222,17 +224,16 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
     if !a.run && a.save.is_none() {
         return Ok(out);
     }
+    let open = |path: &PathBuf| Output::create(path, Content::Model, &[], a.existing, tell);
+    let save = a.save.as_ref().map(open).transpose()?;
     tell.note(format_args!(
         "{name} at {size}: random weights, calibrated on {} random pictures",
         a.pictures
     ));
     let graph = made(&network, degree, a.pictures, tell)?;
-    if let Some(path) = &a.save {
-        disk::write(
-            path,
-            disk::Access::Everyone,
-            &nn::format::artefact::to_bytes(&graph)?,
-        )?;
+    if let Some(output) = save {
+        let path = output.path().to_path_buf();
+        output.write_bytes(&nn::format::artefact::to_bytes(&graph)?)?;
         tell.note(format_args!("{name}: wrote {}", path.display()));
     }
     if !a.run {

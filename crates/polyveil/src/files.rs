@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Help, Result, named};
 use crate::progress::{Listener, Say};
-pub use disk::{Access, abandon};
+pub use disk::{Access, abandon, abandon_at_once};
 use runtime::wire::container::Kind;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -16,29 +16,63 @@ pub enum Content {
     /// A network (`.pvm`).
     Model,
     /// A chart.
-    Svg,
-    /// JSON.
-    Json,
-    /// A text or something else that is not told from others.
+    Chart,
+    /// A prediction.
+    Prediction,
+    /// What this machine takes for each kind of work.
+    CostTable,
+    /// What was shared under a key.
+    Record,
+    /// A text that has these words in it, whoever wrote the rest.
+    Text(&'static str),
+    /// A text or something else that nothing tells from others'.
     Other,
 }
 
+/// A file is known by so much of it.
+const HEAD: u64 = 1 << 20;
+
+fn has(text: &[u8], words: &str) -> bool {
+    text.windows(words.len()).any(|w| w == words.as_bytes())
+}
+
 impl Content {
-    /// What an existing file holds; none of an empty one.
-    fn of(path: &Path) -> Result<Option<Self>> {
-        let mut head = Vec::new();
-        let file = File::open(path).map_err(named(path))?;
-        file.take(4096)
-            .read_to_end(&mut head)
-            .map_err(named(path))?;
-        let begins = |with: &[u8]| head.trim_ascii_start().starts_with(with);
-        Ok(match Kind::of(&head) {
-            Some(kind) => Some(Self::Container(kind)),
-            None if head.is_empty() => None,
-            None if nn::format::artefact::begins_like_one(&head) => Some(Self::Model),
-            None if begins(b"<svg") || begins(b"<?xml") => Some(Self::Svg),
-            None if begins(b"{") || begins(b"[") => Some(Self::Json),
-            None => Some(Self::Other),
+    /// What a file holds that begins like this, by our own marks; none where it is empty.
+    fn of(head: &[u8]) -> Option<Self> {
+        let text = head.trim_ascii_start();
+        Some(match Kind::of(head) {
+            Some(kind) => Self::Container(kind),
+            None if head.is_empty() => return None,
+            None if nn::format::artefact::begins_like_one(head) => Self::Model,
+            None if Self::is_chart(text) => Self::Chart,
+            None => Self::of_json(text).unwrap_or(Self::Other),
+        })
+    }
+
+    /// Charts are told by how their outermost element is written.
+    fn is_chart(text: &[u8]) -> bool {
+        let element = text.split(|b| *b == b'>').next().unwrap_or_default();
+        let begin = br#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 "#;
+        let font = r#" font-family="sans-serif" font-size="11""#;
+        element.starts_with(begin) && has(element, font)
+    }
+
+    /// Files of JSON are told by their fields.
+    fn of_json(text: &[u8]) -> Option<Self> {
+        let first = text.strip_prefix(b"{")?.trim_ascii_start();
+        let known: [(Self, &[&str]); 3] = [
+            (
+                Self::Prediction,
+                &["plan", "threads", "cpu_seconds", "peak_bytes"],
+            ),
+            (Self::CostTable, &["format", "date", "origin", "cost"]),
+            (Self::Record, &["key", "security", "releases", "used"]),
+        ];
+        let quoted = |key: &&str| format!("\"{key}\":");
+        known.into_iter().find_map(|(content, keys)| {
+            let begins = first.starts_with(quoted(&keys[0]).as_bytes());
+            let all = begins && keys.iter().all(|key| has(text, &quoted(key)));
+            all.then_some(content)
         })
     }
 
@@ -53,11 +87,24 @@ impl Content {
         match self {
             Self::Container(kind) => kind.name(),
             Self::Model => "model",
-            Self::Svg => "chart",
-            Self::Json => "JSON",
+            Self::Chart => "chart",
+            Self::Prediction => "prediction",
+            Self::CostTable => "cost table",
+            Self::Record => "record of shared answers",
+            Self::Text(_) => "text of this program",
             Self::Other => "another kind of file",
         }
     }
+}
+
+/// The beginning of a file.
+fn head(path: &Path) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(named(path))?;
+    file.take(HEAD)
+        .read_to_end(&mut head)
+        .map_err(named(path))?;
+    Ok(head)
 }
 
 /// What may be done to a file that is there already.
@@ -66,8 +113,69 @@ pub enum Existing {
     /// It is replaced where it is of the same kind, and no secret key.
     #[default]
     Kin,
-    /// It is replaced, unless it is a secret key that something else would replace.
+    /// It is replaced, unless it is a secret key that something else would replace, or a record of what was shared under one.
     Any,
+}
+
+/// Refuses a place where what is there must stay: all that is written by a name that someone gave is asked for here, before the work.
+///
+/// # Errors
+/// One of `others`: the inputs of the same work, and what else it writes; existing files that must stay.
+pub fn expect_place(
+    path: &Path,
+    content: Content,
+    others: &[&Path],
+    existing: Existing,
+) -> Result<()> {
+    if let Some(other) = others.iter().find(|other| disk::same_file(path, other)) {
+        let what = format!(
+            "it would take the place of {}, which the same work needs; choose another name",
+            other.display()
+        );
+        return Err(named(path)(what));
+    }
+    if !path.is_file() || path == Path::new(disk::STDOUT) {
+        return Ok(());
+    }
+    let head = head(path)?;
+    let Some(had) = Content::of(&head) else {
+        return Ok(());
+    };
+    let kin = match content {
+        Content::Text(words) => had == Content::Other && has(&head, words),
+        // nothing tells it from what is not ours
+        Content::Other => false,
+        _ => had == content,
+    };
+    let why = match had {
+        Content::Container(Kind::ClientKey) if !kin || existing == Existing::Kin => {
+            "a secret key is there, and nothing may take its place: what was encrypted with it could never be decrypted; choose another name"
+        }
+        Content::Record => {
+            "a record of shared answers is there, and nothing may take its place: nobody would know how many answers were shared under its key; choose another name"
+        }
+        _ if kin || existing == Existing::Any => return Ok(()),
+        _ => {
+            let (had, content) = (had.name(), content.name());
+            let what = format!("{had} is there, and {content} would take its place");
+            return Err(named(path)(Error::refused(what, Help::Overwrite)));
+        }
+    };
+    Err(named(path)(why))
+}
+
+/// Removes what killed writers of a file left behind, and says so.
+pub(crate) fn clean(path: &Path, tell: Listener<'_>) {
+    tell_cleaned(&disk::clean(path), tell);
+}
+
+fn tell_cleaned(cleaned: &[PathBuf], tell: Listener<'_>) {
+    for path in cleaned {
+        tell.note(format_args!(
+            "removed {}, which a killed run left behind",
+            path.display()
+        ));
+    }
 }
 
 /// A file that is being written. What is at its place stays as it is until it is finished; dropped before, nothing is left of it.
@@ -78,68 +186,30 @@ pub struct Output {
 }
 
 impl Output {
-    /// Opens a file for what will be made: before the work, so that no result is lost. `others` are the inputs of the same work, and what
-    /// else it writes.
+    /// Opens a file for what will be made: before the work, so that no result is lost. What earlier writers of the same file that were killed
+    /// left behind is removed, and told.
     ///
     /// # Errors
-    /// What can't be written to; one of `others`; existing files that must stay.
+    /// What can't be written to, and what [`expect_place`] refuses.
     pub fn create(
         path: &Path,
         content: Content,
         others: &[&Path],
         existing: Existing,
+        tell: Listener<'_>,
     ) -> Result<Self> {
-        if let Some(other) = others.iter().find(|other| disk::same_file(path, other)) {
-            let what = format!(
-                "it would take the place of {}, which the same work needs; choose another name",
-                other.display()
-            );
-            return Err(named(path)(what));
-        }
-        let there = match path.is_file() && path != Path::new(disk::STDOUT) {
-            true => Content::of(path)?,
-            false => None,
-        };
-        let key = Content::Container(Kind::ClientKey);
-        let refused = match there {
-            Some(had) if had == key => content != key || existing == Existing::Kin,
-            // texts are told from our own files, not from one another
-            Some(had) if content == Content::Other => {
-                existing == Existing::Kin && matches!(had, Content::Container(_) | Content::Model)
-            }
-            Some(had) => existing == Existing::Kin && had != content,
-            None => false,
-        };
-        if let (Some(had), true) = (there, refused) {
-            return Err(named(path)(match had == key {
-                true => Error::from(
-                    "a secret key is there, and nothing may take its place: what was encrypted with it could never be decrypted; choose another name",
-                ),
-                false => Error::refused(
-                    format!(
-                        "{} is there, and {} would take its place",
-                        had.name(),
-                        content.name()
-                    ),
-                    Help::Overwrite,
-                ),
-            }));
-        }
+        expect_place(path, content, others, existing)?;
         let file = disk::Output::create(path, content.access()).map_err(named(path))?;
+        tell_cleaned(file.cleaned(), tell);
         Ok(Self {
             file: BufWriter::with_capacity(1 << 20, file),
             path: path.into(),
         })
     }
 
-    /// Says what an earlier writer of the same file that was killed left behind; it is removed already.
-    pub fn tell_cleaned(&self, tell: Listener<'_>) {
-        for path in self.file.get_ref().cleaned() {
-            tell.note(format_args!(
-                "removed {}, which a killed run left behind",
-                path.display()
-            ));
-        }
+    /// The name that it will have.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Refuses where there is no room for so many bytes.
@@ -217,14 +287,14 @@ impl Filled {
     pub fn place(self) -> Result<()> {
         self.file.finish().map_err(named(&self.path))
     }
-}
 
-/// Writes a text or something else that everyone may read; never over a file of our own.
-///
-/// # Errors
-/// Those of [`Output`].
-pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
-    Output::create(path, Content::Other, &[], Existing::Kin)?.write_bytes(bytes)
+    /// Puts it elsewhere, in the same file system.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn place_at(self, path: &Path) -> Result<()> {
+        self.file.finish_at(path).map_err(named(path))
+    }
 }
 
 /// A warning where others than its owner may read a secret file.
@@ -243,12 +313,26 @@ pub fn readable_by_others(path: &Path) -> Result<Option<String>> {
     }))
 }
 
-/// Makes a folder for secrets, with those above it: its owner's alone. One that is there stays as it is.
+/// Makes a folder for secrets, with those above it: its owner's alone. One that is there stays as it is; where it is open to others, that is
+/// told.
 ///
 /// # Errors
 /// The file system's.
-pub fn private_folder(path: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
+pub fn private_folder(path: &Path, tell: Listener<'_>) -> Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    if let Ok(found) = std::fs::metadata(path) {
+        let mode = found.permissions().mode() & 0o777;
+        let may = match mode {
+            _ if mode & 0o022 != 0 => "put other keys in the place of these",
+            _ if mode & 0o055 != 0 => "look into this folder of keys",
+            _ => return Ok(()),
+        };
+        tell.note(format_args!(
+            "warning: {}: others can {may} (mode {mode:04o}); make it yours alone: chmod 700",
+            path.display()
+        ));
+        return Ok(());
+    }
     let mut builder = std::fs::DirBuilder::new();
     builder
         .recursive(true)
@@ -306,4 +390,51 @@ pub(crate) fn stem(path: &Path) -> String {
 pub(crate) fn name(path: &Path) -> String {
     path.file_name()
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runtime::machine_file::{MachineFile, Origin};
+    use runtime::sharing::releases::Ledger;
+
+    #[test]
+    fn files_are_known_by_our_own_marks_alone() {
+        let plan = crate::key_folder::tests::plan_that_does_nothing("x");
+        let basis = crate::machine::Machine::default();
+        let basis = basis
+            .basis(crate::machine::Probing::AsItIs)
+            .expect("shipped");
+        let prediction = runtime::Prediction::new(&plan, basis, 1);
+        let here = Origin::here().expect("counts");
+        let table = MachineFile::new(here, "2000-01-31".into(), cost::MachineCost::default(), &[]);
+        let record =
+            "{\n  \"key\": \"00\",\n  \"security\": 40,\n  \"releases\": 3,\n  \"used\": 1\n}";
+        let record = Ledger::read(record.as_bytes(), "x").expect("a record");
+        let measured = runtime::report::Measured::default();
+        let answer = runtime::report::Answer::default();
+        let chart = runtime::Report::new(&plan, &prediction, &measured, answer).to_svg();
+        let known = [
+            (prediction.to_json(), Content::Prediction),
+            (table.to_json(), Content::CostTable),
+            (record.to_json(), Content::Record),
+            (chart, Content::Chart),
+            (
+                "{\"plan\": \"mine\", \"threads\": 3}".into(),
+                Content::Other,
+            ),
+            ("{\"name\": 1}".into(), Content::Other),
+            ("[1, 2]".into(), Content::Other),
+            ("<?xml version=\"1.0\"?><html/>".into(), Content::Other),
+            (
+                "<svg xmlns='http://www.w3.org/2000/svg'/>".into(),
+                Content::Other,
+            ),
+            ("a text".into(), Content::Other),
+        ];
+        for (text, content) in known {
+            assert_eq!(Content::of(text.as_bytes()), Some(content), "{text}");
+        }
+        assert_eq!(Content::of(b""), None);
+    }
 }

@@ -1,21 +1,24 @@
 //! A folder of keys: one pair takes another's place whole, or not at all.
 //!
-//! Two renames are not one, so the old secret waits in the folder `replaced` until the new evaluation keys, which come last, stand beside the
-//! new secret. What a killed program leaves is settled by the next one, by the key ids in the headers: either pair, never half of each. All of
-//! it happens under a lock of the folder, for no longer than renames take; the lock is the one under which shared answers are counted.
+//! Two renames are not one, so a folder `replaced` is made first: the new evaluation keys go there, and the old secret. Then the new secret takes its
+//! place, and from there on the new pair holds. What a killed program leaves is settled by the next one, by the key ids in the headers: forwards where
+//! the secret is that of the new keys, else back; either pair, never half of each, and no secret is removed that has no successor. All of it happens
+//! under a lock of the folder, for no longer than renames take; the lock is the one under which shared answers are counted.
 
 use crate::error::{Result, named};
-use crate::files::Filled;
+use crate::files::{Content, Existing, Filled, expect_place};
 use crate::network::CLIENT_FILE;
 use crate::progress::{Listener, Say};
 use runtime::KeyId;
 use runtime::sharing::RECORD_NAME;
-use runtime::wire::container::Header;
+use runtime::wire::container::{Header, Kind};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Where what is replaced waits.
 const REPLACED: &str = "replaced";
+/// What waits there to come in, once the new secret is in its place: the evaluation keys, and the client file.
+const NEW: [&str; 2] = ["new.client", "new.keys"];
 
 /// A client's files in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,7 @@ pub(crate) struct NewKeys {
 #[derive(Debug)]
 enum Move {
     Make(PathBuf),
+    Stage(Filled, PathBuf),
     Rename(PathBuf, PathBuf),
     /// Names are on disk after it, too.
     Place(Filled),
@@ -77,10 +81,32 @@ impl KeyFolder {
         Ok(locked)
     }
 
-    /// Refuses a folder that holds keys.
-    pub(crate) fn expect_empty(&self) -> Result<()> {
+    /// Refuses a folder whose file in the client file's place is none.
+    pub(crate) fn expect_client_file(&self) -> Result<()> {
+        let client = self.folder.join(CLIENT_FILE);
+        let content = Content::Container(Kind::ClientFile);
+        match expect_place(&client, content, &[], Existing::Kin) {
+            Err(_) => Err(named(&client)(
+                "it is no client file, and the new keys' client file would take its place; choose another folder",
+            )),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Refuses a folder that holds keys, or what belongs to keys: others than what lies in `client_file` would go with new ones.
+    pub(crate) fn expect_empty(&self, client_file: &Path) -> Result<()> {
         let (secret, public) = (self.files.secret.exists(), self.files.public.exists());
+        let client = self.folder.join(CLIENT_FILE);
+        let other = client.exists()
+            && !disk::same_file(&client, client_file)
+            && std::fs::read(&client).ok() != std::fs::read(client_file).ok();
         let why = match (secret, public) {
+            (false, false) if self.folder.join(RECORD_NAME).exists() => {
+                "releases.json, which counts what was shared under a key that was taken away"
+            }
+            (false, false) if other => {
+                "network.client, another client file than that of these keys"
+            }
             (false, false) => return Ok(()),
             (true, false) => {
                 "a secret key without its evaluation keys: they were taken away, or making keys was cut short"
@@ -121,46 +147,54 @@ impl KeyFolder {
     }
 
     fn moves(&self, new: NewKeys) -> Vec<Move> {
-        let mut moves = Vec::new();
         let replaced = self.folder.join(REPLACED);
+        let staged = NEW.map(|name| self.replaced(name));
         let old = self.owned().into_iter().filter(|(at, _)| at.exists());
         // a client file that is used again stays
         let old: Vec<_> = old
             .filter(|(at, _)| new.client.is_some() || !at.ends_with(CLIENT_FILE))
             .collect();
-        if !old.is_empty() {
-            moves.push(Move::Make(replaced.clone()));
-        }
-        moves.extend(
-            old.iter()
-                .cloned()
-                .map(|(at, aside)| Move::Rename(at, aside)),
-        );
+        let mut moves = vec![Move::Make(replaced.clone())];
+        let client = new.client.is_some();
+        // the keys first: without them nothing that is staged comes in
+        moves.push(Move::Stage(new.public, staged[1].clone()));
+        moves.extend(new.client.map(|file| Move::Stage(file, staged[0].clone())));
+        let aside = |(at, aside): &(PathBuf, PathBuf)| Move::Rename(at.clone(), aside.clone());
+        moves.extend(old.iter().map(aside));
         moves.push(Move::Sync);
-        moves.extend(new.client.map(Move::Place));
-        moves.push(Move::Place(new.secret));
         // from here on the new pair holds
-        moves.push(Move::Place(new.public));
+        moves.push(Move::Place(new.secret));
+        let [from, keys] = staged;
+        let to = self.folder.join(CLIENT_FILE);
+        moves.extend(client.then_some(Move::Rename(from, to)));
+        moves.push(Move::Rename(keys, self.files.public.clone()));
+        moves.push(Move::Sync);
         moves.extend(
             old.iter()
                 .rev()
                 .map(|(_, aside)| Move::Remove(aside.clone())),
         );
-        if !old.is_empty() {
-            moves.push(Move::RemoveFolder(replaced));
-        }
+        moves.push(Move::RemoveFolder(replaced));
         moves
     }
 
     fn carry_out(&self, one: Move) -> Result<()> {
         match one {
             Move::Make(folder) => std::fs::create_dir(&folder).map_err(named(&folder)),
+            Move::Stage(file, to) => file.place_at(&to),
             Move::Rename(from, to) => std::fs::rename(from, &to).map_err(named(&to)),
             Move::Place(file) => file.place(),
             Move::Remove(file) => std::fs::remove_file(&file).map_err(named(&file)),
             Move::RemoveFolder(folder) => std::fs::remove_dir(&folder).map_err(named(&folder)),
-            Move::Sync => self.lock.sync_all().map_err(named(&self.folder)),
+            Move::Sync => self.sync(),
         }
+    }
+
+    /// Puts the names in both folders on disk: a file that left one of them is in the other.
+    fn sync(&self) -> Result<()> {
+        let replaced = self.folder.join(REPLACED);
+        disk::sync_folder(&replaced).map_err(named(&replaced))?;
+        self.lock.sync_all().map_err(named(&self.folder))
     }
 
     /// Ends what was cut short: forwards where the new pair is whole, else back.
@@ -169,33 +203,57 @@ impl KeyFolder {
         if !replaced.exists() {
             return Ok(());
         }
+        let staged = NEW.map(|name| self.replaced(name));
+        let public = &self.files.public;
+        let places = [&self.folder.join(CLIENT_FILE), public];
         let waits = |(_, aside): &(PathBuf, PathBuf)| aside.exists();
         let waiting: Vec<_> = self.owned().into_iter().filter(waits).collect();
-        let whole = match (found(&self.files.secret)?, found(&self.files.public)?) {
-            (Some(secret), Some(public)) => secret == public,
+        let begun = staged.iter().any(|file| file.exists());
+        let whole = match (
+            found(&self.files.secret)?,
+            found(public)?,
+            found(&staged[1])?,
+        ) {
+            (Some(secret), _, Some(new)) => secret == new,
+            (Some(secret), Some(public), None) => secret == public,
             // which of the two the evaluation keys belong to that were taken away, nobody knows
-            (Some(_), None) if self.replaced("client.key").exists() => {
+            (Some(_), None, None) if self.replaced("client.key").exists() => {
                 return Err(named(&self.folder)(format!(
                     "keys were being replaced before, and that was cut short; the evaluation keys are gone since: keep client.key or {REPLACED}/client.key, whichever they belong to, and remove the folder {REPLACED}"
                 )));
             }
             _ => false,
         };
+        for (from, to) in staged.iter().zip(places).filter(|(from, _)| from.exists()) {
+            match whole {
+                true => std::fs::rename(from, to).map_err(named(to))?,
+                // the secret never came to its place
+                false => std::fs::remove_file(from).map_err(named(from))?,
+            }
+        }
+        self.sync()?;
         for (at, aside) in waiting.iter().rev() {
             match whole {
                 true => std::fs::remove_file(aside).map_err(named(aside))?,
                 false => std::fs::rename(aside, at).map_err(named(at))?,
             }
         }
-        self.lock.sync_all().map_err(named(&self.folder))?;
+        self.sync()?;
         std::fs::remove_dir(&replaced).map_err(named(&replaced))?;
-        if !waiting.is_empty() {
-            let folder = self.folder.display();
-            tell.note(match whole {
-                true => format!("{folder}: keys were replaced before, and that was cut short at its end: the new pair is whole and stays"),
-                false => format!("{folder}: keys were being replaced before, and that was cut short: the old pair is in its place again"),
-            });
-        }
+        let folder = self.folder.display();
+        let how = match (whole, waiting.is_empty()) {
+            (_, true) if !begun => return Ok(()),
+            (true, _) => {
+                "were being made before, and that was cut short at its end: the new pair is whole and stays"
+            }
+            (false, false) => {
+                "were being replaced before, and that was cut short: the old pair is in its place again"
+            }
+            (false, true) => {
+                "were being made before, and that was cut short: nothing of them is left"
+            }
+        };
+        tell.note(format_args!("{folder}: keys {how}"));
         Ok(())
     }
 }
@@ -215,9 +273,8 @@ fn found(path: &Path) -> Result<Option<KeyId>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::files::{Content, Existing, Output};
+    use crate::files::Output;
     use ckks::ParametersSpec;
-    use runtime::wire::container::Kind;
     use runtime::{Description, Operation, Plan, Port, Purpose, Step, VerifiedPlan};
     use std::io::Write;
 
@@ -271,7 +328,8 @@ pub(crate) mod tests {
         let client = runtime::Client::new(file.expect("no task"), &mut crate::session::rng());
         let filled = |name: &str, kind, bytes: Vec<u8>| {
             let content = Content::Container(kind);
-            let output = Output::create(&folder.join(name), content, &[], Existing::Any);
+            let silent = &mut crate::progress::silent;
+            let output = Output::create(&folder.join(name), content, &[], Existing::Any, silent);
             let filled = output
                 .expect("opens")
                 .fill(|out, _| Ok(out.write_all(&bytes)?));
@@ -357,6 +415,81 @@ pub(crate) mod tests {
         }
     }
 
+    /// What lies in a folder, without what killed writers left of files that never came to their places.
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        let name = |e: std::io::Result<std::fs::DirEntry>| e.expect("an entry").file_name();
+        let mut names: Vec<String> = entries
+            .map(|e| name(e).to_string_lossy().into_owned())
+            .filter(|n| !n.ends_with(".partial"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_first_pair_comes_whole_or_not_at_all_wherever_it_is_cut_short() {
+        let empty = |test: &str| {
+            let name = format!("polyveil-first-keys-{test}-{}", std::process::id());
+            let folder = Folder(std::env::temp_dir().join(name));
+            std::fs::create_dir_all(&folder.0).expect("a folder");
+            folder
+        };
+        let (mut done, mut whole) = (0, 0);
+        loop {
+            let folder = empty(&done.to_string());
+            let (new, key) = staged(&folder.0, "new");
+            let killed = open(&folder.0);
+            let moves = killed.moves(new);
+            let count = moves.len();
+            let moves = moves.into_iter().take(done);
+            moves.for_each(|m| killed.carry_out(m).expect("moves"));
+            drop(killed);
+            drop(open(&folder.0));
+            match names(&folder.0).is_empty() {
+                true => assert_eq!(whole, 0, "gone after {done} moves"),
+                false => {
+                    assert_eq!(pair(&folder.0), (key, false));
+                    let all = ["client.key", "evaluation.keys", "network.client"];
+                    assert_eq!(names(&folder.0), all);
+                    whole += 1;
+                }
+            }
+            if done == count {
+                break;
+            }
+            done += 1;
+        }
+        assert!(whole > 1 && whole < done, "{whole} of {done}");
+    }
+
+    #[test]
+    fn folders_with_what_belongs_to_keys_are_not_empty() {
+        let (folder, _) = with_old("belongings");
+        let files = KeyFiles::within(&folder.0);
+        let client = folder.0.join(CLIENT_FILE);
+        let other = folder.0.join("other.client");
+        std::fs::write(&other, "another").expect("writes");
+        for file in [files.secret, files.public] {
+            std::fs::remove_file(file).expect("removes");
+        }
+        let refused = |client: &Path| {
+            let e = open(&folder.0).expect_empty(client).expect_err("not empty");
+            e.to_string()
+        };
+        assert!(refused(&client).contains(RECORD_NAME));
+        std::fs::remove_file(folder.0.join(RECORD_NAME)).expect("removes");
+        assert!(refused(&other).contains(CLIENT_FILE));
+        let same = folder.0.join("same.client");
+        std::fs::copy(&client, &same).expect("copies");
+        for client in [&client, &same] {
+            open(&folder.0).expect_empty(client).expect("its own");
+        }
+        open(&folder.0).expect_client_file().expect("one");
+        std::fs::write(&client, "mine").expect("writes");
+        open(&folder.0).expect_client_file().expect_err("none");
+    }
+
     #[test]
     fn a_move_that_fails_leaves_the_old_pair() {
         let (folder, old) = with_old("fails");
@@ -379,7 +512,7 @@ pub(crate) mod tests {
         let files = KeyFiles::within(&folder.0);
         let refused = |words: &str| {
             let message = open(&folder.0)
-                .expect_empty()
+                .expect_empty(&folder.0.join(CLIENT_FILE))
                 .expect_err("holds keys")
                 .to_string();
             assert!(

@@ -44,12 +44,13 @@ pub fn keygen(
             "`{name}` is a toy parameter set that protects nothing; accept it by name, or compile for a secure one"
         )));
     }
-    files::private_folder(folder)?;
+    files::private_folder(folder, tell)?;
     let locked = |tell: Listener<'_>| -> Result<KeyFolder> {
         let locked = KeyFolder::lock(folder, tell)?;
         if !options.replace {
-            locked.expect_empty()?;
+            locked.expect_empty(client_file)?;
         }
+        locked.expect_client_file()?;
         Ok(locked)
     };
     // not held for as long as it takes to make keys
@@ -73,16 +74,13 @@ pub fn keygen(
     }
     require_disk(folder, bytes + (1 << 20))?;
     let keys = KeyFiles::within(folder);
-    let open = |path, kind| -> Result<Output> {
+    let mut open = |path, kind| -> Result<Output> {
         let content = Content::Container(kind);
-        Output::create(path, content, &[client_file], Existing::Any)
+        Output::create(path, content, &[client_file], Existing::Any, tell)
     };
     let public = open(&keys.public, Kind::EvaluationKeys)?;
     let secret = open(&keys.secret, Kind::ClientKey)?;
-    for file in [&public, &secret] {
-        file.tell_cleaned(tell);
-    }
-    let beside = beside(client_file, &folder.join(CLIENT_FILE))?;
+    let beside = beside(client_file, &folder.join(CLIENT_FILE), tell)?;
     let (public, ()) = public.fill(|out, name| {
         let mut told = |done, all| tell.count("key", done, all);
         let written = client.write_evaluation_keys(out, name, &mut rng, &mut told);
@@ -98,12 +96,12 @@ pub fn keygen(
 }
 
 /// A copy of the client file, to be put beside the keys that are made from it; none where it lies there.
-fn beside(from: &Path, to: &Path) -> Result<Option<Filled>> {
+fn beside(from: &Path, to: &Path, tell: Listener<'_>) -> Result<Option<Filled>> {
     if disk::same_file(from, to) {
         return Ok(None);
     }
     let content = Content::Container(Kind::ClientFile);
-    let output = Output::create(to, content, &[], Existing::Any)?;
+    let output = Output::create(to, content, &[], Existing::Kin, tell)?;
     let mut file = files::open(from)?;
     let (copy, _) = output.fill(|out, _| Ok(std::io::copy(&mut file, out)?))?;
     Ok(Some(copy))

@@ -51,6 +51,8 @@ mod markdown;
 mod memory;
 pub mod network;
 mod normalization;
+#[cfg(feature = "clap")]
+pub mod pixels;
 pub mod progress;
 mod questions;
 pub mod serve;
@@ -84,13 +86,18 @@ pub(crate) fn compiled(
     graph: &nn::PolyGraph,
     target: &compiler::Target,
 ) -> Result<runtime::VerifiedPlan> {
-    let target = compiler::Target {
-        room: target.room.or_else(runtime::limits::here),
-        ..target.clone()
-    };
+    let target = within_limits(target);
     // what clients could not read is not compiled for them
     task::Task::of(graph.metadata())?;
     Ok(compiler::compile(graph, &target)?)
+}
+
+/// With the room that there is, unless the target says how much.
+fn within_limits(target: &compiler::Target) -> compiler::Target {
+    compiler::Target {
+        room: target.room.or_else(runtime::limits::here),
+        ..target.clone()
+    }
 }
 
 /// What compiling a network will take, the process's own memory included.
@@ -98,7 +105,7 @@ pub(crate) fn compiled(
 /// # Errors
 /// Those of [`compiler::needs`].
 pub fn needs(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<compiler::Needs> {
-    let needs = compiler::needs(graph, target)?;
+    let needs = compiler::needs(graph, &within_limits(target))?;
     Ok(compiler::Needs {
         bytes: needs.bytes + runtime::limits::resident(),
         ..needs

@@ -2,10 +2,12 @@
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output};
+use crate::progress::Listener;
 use nn::{Graph, Metadata, PolyGraph, Shape, Tensor};
 use runtime::plan_file::BESIDE_FROM;
 use runtime::wire::container::Kind;
 use runtime::{ClientFile, Limits, Purpose, Step, VerifiedPlan};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use task::{Answer, Candidate, Outputs, Task};
 
@@ -159,6 +161,19 @@ pub fn load_polynomial(path: &Path) -> Result<PolyGraph> {
     load(path, None)?.polynomial().map_err(named(path))
 }
 
+/// A warning, where a model's file is from before version 8 and has no checksum; of a pipe nothing is known before it is read.
+pub fn without_checksum(path: &Path) -> Option<String> {
+    let mut head = [0; 64];
+    let file = path.is_file().then(|| std::fs::File::open(path).ok())?;
+    file?.read_exact(&mut head).ok()?;
+    nn::format::artefact::begins_without_checksum(&head).then(|| {
+        format!(
+            "{} is from before version 8 of .pvm and has no checksum: damage to it would go unseen; make it again if you can",
+            path.display()
+        )
+    })
+}
+
 /// What a network's inputs and outputs mean: what its file says, or rows of numbers as they are; outputs are numbers.
 ///
 /// # Errors
@@ -237,9 +252,8 @@ const WEIGHTS: &str = "weights";
 #[derive(Debug)]
 pub struct PlanFiles {
     plan: Output,
-    client: Option<(Output, PathBuf)>,
-    weights: PathBuf,
-    existing: Existing,
+    /// The client file, and weights, where they are large; none where the plan is no file.
+    beside: Option<[Output; 2]>,
 }
 
 /// What was written beside a plan.
@@ -256,31 +270,28 @@ impl PlanFiles {
     ///
     /// # Errors
     /// Those of [`Output::create`], and a plan of that ending.
-    pub fn create(path: &Path, others: &[&Path], existing: Existing) -> Result<Self> {
-        let plan = Output::create(path, Content::Container(Kind::Plan), others, existing)?;
+    pub fn create(
+        path: &Path,
+        others: &[&Path],
+        existing: Existing,
+        tell: Listener<'_>,
+    ) -> Result<Self> {
+        let mut open = |path: &Path, kind| {
+            let content = Content::Container(kind);
+            Output::create(path, content, others, existing, tell)
+        };
+        let plan = open(path, Kind::Plan)?;
         let beside = path.with_extension("client");
         if !plan.is_file() {
-            let (client, weights) = (None, PathBuf::new());
-            return Ok(Self {
-                plan,
-                client,
-                weights,
-                existing,
-            });
+            return Ok(Self { plan, beside: None });
         }
         let weights = path.with_extension(WEIGHTS);
         if beside == path || weights == path {
             return Err("the client file, and a large plan's weights, are written beside the plan, with the endings `client` and `weights`: give the plan another name".into());
         }
-        let content = Content::Container(Kind::ClientFile);
-        let client = Output::create(&beside, content, others, existing)?;
-        let client = Some((client, beside));
-        Ok(Self {
-            plan,
-            client,
-            weights,
-            existing,
-        })
+        let client = open(&beside, Kind::ClientFile)?;
+        let beside = Some([client, open(&weights, Kind::Weights)?]);
+        Ok(Self { plan, beside })
     }
 
     /// Writes them; gives the client file's name.
@@ -291,18 +302,17 @@ impl PlanFiles {
         require_plan_of(plan, graph)?;
         let file = plan.client_file(task_bytes(graph))?;
         let of = plan.plan();
-        let Some((client, beside)) = self.client else {
+        let Some([client, weights]) = self.beside else {
             self.plan
                 .write(|out, name| Ok(of.write(out, name).map(drop)?))?;
             return Ok(Beside::default());
         };
         let apart = of.integer_bytes() >= BESIDE_FROM;
+        let places = [&client, &weights].map(|file| file.path().to_path_buf());
         if !apart {
             self.plan
                 .write(|out, name| Ok(of.write(out, name).map(drop)?))?;
         } else {
-            let content = Content::Container(Kind::Weights);
-            let weights = Output::create(&self.weights, content, &[], self.existing)?;
             let (weights, plan) = weights.fill(|weights, its| {
                 let (plan, ()) = self.plan.fill(|out, name| {
                     Ok(of.write_beside((out, name), (weights, its)).map(drop)?)
@@ -313,9 +323,10 @@ impl PlanFiles {
             plan.place()?;
         }
         client.write(|out, name| Ok(file.write(out, name).map(drop)?))?;
+        let [client, weights] = places;
         Ok(Beside {
-            client: Some(beside),
-            weights: apart.then_some(self.weights),
+            client: Some(client),
+            weights: apart.then_some(weights),
         })
     }
 }

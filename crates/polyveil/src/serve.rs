@@ -71,8 +71,8 @@ impl Serving {
             Content::Container(answer),
             &others,
             self.existing,
+            tell,
         )?;
-        output.tell_cleaned(tell);
         let beside = output
             .is_file()
             .then(|| with_suffix(&self.output, ".checkpoint"));
@@ -80,8 +80,8 @@ impl Serving {
         if let Some(path) = &checkpoint {
             // Opened and left again: a run is long before it writes the first one. What is there is looked at when the input is known.
             let others = besides(Some(&self.output));
-            let opened = Output::create(path, Content::Container(kept), &others, Existing::Any)?;
-            opened.tell_cleaned(tell);
+            let content = Content::Container(kept);
+            Output::create(path, content, &others, Existing::Any, tell)?;
         }
         Ok((output, checkpoint))
     }

@@ -2,14 +2,14 @@
 
 use ckks::ParametersSpec;
 use data::{Dataset, Known, Vectors};
-use nn::Shape;
+use nn::{Graph, Linear, Metadata, Nonlinearity, Op, Parameter, Shape};
 use polyveil::calibrate::{Calibrating, Material, calibrate, calibrate_network};
 use polyveil::compiler::Target;
 use polyveil::evaluate::{Evaluation, Set};
 use polyveil::inputs::{Given, Source};
 use polyveil::machine::{Machine, Probing};
 use polyveil::progress::silent;
-use polyveil::{compile, network};
+use polyveil::{compile, network, network::Network};
 use std::path::Path;
 use std::sync::Arc;
 use task::{Outputs, Stated};
@@ -68,6 +68,53 @@ fn inputs_at_hand_make_the_network_that_files_make() {
         let names = task.outputs().map(Outputs::names);
         assert_eq!(names, Some(&["equal".into(), "different".into()][..]));
     }
+}
+
+#[test]
+fn pictures_at_hand_are_normalised_as_is_stated() {
+    let graph = || {
+        let mut b = Graph::builder();
+        let x = b.input("x", Shape::image(1, 2, 2)).expect("valid");
+        let x = b.add("flat", Op::Flatten, &[x]).expect("valid");
+        let weight: Vec<f32> = (0..8).map(|i| i as f32 / 8.0 - 0.4).collect();
+        let dense = Op::Linear(Linear {
+            weight: Parameter::new("dense", [2, 4], weight).expect("finite"),
+            bias: None,
+        });
+        let x = b.add("dense", dense, &[x]).expect("valid");
+        let silu = Op::Elementwise(Nonlinearity::Activation(approx::Activation::Silu));
+        let x = b.add("act", silu, &[x]).expect("valid");
+        Network::Trained(b.finish(x).expect("valid"), Metadata::default())
+    };
+    let shape = data::Shape {
+        height: 2,
+        width: 2,
+        channels: 1,
+    };
+    let pixels: Vec<u8> = (0..16).map(|i| 15 * i).collect();
+    let classes = vec!["dark".into(), "bright".into()];
+    let set = Dataset::from_pixels(shape, classes, pixels.clone(), &[0, 0, 1, 1]);
+    let tensors = pixels.iter().map(|&v| f64::from(v) / 127.5 - 1.0).collect();
+    let tensors = Vectors::new(4, tensors, Known::Nothing).expect("fits");
+    let options = Calibrating {
+        normalization: Stated::named("half"),
+        ..options()
+    };
+    let [of_pictures, of_tensors] = [
+        Given::Pictures(set.expect("fits")),
+        Given::Tensors(Shape::image(1, 2, 2), tensors),
+    ]
+    .map(|given| {
+        let made = calibrate_network(graph(), &source(given), &options, &mut silent);
+        made.expect("calibrates")
+    });
+    let range = |g: &nn::PolyGraph| g.range(g.output().id()).expect("calibrated");
+    let [a, b] = [range(&of_pictures), range(&of_tensors)];
+    assert!((a.min - b.min).abs() < 1e-6 && (a.max - b.max).abs() < 1e-6);
+    assert!(a.max > a.min + 0.1);
+    let task = network::task_of_graph(&of_pictures).expect("a task");
+    let names = task.outputs().map(Outputs::names);
+    assert_eq!(names, Some(&["dark".into(), "bright".into()][..]));
 }
 
 #[test]

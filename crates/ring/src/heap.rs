@@ -8,6 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout, System, handle_alloc_error};
 use std::fmt::Write;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The system's allocator, which says the program's last words where there is no more memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,11 +17,20 @@ pub struct Heap;
 /// What stands before and behind the number of bytes that could not be had.
 static WORDS: OnceLock<(&str, &str)> = OnceLock::new();
 
+/// What is done before the process ends.
+static LAST: OnceLock<fn()> = OnceLock::new();
+
 /// Has this process end, where memory is short, with one line on stderr (these words around the size that could not be had) and exit
 /// code 1. The first call counts.
 pub fn last_words(before: &'static str, behind: &'static str) {
     // a second program in this process would be one too many
     let _ = WORDS.set((before, behind));
+}
+
+/// Has this be done before such an end, such as the removal of half-written files. It must need no memory and wait for nothing; where it does need
+/// some, it is not done a second time.
+pub fn last_deed(deed: fn()) {
+    let _ = LAST.set(deed);
 }
 
 /// Has all threads share one pool of small pieces. glibc's have one each, of 64 MiB of addresses, of which a limit on these leaves the
@@ -55,6 +65,21 @@ fn exhausted(bytes: usize) {
     let Some((before, behind)) = WORDS.get() else {
         return;
     };
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if let Some(deed) = LAST.get() {
+        if !BEGUN.swap(true, Ordering::SeqCst) {
+            deed();
+            DONE.store(true, Ordering::SeqCst);
+        }
+        // a second thread waits for the first; the first one itself, where its deed lacks memory too, not for ever
+        for _ in 0..1000 {
+            if DONE.load(Ordering::SeqCst) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
     let mut line = Line {
         bytes: [0; 512],
         len: 0,

@@ -92,6 +92,9 @@ pub fn require_room(what: &str, needed: u64, instead: impl Into<Remedy>) -> Resu
     require_of(limits::here(), what, needed, instead)
 }
 
+/// What a limit on addresses must leave besides: buffers take whole regions of them (`ring::buffer`).
+const REGION_BYTES: u64 = 64 << 20;
+
 /// As [`require_room`], of the room that there is; none is no limit.
 ///
 /// # Errors
@@ -106,6 +109,10 @@ pub fn require_of(
         return Ok(());
     };
     let (had, limit) = (room.whole(), room.limit);
+    let needed = match limit {
+        Limit::Process => needed.saturating_add(REGION_BYTES),
+        _ => needed,
+    };
     if needed <= had {
         return Ok(());
     }

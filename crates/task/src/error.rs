@@ -83,7 +83,7 @@ pub enum Error {
     Control {
         /// What it names.
         what: &'static str,
-        /// How manieth, from 1.
+        /// Its number, from 1.
         number: usize,
         /// The name.
         name: String,

@@ -210,6 +210,26 @@ impl Tokenizer {
         }
     }
 
+    /// What fills short sentences up, in a vocabulary that has it: `[PAD]` or `<pad>`.
+    #[must_use]
+    pub fn padding(&self) -> Option<u32> {
+        match self {
+            Self::WordPiece(t) => Some(t.padding()),
+            Self::Published(t) => t.token("[PAD]").or_else(|| t.token("<pad>")),
+            Self::Characters(_) | Self::Scored(_) => None,
+        }
+    }
+
+    /// What stands for a token to be guessed, in a vocabulary that has it: `[MASK]` or `<mask>`.
+    #[must_use]
+    pub fn mask(&self) -> Option<u32> {
+        match self {
+            Self::WordPiece(t) => Some(t.mask()),
+            Self::Published(t) => t.token("[MASK]").or_else(|| t.token("<mask>")),
+            Self::Characters(_) | Self::Scored(_) => None,
+        }
+    }
+
     /// The text of tokens; special ones are none.
     ///
     /// # Errors

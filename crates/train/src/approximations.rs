@@ -100,14 +100,14 @@ pub(crate) fn entries<S: Source>(
         "held_out": {
             "loss": score.loss,
             "right": score.right,
-            of: score.pictures,
+            of: score.answers,
             "values_outside_intervals": score.outside,
         },
         "log": trainer.position().log,
     })
 }
 
-/// Writes `network.pvm` with the record of its run, what stands in place of activations, roots and divisions in it as `pieces.json`, and
+/// Writes `network.pvm` with the record of its run, what stands in place of activations, roots and divisions in it as `approximations.json`, and
 /// `programs.csv`.
 pub(crate) fn write_network(
     folder: &Path,
@@ -120,7 +120,8 @@ pub(crate) fn write_network(
     record(&mut metadata, folder, configuration, entries);
     let bytes = nn::format::artefact::graph_to_bytes(network, &metadata)?;
     write_whole(&folder.join("network.pvm"), &bytes)?;
-    let pieces = substitutes(model)?.to_json(&graph(model)?)?;
-    write_whole(&folder.join("pieces.json"), pieces.as_bytes())?;
+    let approximations = substitutes(model)?.to_json(&graph(model)?)?;
+    let path = folder.join("approximations.json");
+    write_whole(&path, approximations.as_bytes())?;
     write_whole(&folder.join("programs.csv"), programs(model).as_bytes())
 }

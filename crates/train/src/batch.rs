@@ -12,7 +12,7 @@ pub enum Values {
     /// Pictures `(n, h, w, c)`, or vectors `(n, width)`.
     Numbers(Vec<f32>),
     /// Windows of tokens, or sentences filled up with padding, `(n, length)`.
-    Tokens(Vec<u16>),
+    Tokens(Vec<u32>),
 }
 
 /// What a model should answer.
@@ -39,7 +39,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn tokens(tokens: Vec<u16>, classes: Vec<usize>) -> Self {
+    pub(crate) fn tokens(tokens: Vec<u32>, classes: Vec<usize>) -> Self {
         Self {
             values: Values::Tokens(tokens),
             wanted: Wanted::Classes(classes),

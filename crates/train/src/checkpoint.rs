@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 
+/// The file in a run's folder by which it goes on.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The configuration there, as it is carried out.
+pub const CONFIGURATION: &str = "run.toml";
 /// Version 1 had no checksum, and is read.
 const VERSION: &str = "2";
 const UNSEALED: &str = "1";

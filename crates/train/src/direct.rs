@@ -1,11 +1,12 @@
 //! Runs whose data are what the network takes, pictures and vectors: from a configuration to a trainer, and from a trained model to its
 //! artefact, with intervals measured, ranges calibrated and the run's record inside.
 
-use crate::approximations::record;
+use crate::approximations::{record, substitutes};
 use crate::batch::Values;
 use crate::checkpoint::write_whole;
 use crate::config::{Network, Run};
 use crate::error::{Error, Result};
+use crate::inverse::Iteration;
 use crate::mode::Mode;
 use crate::model::Model;
 use crate::networks;
@@ -14,12 +15,11 @@ use crate::score::Score;
 use crate::sources::Direct;
 use crate::surgery;
 use crate::trainer::Trainer;
-use nn::approximations::Approximations;
 use nn::format::artefact;
+use nn::lower::{self, Numerator, Options, Outliers};
 use nn::{Metadata, PolyGraph};
-use rayon::prelude::*;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Inputs on which the f64 oracle measures every node's range.
 const RANGED: usize = 500;
@@ -42,7 +42,7 @@ pub struct Start<S> {
 /// softmax at the end goes.
 ///
 /// # Errors
-/// Those of [`Direct::open`], [`networks::graph`] and `surgery::insert_batch_norms`.
+/// Those of [`Direct::open`], [`networks::graph`], `surgery::insert_batch_norms`, and of [`lower::check`] where the run ends in polynomials.
 pub fn start<S: Direct>(run: &Run<Network, S::Data>) -> Result<Start<S>> {
     let mut sources = S::open(&run.data)?;
     let (input, outputs) = (sources.input(), sources.outputs());
@@ -53,6 +53,9 @@ pub fn start<S: Direct>(run: &Run<Network, S::Data>) -> Result<Start<S>> {
     let mut graph = graph.with_average_pools()?;
     if let Some(place) = &run.batch_norms {
         graph = surgery::insert_batch_norms(&graph, place)?;
+    }
+    if run.stages.iter().any(|s| s.substitution.is_some()) {
+        lower::check(&graph)?;
     }
     let model = Model::new(graph, parameterization)?;
     let from_file = matches!(run.network, Network::File { .. });
@@ -79,28 +82,37 @@ pub struct Finished {
     pub path: PathBuf,
 }
 
-/// Measures the intervals of polynomials, scores, and writes `network.pvm` into the run's folder. At most `allowed` inputs may drive a
-/// polynomial out of all bounds; where there are more, the network is kept in `unfinished.pvm` for training on.
+/// Measures the intervals of polynomials, divisions and roots, scores, and writes `network.pvm` into the run's folder. At most `allowed` inputs
+/// may drive a polynomial out of all bounds; where there are more, or something else fails, the network is kept in `unfinished.pvm`.
 ///
 /// # Errors
-/// [`Error::Unfinished`], [`Error::Network`], [`Error::File`], what the data bring.
+/// [`Error::Unfinished`].
 pub fn finish<S: Direct>(
+    trainer: &mut Trainer<'_, S>,
+    metadata: Metadata,
+    allowed: usize,
+) -> Result<Finished> {
+    let outcome = finished(trainer, metadata.clone(), allowed);
+    outcome.map_err(|e| unfinished(trainer, metadata, e))
+}
+
+fn finished<S: Direct>(
     trainer: &mut Trainer<'_, S>,
     mut metadata: Metadata,
     allowed: usize,
 ) -> Result<Finished> {
     let folder = trainer.folder.clone();
+    let programs = trainer.model.inverses().next().is_some() && is_polynomial(&trainer.model)?;
     let mut measured = None;
-    if trainer.model.units().any(|u| u.coefficients.is_some()) {
-        let outcome = measure_intervals(trainer, 0.125, allowed);
-        measured = Some(outcome.map_err(|e| unfinished(&folder, &trainer.model, &metadata, e))?);
+    if programs || trainer.model.units().any(|u| u.coefficients.is_some()) {
+        measured = Some(measure_intervals(trainer, 0.125, allowed)?);
     }
     let score = trainer.score()?;
     metadata.task = Some(trainer.sources().task(&metadata)?.to_bytes());
     let (name, data) = trainer.sources().record(measured.map_or(0, |m| m.1));
     let mut held_out = json!({
         "right": score.right,
-        "pictures": score.pictures,
+        "pictures": score.answers,
         "values_outside_intervals": score.outside,
     });
     if !score.errors.is_empty() {
@@ -116,7 +128,7 @@ pub fn finish<S: Direct>(
     entries[name] = data;
     record(&mut metadata, &folder, &trainer.text, entries);
     let path = folder.join("network.pvm");
-    let bytes = match polynomial(&trainer.model, trainer.sources(), metadata.clone())? {
+    let bytes = match polynomial(&trainer.model, trainer.sources(), metadata.clone(), allowed)? {
         Some(graph) => artefact::to_bytes(&graph)?,
         None => artefact::graph_to_bytes(&trainer.model.to_graph()?, &metadata)?,
     };
@@ -128,15 +140,18 @@ pub fn finish<S: Direct>(
     })
 }
 
-/// Keeps a network whose intervals can't be measured; the error says where.
-fn unfinished(folder: &Path, model: &Model, metadata: &Metadata, error: Error) -> Error {
-    let path = folder.join("unfinished.pvm");
+/// Keeps a trained network of which no polynomial network was made; the error says where.
+fn unfinished<S: Direct>(trainer: &Trainer<'_, S>, mut metadata: Metadata, e: Error) -> Error {
+    let path = trainer.folder.join("unfinished.pvm");
+    if let Ok(task) = trainer.sources().task(&metadata) {
+        metadata.task = Some(task.to_bytes());
+    }
     let keep = || -> Result<()> {
-        let bytes = artefact::graph_to_bytes(&model.to_graph()?, metadata)?;
+        let bytes = artefact::graph_to_bytes(&trainer.model.to_graph()?, &metadata)?;
         write_whole(&path, &bytes)
     };
     Error::Unfinished {
-        error: Box::new(error),
+        error: Box::new(e),
         kept: match keep() {
             Ok(()) => path.display().to_string(),
             Err(e) => format!("the checkpoint alone: {e}"),
@@ -145,7 +160,8 @@ fn unfinished(folder: &Path, model: &Model, metadata: &Metadata, error: Error) -
 }
 
 /// Declares the polynomials' intervals from what they see on all training inputs that calibrate and the held-out ones, as they are and
-/// mirrored where that is an input too, widened by `margin` times their width at each end. Gives back how many inputs were seen, and how
+/// mirrored where that is an input too, widened by `margin` times their width at each end; divisions and roots of a polynomial network that have
+/// no program yet get one for what they see there, as [`lower::fit`] chooses it. Gives back how many inputs were seen, and how
 /// many of them, at most `allowed`, were left out because one of a polynomial's values exploded.
 ///
 /// # Errors
@@ -162,6 +178,10 @@ pub(crate) fn measure_intervals<S: Direct>(
         sources.held_out(batch)?,
     ];
     trainer.model.clear_ranges();
+    let programs = is_polynomial(&trainer.model)?;
+    if programs {
+        trainer.model.unscale_powers();
+    }
     let (mut seen, mut left_out) = (0, 0);
     for batch in sets.into_iter().flatten() {
         let Values::Numbers(x) = batch?.values else {
@@ -192,6 +212,18 @@ pub(crate) fn measure_intervals<S: Direct>(
         }
     }
     trainer.model.redeclare_domains(margin)?;
+    if programs {
+        let how = Options::default();
+        let how = Iteration {
+            bits: how.bits,
+            factor: 1.0 + how.margin,
+            carried: how.numerator == Numerator::Carried,
+            pictures: seen,
+        };
+        for u in trainer.model.inverses_mut().filter(|u| u.program.is_none()) {
+            u.substitute(&how)?;
+        }
+    }
     trainer.model.clear_ranges();
     Ok((seen, left_out))
 }
@@ -210,7 +242,13 @@ fn exploded(model: &Model) -> Option<String> {
     model.units().find(|u| !bounded(u)).map(|u| u.name.clone())
 }
 
-/// The polynomial network with calibrated ranges, or None while some activation is no polynomial.
+/// Whether all activations are polynomials.
+fn is_polynomial(model: &Model) -> Result<bool> {
+    Ok(model.to_graph()?.activations().next().is_none())
+}
+
+/// The polynomial network with calibrated ranges, or None while some activation is no polynomial; by the lowering that `calibrate` uses, with
+/// what training left in place of functions. At most `allowed` inputs are in no range; where none may be, all are.
 ///
 /// # Errors
 /// [`Error::Network`], what the data bring.
@@ -218,21 +256,20 @@ pub fn polynomial<S: Direct>(
     model: &Model,
     sources: &S,
     metadata: Metadata,
+    allowed: usize,
 ) -> Result<Option<PolyGraph>> {
-    let graph = model.to_graph()?;
-    if graph.activations().next().is_some() {
+    if !is_polynomial(model)? {
         return Ok(None);
     }
-    let graph = PolyGraph::try_from(graph)?;
+    let options = Options {
+        given: Some(substitutes(model)?),
+        outliers: match allowed {
+            0 => Outliers::Keep,
+            most => Outliers::LeaveOut(most),
+        },
+        ..Options::default()
+    };
     let inputs = sources.examples(RANGED)?;
-    let calibration = nn::calibrate::calibrate(
-        graph.network(),
-        &Approximations::default(),
-        inputs.into_par_iter().map(Ok),
-    )?;
-    Ok(Some(
-        graph
-            .with_ranges(calibration.ranges)?
-            .with_metadata(metadata),
-    ))
+    let made = lower::adapt(&model.to_graph()?, &inputs, &options)?;
+    Ok(Some(made.graph.with_metadata(metadata)))
 }

@@ -37,7 +37,7 @@ pub enum Error {
         /// The bound.
         limit: f32,
     },
-    /// A trained network whose intervals can't be measured.
+    /// A trained network of which no polynomial network could be made or written.
     #[error("{error}; what was trained is in {kept}")]
     Unfinished {
         /// Why.

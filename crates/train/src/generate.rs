@@ -65,7 +65,7 @@ impl Generator {
     ///
     /// # Panics
     /// When the tokens are not one for each sequence, or there is no room.
-    pub fn step(&mut self, tokens: &[u16]) -> Vec<f32> {
+    pub fn step(&mut self, tokens: &[u32]) -> Vec<f32> {
         assert!(
             tokens.len() == self.sequences && self.position < self.capacity,
             "a token for each sequence, and room for it"
@@ -135,7 +135,7 @@ fn append(cache: &mut [f32], x: &[f32], position: usize, capacity: usize) {
 }
 
 /// A token drawn from the softmax of logits/temperature, by a number in [0, 1).
-fn draw(logits: &[f32], temperature: f32, at: f64) -> u16 {
+fn draw(logits: &[f32], temperature: f32, at: f64) -> u32 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |l: f32| f64::from(((l - largest) / temperature).exp());
     let weights: Vec<f64> = logits.iter().map(|&l| weight(l)).collect();
@@ -143,11 +143,11 @@ fn draw(logits: &[f32], temperature: f32, at: f64) -> u16 {
     for (i, w) in weights.iter().enumerate() {
         rest -= w;
         if rest < 0.0 {
-            return i as u16;
+            return i as u32;
         }
     }
     // rounding alone leads here: the last token that can be drawn
-    weights.iter().rposition(|w| *w > 0.0).unwrap_or(0) as u16
+    weights.iter().rposition(|w| *w > 0.0).unwrap_or(0) as u32
 }
 
 /// How a corpus is drawn.
@@ -159,10 +159,10 @@ pub struct Sampling {
     /// Logits are divided by it.
     pub temperature: f32,
     /// The first token of every sequence; where the model gives it, the sequence ends.
-    pub begin: u16,
+    pub begin: u32,
     /// Ends a sequence, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end: Option<u16>,
+    pub end: Option<u32>,
     /// No sequence is longer.
     pub length: usize,
     /// Sequences side by side; they are the same whatever their number.
@@ -188,18 +188,18 @@ impl Sampling {
     ///
     /// # Errors
     /// None that a generator of this length causes.
-    pub fn round(&self, generator: &mut Generator, first: u64) -> Result<Vec<Vec<u16>>> {
-        let mut done: Vec<Vec<u16>> = (0..self.batch).map(|_| vec![self.begin]).collect();
+    pub fn round(&self, generator: &mut Generator, first: u64) -> Result<Vec<Vec<u32>>> {
+        let mut done: Vec<Vec<u32>> = (0..self.batch).map(|_| vec![self.begin]).collect();
         let mut running: Vec<usize> = (0..self.batch).collect();
         generator.begin(self.batch);
         for position in 1..self.length {
-            let tokens: Vec<u16> = running
+            let tokens: Vec<u32> = running
                 .iter()
                 .map(|&s| done[s].last().copied().unwrap_or(self.begin))
                 .collect();
             let logits = generator.step(&tokens);
             let row = logits.len() / running.len();
-            let drawn: Vec<u16> = logits
+            let drawn: Vec<u32> = logits
                 .par_chunks(row)
                 .zip(&running)
                 .map(|(logits, &s)| {
@@ -226,7 +226,7 @@ impl Sampling {
     }
 }
 
-/// Draws sequences into a file of two-byte tokens until it holds `tokens` of them; goes on with a file that was begun in the same way. `report`
+/// Draws sequences into a file of tokens ([`data::Text::binary`]) until it holds `tokens` of them; goes on with a file that was begun in the same way. `report`
 /// is called with the progress after every round.
 ///
 /// # Errors
@@ -293,21 +293,19 @@ pub fn corpus(
         return Err(Error::checkpoint(path, detail));
     }
     // what a kill left behind the last whole round goes
-    file.set_len(2 * progress.tokens)
+    let vocabulary = language.architecture().sizes().vocabulary;
+    let each = data::Text::token_bytes(vocabulary) as u64;
+    file.set_len(each * progress.tokens)
         .map_err(Error::file(path))?;
     file.seek(SeekFrom::End(0)).map_err(Error::file(path))?;
     let mut generator = Generator::new(language, attention, sampling.length)?;
     while progress.tokens < tokens {
         let round = sampling.round(&mut generator, progress.sequences)?;
-        let bytes: Vec<u8> = round
-            .iter()
-            .flatten()
-            .flat_map(|t| t.to_le_bytes())
-            .collect();
+        let bytes = data::Text::to_bytes(&round.concat(), vocabulary);
         file.write_all(&bytes).map_err(Error::file(path))?;
         file.sync_data().map_err(Error::file(path))?;
         progress.sequences += round.len() as u64;
-        progress.tokens += bytes.len() as u64 / 2;
+        progress.tokens += bytes.len() as u64 / each;
         let json = serde_json::to_string(&progress).unwrap_or_default();
         crate::checkpoint::write_whole(&beside, json.as_bytes())?;
         report(&progress);

@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use zoo::architecture::Architecture;
 use zoo::language::LanguageModel;
 use zoo::llama;
-use zoo::random::uniform;
 
 /// A run on text.
 pub type LanguageConfig = Run<Network, Data>;
@@ -106,24 +105,7 @@ impl Network {
             base: 10_000.0,
             tied,
         };
-        // outputs of blocks are smaller the more of them are added up, as in GPT-2
-        let residual = 1.0 / (2.0 * layers as f64).sqrt();
-        Ok(LanguageModel::new(
-            Architecture::Llama(config),
-            |name, shape| {
-                let count = shape.iter().product();
-                let deviation = match shape {
-                    [_] => return vec![1.0; count],
-                    _ if name.contains("embed_tokens") => 0.02,
-                    [_, inputs] if name.contains("o_proj") || name.contains("down_proj") => {
-                        residual / (*inputs as f64).sqrt()
-                    }
-                    [_, inputs, ..] => 1.0 / (*inputs as f64).sqrt(),
-                    [] => 0.0,
-                };
-                uniform(seed, name, count, deviation * 3f64.sqrt())
-            },
-        )?)
+        Ok(LanguageModel::random(Architecture::Llama(config), seed)?)
     }
 }
 
@@ -141,7 +123,7 @@ pub struct Data {
     /// So many tokens at the end are held out: choices are made on them.
     pub held_out: usize,
     /// Windows begin with this token only. It is public, as every window has it: its position is in no interval and no program's.
-    pub begin: Option<u16>,
+    pub begin: Option<u32>,
 }
 
 /// How a text is cut into tokens.
@@ -151,7 +133,7 @@ pub enum Tokens {
     /// By characters, numbered by their code points.
     #[default]
     Characters,
-    /// The file holds tokens already, two bytes each, the low one first.
+    /// The file holds tokens already, as [`Text::binary`] reads them.
     Binary {
         /// How many there are.
         vocabulary: usize,
@@ -216,7 +198,7 @@ impl Passages {
         part: Part,
         numbers: Vec<usize>,
         batch: usize,
-        add: impl Fn(&Windows, usize, &mut Vec<u16>, &mut Vec<usize>) + 'static,
+        add: impl Fn(&Windows, usize, &mut Vec<u32>, &mut Vec<usize>) + 'static,
     ) -> Batches {
         let windows = self.part(part).clone();
         batches(numbers, batch, move |these| {
@@ -316,7 +298,7 @@ pub fn trained(language: &LanguageModel, model: &Model) -> Result<LanguageModel>
 }
 
 /// Scores a run's model and writes what it came to into a folder: `config.json` and `model.safetensors`, `network.pvm` (the same weights and
-/// attention for windows of this length, original activations), `pieces.json` with what stands in place of activations, roots and divisions,
+/// attention for windows of this length, original activations), `approximations.json` with what stands in place of activations, roots and divisions,
 /// `programs.csv`, and `alphabet.json` of a text by characters.
 ///
 /// # Errors

@@ -4,8 +4,8 @@ use crate::config;
 use crate::error::{Error, Result, need};
 use crate::model::{Model, Parameterization};
 use approx::Activation;
-use nn::{Graph, Linear, Metadata, Network, Nonlinearity, Op, Parameter, Shape};
-use zoo::random::uniform;
+use nn::{Graph, Metadata};
+use zoo::mlp::Perceptron;
 use zoo::resnet::{ResNet, Skip, Small};
 
 /// An activation by its name.
@@ -81,7 +81,13 @@ pub fn graph(
                 "at most 64 layers of 1 to 65,536 values",
             )?;
             let inputs = height * width * channels;
-            mlp(inputs, hidden, classes, activation(name)?, seed)?
+            let perceptron = Perceptron {
+                inputs,
+                hidden,
+                outputs: classes,
+                activation: activation(name)?,
+            };
+            perceptron.graph(seed)?
         }
         config::Network::Small {
             width,
@@ -95,36 +101,6 @@ pub fn graph(
         .graph(seed)?,
     };
     Ok((graph, Metadata::default(), parameterization))
-}
-
-/// Linear layers with an activation between any two, with new weights (He et al. 2015).
-fn mlp(
-    inputs: usize,
-    hidden: &[usize],
-    outputs: usize,
-    activation: Activation,
-    seed: u64,
-) -> Result<Graph> {
-    let mut b = Network::builder();
-    let mut at = b.add("input", Op::Input(Shape::Vector(inputs)), &[])?;
-    let mut from = inputs;
-    for (i, &to) in hidden.iter().chain([&outputs]).enumerate() {
-        let name = format!("linear{}", i + 1);
-        let weight = format!("{name}.weight");
-        let values = uniform(seed, &weight, from * to, (6.0 / from as f64).sqrt());
-        let bias = Parameter::new(&format!("{name}.bias"), [to], vec![0.0; to])?;
-        let linear = Linear {
-            weight: Parameter::new(&weight, [to, from], values)?,
-            bias: Some(bias),
-        };
-        at = b.add(name, Op::Linear(linear), &[at])?;
-        if i < hidden.len() {
-            let activation = Op::Elementwise(Nonlinearity::Activation(activation));
-            at = b.add(format!("act{}", i + 1), activation, &[at])?;
-        }
-        from = to;
-    }
-    Ok(b.finish(at)?)
 }
 
 /// The model that a configuration names.

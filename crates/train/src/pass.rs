@@ -18,7 +18,7 @@ pub enum Inputs<'a> {
     /// A batch of pictures, `(n, h, w, c)`, or of vectors.
     Numbers(&'a [f32]),
     /// A batch of windows of tokens, `(n, length)`.
-    Tokens(&'a [u16]),
+    Tokens(&'a [u32]),
 }
 
 impl Model {

@@ -1,11 +1,46 @@
 //! Runs of every kind, told by their data.
 
+pub use crate::checkpoint::{CHECKPOINT, CONFIGURATION};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::language::LanguageConfig;
 use crate::sentences::SentenceConfig;
 use crate::vectors::VectorConfig;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// All that runs write into their folders besides.
+pub const FILES: [&str; 14] = [
+    "best.safetensors",
+    "log.csv",
+    "ranges.csv",
+    "network.pvm",
+    "unfinished.pvm",
+    "config.json",
+    "model.safetensors",
+    "vocab.txt",
+    "alphabet.json",
+    "tokenizer.json",
+    "approximations.json",
+    "pieces.json",
+    "programs.csv",
+    "stages",
+];
+
+/// The files and folders that a configuration names, and whatever else is a text in it.
+#[must_use]
+pub fn paths(configuration: &str) -> Vec<PathBuf> {
+    let mut open: Vec<toml::Value> = toml::from_str(configuration).into_iter().collect();
+    let mut paths = Vec::new();
+    while let Some(value) = open.pop() {
+        match value {
+            toml::Value::String(text) => paths.push(text.into()),
+            toml::Value::Array(all) => open.extend(all),
+            toml::Value::Table(all) => open.extend(all.into_iter().map(|(_, v)| v)),
+            _ => {}
+        }
+    }
+    paths
+}
 
 /// A run of any kind.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,13 +9,13 @@ use crate::model::Model;
 /// How a network does on pictures, vectors, or tokens of a text that it was not trained on; every guard is off.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Score {
-    /// Inputs classified rightly.
+    /// Answers that are right.
     pub right: usize,
-    /// Inputs.
-    pub pictures: usize,
+    /// Answers that were judged: one for an input, or one for each token that counts.
+    pub answers: usize,
     /// Values outside of their polynomial's domain.
     pub outside: u64,
-    /// The class given to each input; none where numbers are predicted.
+    /// The class of each row of outputs; none where numbers are predicted.
     pub classes: Vec<usize>,
     /// Mean cross-entropy with the labels, in nats; where numbers are predicted, the mean squared error, each output's in units of its
     /// variance in training.
@@ -56,10 +56,10 @@ impl Errors {
 }
 
 impl Score {
-    /// Share of the inputs classified rightly.
+    /// Share of the answers that are right.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
-        self.right as f64 / self.pictures.max(1) as f64
+        self.right as f64 / self.answers.max(1) as f64
     }
 
     /// How a model does on these batches.
@@ -82,7 +82,7 @@ impl Score {
             let outcome = plain.of(outputs, &batch.wanted, None);
             score.loss += outcome.loss * n as f64;
             score.right += outcome.right;
-            score.pictures += n;
+            score.answers += n;
             match &batch.wanted {
                 Wanted::Classes(labels) => {
                     let classes = outputs.len() / labels.len().max(1);
@@ -96,7 +96,7 @@ impl Score {
                 }
             }
         }
-        score.loss /= score.pictures.max(1) as f64;
+        score.loss /= score.answers.max(1) as f64;
         score.errors = Errors::of(&predicted, &targets, width);
         score.outside = model.outside();
         model.set_seen(&before);

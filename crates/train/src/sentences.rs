@@ -12,13 +12,13 @@ use crate::sources::{Batches, Part, Source, batches, fit};
 use crate::trainer::Trainer;
 use data::sentences::{HeldOut, Masking, Sentences};
 use nn::AttentionScheme;
+use nn::format::read_limited;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use task::tokenizer::{Long, Tokenizer, WordPiece};
+use task::tokenizer::{LIMIT, Long, Tokenizer};
 use zoo::bert::{Config, Family, Head};
 use zoo::encoder::{Encoder, Start};
-use zoo::random::uniform;
 
 /// A run on labelled sentences.
 pub type SentenceConfig = Run<Network, Data>;
@@ -74,29 +74,18 @@ impl Network {
     pub fn load(
         &self,
         head: Head,
-        vocabulary: &WordPiece,
+        vocabulary: &Tokenizer,
         length: usize,
         seed: u64,
     ) -> Result<Encoder> {
-        let fresh = |name: &str, shape: &[usize]| {
-            let count = shape.iter().product();
-            let bound = match shape {
-                [_] if name.ends_with("weight") => return vec![1.0; count],
-                [_] => return vec![0.0; count],
-                _ if name.contains("position_embeddings") => 0.01,
-                _ if name.contains("_embeddings") => 0.035,
-                [_, inputs, ..] => 1.0 / (*inputs as f64).sqrt(),
-                [] => 0.0,
-            };
-            uniform(seed, name, count, bound)
-        };
+        let padding = padding(vocabulary)?;
         let encoder = match self {
             Self::File { path, .. } => {
                 let encoder = Encoder::load(path)?;
                 if encoder.config().head == head {
                     encoder
                 } else {
-                    encoder.with_head(head, fresh)?
+                    encoder.with_head(head, seed)?
                 }
             }
             Self::Bert {
@@ -121,11 +110,11 @@ impl Network {
                     },
                     types: 2,
                     epsilon: 1e-5,
-                    padding: vocabulary.padding(),
+                    padding,
                     activation: crate::networks::activation(activation)?,
                     head,
                 };
-                Encoder::new(config, fresh)?
+                Encoder::random(config, seed)?
             }
         };
         let config = encoder.config();
@@ -133,12 +122,23 @@ impl Network {
             true => Ok(()),
             false => Err(nn::Error::Count { what, needed, had }),
         };
-        let what = "tokens of the vocabulary (does vocab.txt belong to the model?)";
-        same(what, config.sizes.vocabulary, vocabulary.len())?;
-        let what = "the padding token's number (does vocab.txt belong to the model?)";
-        same(what, config.padding as usize, vocabulary.padding() as usize)?;
+        let (needed, had) = (config.sizes.vocabulary, vocabulary.len());
+        // models round the number of a published vocabulary up
+        if needed < had || matches!(vocabulary, Tokenizer::WordPiece(_)) {
+            let what = "tokens of the vocabulary (does it belong to the model?)";
+            same(what, needed, had)?;
+        }
+        let what = "the padding token's number (does the vocabulary belong to the model?)";
+        same(what, config.padding as usize, padding as usize)?;
         Ok(encoder)
     }
+}
+
+/// What a vocabulary fills short sentences up with.
+fn padding(vocabulary: &Tokenizer) -> Result<u32> {
+    let remedy = "one with a token for padding: `[PAD]` or `<pad>`";
+    let none = || Error::setting("vocabulary", format!("{} tokens", vocabulary.len()), remedy);
+    vocabulary.padding().ok_or_else(none)
 }
 
 /// What is learned from sentences.
@@ -163,7 +163,7 @@ pub enum Objective {
 pub struct Data {
     /// The file: `label TAB sentence` a line.
     pub sentences: PathBuf,
-    /// BERT's `vocab.txt`.
+    /// BERT's `vocab.txt`, or a `tokenizer.json` of Hugging Face as RoBERTa has.
     pub vocabulary: PathBuf,
     /// Tokens of a sentence at most, `[CLS]` and `[SEP]` included; shorter ones are filled up.
     pub length: usize,
@@ -197,14 +197,18 @@ impl Checked for Data {
 }
 
 /// A sentence's tokens and its class.
-type Example = (Vec<u16>, usize);
+type Example = (Vec<u32>, usize);
 
 /// Opened sentences. Held-out ones and their parts are in no training.
 #[derive(Debug, Clone)]
 pub struct Corpus {
     train: Arc<Vec<Example>>,
     held_out: Arc<Vec<Example>>,
-    vocabulary: Arc<WordPiece>,
+    vocabulary: Tokenizer,
+    /// Of the vocabulary's file: its name beside a checkpoint, and its content.
+    file: (&'static str, Arc<[u8]>),
+    padding: u32,
+    mask: Option<u32>,
     data: Data,
     /// Sentences that were cut.
     pub truncated: usize,
@@ -218,11 +222,23 @@ impl Corpus {
     /// # Errors
     /// [`Error::Data`], [`Error::Network`] for the vocabulary; [`Error::Setting`] for sentences that are too long.
     pub fn open(c: &Data) -> Result<Self> {
-        let vocabulary = Arc::new(WordPiece::load(&c.vocabulary)?);
-        let pieces = format!("{} pieces", vocabulary.len());
-        let remedy = "at most 65,536: tokens of training are 16 bits wide";
-        need(vocabulary.len() <= 1 << 16, "vocabulary", pieces, remedy)?;
-        let tokenizer = Tokenizer::WordPiece(Arc::clone(&vocabulary));
+        let file = read_limited(&c.vocabulary, LIMIT)?;
+        let vocabulary = Tokenizer::from_bytes(&file)?;
+        let name = match vocabulary {
+            Tokenizer::WordPiece(_) => "vocab.txt",
+            Tokenizer::Published(_) => "tokenizer.json",
+            _ => {
+                let remedy = "a vocab.txt of BERT's kind or a tokenizer.json";
+                return Err(Error::setting("vocabulary", c.vocabulary.display(), remedy));
+            }
+        };
+        let padding = padding(&vocabulary)?;
+        let mask = vocabulary.mask();
+        let hides = matches!(c.objective, Objective::Masked { .. });
+        let remedy =
+            "masked needs a vocabulary with a token that hides others: `[MASK]` or `<mask>`";
+        let objective = format!("{:?}", c.objective);
+        need(mask.is_some() || !hides, "objective", &objective, remedy)?;
         let long = match c.truncate {
             true => Long::Cut,
             false => Long::Refuse,
@@ -243,7 +259,7 @@ impl Corpus {
             lines
                 .filter(|(text, _)| words == 0 || text.split_whitespace().count() >= words)
                 .map(|(text, label)| {
-                    let (tokens, cut) = tokenizer.within(text, c.length, long).map_err(|e| {
+                    let (tokens, cut) = vocabulary.within(text, c.length, long).map_err(|e| {
                         Error::setting(
                             "length",
                             c.length,
@@ -251,20 +267,21 @@ impl Corpus {
                         )
                     })?;
                     truncated += usize::from(cut);
-                    let tokens = tokens.into_iter().map(|t| t as u16).collect();
                     Ok((tokens, *label))
                 })
                 .collect()
         };
         let (train, held_out) = (encode(&train)?, encode(&held_out)?);
         let some = !train.is_empty() && !held_out.is_empty();
-        let objective = format!("{:?}", c.objective);
         let remedy = "fewer words: no sentence is that long";
         need(some, "objective.words", objective, remedy)?;
         Ok(Self {
             train: Arc::new(train),
             held_out: Arc::new(held_out),
             vocabulary,
+            file: (name, file.into()),
+            padding,
+            mask,
             data: c.clone(),
             truncated,
             relatives,
@@ -279,7 +296,7 @@ impl Corpus {
 
     /// How text is cut.
     #[must_use]
-    pub fn vocabulary(&self) -> &WordPiece {
+    pub fn vocabulary(&self) -> &Tokenizer {
         &self.vocabulary
     }
 
@@ -296,7 +313,7 @@ impl Corpus {
 
     /// One batch of these numbered examples; masks are a function of the name and the number.
     fn batch(&self, all: &[Example], numbers: &[usize], (seed, pass): (u64, u64)) -> Batch {
-        let (length, padding) = (self.data.length, self.vocabulary.padding() as u16);
+        let (length, padding) = (self.data.length, self.padding);
         let (mut tokens, mut labels) = (Vec::new(), Vec::new());
         for &i in numbers {
             let (sentence, class) = &all[i];
@@ -309,7 +326,7 @@ impl Corpus {
                 Objective::Masked { share, .. } => {
                     let masking = Masking {
                         share,
-                        mask: self.vocabulary.mask() as u16,
+                        mask: self.mask.unwrap_or(padding),
                         vocabulary: self.vocabulary.len(),
                     };
                     let (mut hidden, behind) = masking.apply(sentence, (seed, pass, i as u64));
@@ -318,7 +335,7 @@ impl Corpus {
                         *h = if *h == padding { *own } else { *h };
                     }
                     tokens.extend(hidden);
-                    labels.extend(behind.iter().map(|b| b.map_or(IGNORED, usize::from)));
+                    labels.extend(behind.iter().map(|b| b.map_or(IGNORED, |t| t as usize)));
                     labels.extend(std::iter::repeat_n(IGNORED, fill));
                 }
             }
@@ -342,12 +359,16 @@ impl Source for Corpus {
     fn fit(&self, model: &Model) -> Result<()> {
         let (_, width, _) = crate::layout::hwc(model.input_shape());
         let sentences = |length| format!("sentences of {length} tokens");
+        let outputs = model.outputs() / model.positions();
         let classes = match self.head() {
             Head::Classification { labels } => labels.len(),
-            _ => self.vocabulary.len(),
+            // a model may know more tokens than a published vocabulary has
+            _ => outputs.max(self.vocabulary.len()),
         };
-        let outputs = (model.outputs() / model.positions(), classes);
-        fit((sentences(width), sentences(self.data.length)), outputs)
+        fit(
+            (sentences(width), sentences(self.data.length)),
+            (outputs, classes),
+        )
     }
 
     fn inputs(&self, part: Part) -> usize {
@@ -388,7 +409,7 @@ pub fn model(encoder: &Encoder, length: usize, attention: AttentionScheme) -> Re
         parameter: 0,
         length,
         first: config.first_position(),
-        padding: config.padding as u16,
+        padding: config.padding,
         padding_row: match config.family {
             Family::Roberta => Some(config.padding as usize),
             _ => None,
@@ -427,8 +448,8 @@ pub fn trained(encoder: &Encoder, model: &Model) -> Result<Encoder> {
     Ok(out.with_weights_of(&model.to_graph()?)?)
 }
 
-/// Scores what a model is now and writes it into a folder: `config.json` and `model.safetensors`, `vocab.txt`, `network.pvm` (the same weights
-/// and attention for sentences of this length behind their embeddings, original activations), `pieces.json` with what stands in place of
+/// Scores what a model is now and writes it into a folder: `config.json` and `model.safetensors`, the vocabulary's file, `network.pvm` (the same weights
+/// and attention for sentences of this length behind their embeddings, original activations), `approximations.json` with what stands in place of
 /// activations, roots and divisions, `programs.csv`.
 ///
 /// # Errors
@@ -445,7 +466,7 @@ pub fn export(
     let entries = entries(trainer, ("sentences", corpus.sizes()), ("of", &score));
     let network = encoder.graph(run.data.length, run.network.attention(), Start::Normalized)?;
     write_network(folder, &trainer.model, &network, &trainer.text, entries)?;
-    let vocabulary = corpus.vocabulary().to_text();
-    write_whole(&folder.join("vocab.txt"), vocabulary.as_bytes())?;
+    let (name, vocabulary) = &corpus.file;
+    write_whole(&folder.join(name), vocabulary)?;
     Ok(score)
 }

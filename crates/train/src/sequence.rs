@@ -410,7 +410,7 @@ pub(crate) struct Embedding {
     /// Of sentences: what is added by position, and marks in a last channel.
     pub(crate) sentences: Option<Places>,
     /// Of the last batch.
-    tokens: Vec<u16>,
+    tokens: Vec<u32>,
 }
 
 /// Positions of sentences that are filled up with padding.
@@ -423,13 +423,13 @@ pub(crate) struct Places {
     /// The row of the first position.
     pub(crate) first: usize,
     /// What fills up; it is not marked.
-    pub(crate) padding: u16,
+    pub(crate) padding: u32,
     /// The row that padding takes, if not its place's.
     pub(crate) padding_row: Option<usize>,
 }
 
 impl Places {
-    fn row(&self, i: usize, token: u16) -> usize {
+    fn row(&self, i: usize, token: u32) -> usize {
         match self.padding_row {
             Some(row) if token == self.padding => row,
             _ => self.first + i % self.length,
@@ -460,7 +460,7 @@ impl Embedding {
 
     pub(crate) fn gather(
         &mut self,
-        tokens: &[u16],
+        tokens: &[u32],
         parameters: &[Parameter],
         workspace: &mut Workspace,
     ) -> Vec<f32> {
@@ -476,7 +476,7 @@ impl Embedding {
         let positions = &parameters[places.parameter].values;
         let mut y = workspace.take(tokens.len() * (w + 1));
         for (i, (y, &token)) in y.chunks_exact_mut(w + 1).zip(tokens).enumerate() {
-            let word = &table[usize::from(token) * w..][..w];
+            let word = &table[token as usize * w..][..w];
             let position = &positions[places.row(i, token) * w..][..w];
             for ((y, a), b) in y.iter_mut().zip(word).zip(position) {
                 *y = a + b;

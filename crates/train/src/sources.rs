@@ -10,7 +10,6 @@ use nn::{Metadata, Shape, Tensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::path::Path;
 use task::{Normalization, Outputs, Pictures, Stated, Task};
 
 /// Batches one after the other.
@@ -246,11 +245,7 @@ impl Direct for Sources {
             split,
             ..data::Options::default()
         };
-        let npz = |path: &Path| {
-            let extension = path.extension().unwrap_or_default();
-            extension.eq_ignore_ascii_case("npz")
-        };
-        let splits = npz(&c.train);
+        let splits = data::is_npz(&c.train);
         let how = data::Options {
             limit: c.limit,
             ..options(splits.then_some(Split::Train))
@@ -260,7 +255,7 @@ impl Direct for Sources {
         if let Some(path) = &c.second {
             let how = data::Options {
                 classes: Some(train.classes().to_vec()),
-                ..options(npz(path).then_some(Split::Train))
+                ..options(data::is_npz(path).then_some(Split::Train))
             };
             let (set, s) = Dataset::open(path, &how)?;
             skipped.extend(s);

@@ -17,7 +17,8 @@ pub enum Where {
     /// Behind every convolution.
     AfterEveryConvolution,
     /// Before every convolution but the first.
-    BeforeEveryConvolutionButTheFirst,
+    #[serde(alias = "before-every-convolution-but-the-first")]
+    BeforeLaterConvolutions,
     /// Behind the nodes of these names.
     After(Vec<String>),
 }
@@ -29,7 +30,7 @@ impl std::str::FromStr for Where {
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         Ok(match text {
             "after" => Self::AfterEveryConvolution,
-            "before" => Self::BeforeEveryConvolutionButTheFirst,
+            "before" => Self::BeforeLaterConvolutions,
             names => Self::After(names.split(',').map(|n| n.trim().into()).collect()),
         })
     }
@@ -64,13 +65,13 @@ pub(crate) fn insert_batch_norms(graph: &Graph, place: &Where) -> Result<Graph> 
     };
     rebuild(graph, |b, node, inputs| {
         let convolution = matches!(node.op(), Op::Conv2d(_));
-        let before = *place == Where::BeforeEveryConvolutionButTheFirst
+        let before = *place == Where::BeforeLaterConvolutions
             && convolution
             && first != Some(node.id())
             && node.inputs().iter().all(|&i| !norm(i));
         let after = match place {
             Where::AfterEveryConvolution => convolution,
-            Where::BeforeEveryConvolutionButTheFirst => false,
+            Where::BeforeLaterConvolutions => false,
             Where::After(names) => names.iter().any(|n| n == node.name()),
         } && !norm(node.id())
             && !normed(node.id());
@@ -225,8 +226,8 @@ mod tests {
         let cases = [
             (&maxima, Where::AfterEveryConvolution, &["c"][..]),
             (&maxima, after(&["p", "s"]), &["p", "s"]),
-            (&maxima, Where::BeforeEveryConvolutionButTheFirst, &[]),
-            (&resnet, Where::BeforeEveryConvolutionButTheFirst, &blocks),
+            (&maxima, Where::BeforeLaterConvolutions, &[]),
+            (&resnet, Where::BeforeLaterConvolutions, &blocks),
         ];
         for (graph, place, at) in cases {
             let inserted: Vec<String> = at.iter().map(|n| format!("{n}.norm")).collect();

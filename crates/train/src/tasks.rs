@@ -20,7 +20,7 @@ use zoo::language::LanguageModel;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// All tokens.
-    pub tokens: Vec<u16>,
+    pub tokens: Vec<u32>,
     /// The first that is to be found, at least 1.
     pub first: usize,
 }
@@ -41,7 +41,7 @@ pub struct Likelihood {
 ///
 /// # Errors
 /// [`Error::Setting`] for a stride of 0 or beyond the length, or a text without a window.
-pub fn windows(tokens: &[u16], length: usize, stride: usize) -> Result<Vec<Request>> {
+pub fn windows(tokens: &[u32], length: usize, stride: usize) -> Result<Vec<Request>> {
     let remedy = format!(
         "from 1 to {}, less than the window",
         length.saturating_sub(1)
@@ -57,7 +57,7 @@ pub fn windows(tokens: &[u16], length: usize, stride: usize) -> Result<Vec<Reque
     Ok(starts.map(window).collect())
 }
 
-/// Which of a run's pieces a model computes with; each stage has those before it, too.
+/// Which of a run's approximations a model computes with; each stage has those before it, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// None: exact functions.
@@ -74,7 +74,7 @@ impl Stage {
     /// All, in order.
     pub const ALL: [Self; 4] = [Self::Exact, Self::Activations, Self::Roots, Self::Divisions];
 
-    /// What its pieces stand for.
+    /// What its approximations stand for.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -85,8 +85,8 @@ impl Stage {
         }
     }
 
-    fn of(piece: &Substitute) -> Self {
-        match piece {
+    fn of(substitute: &Substitute) -> Self {
+        match substitute {
             Substitute::Polynomial(_) => Self::Activations,
             Substitute::Program(p) if p.function().has_root() => Self::Roots,
             Substitute::Program(_) => Self::Divisions,
@@ -99,11 +99,11 @@ impl Stage {
 pub struct Judge<'a> {
     language: &'a LanguageModel,
     attention: AttentionScheme,
-    /// The text of `pieces.json`, and up to which stage it counts.
-    pieces: Option<(&'a str, Stage)>,
+    /// The text of `approximations.json`, and up to which stage it counts.
+    approximations: Option<(&'a str, Stage)>,
     /// Tokens of a batch, about.
     pub batch: usize,
-    /// Values that lay outside of their piece's interval so far, padding included.
+    /// Values that lay outside of their approximation's interval so far, padding included.
     pub outside: u64,
     /// Tokens that went through the network so far, without padding.
     pub tokens: u64,
@@ -115,17 +115,17 @@ const LENGTHS: usize = 16;
 const ROWS: usize = 128;
 
 impl<'a> Judge<'a> {
-    /// With this attention and, where given, a run's pieces up to a stage.
+    /// With this attention and, where given, a run's approximations up to a stage.
     #[must_use]
     pub fn new(
         language: &'a LanguageModel,
         attention: AttentionScheme,
-        pieces: Option<(&'a str, Stage)>,
+        approximations: Option<(&'a str, Stage)>,
     ) -> Self {
         Self {
             language,
             attention,
-            pieces,
+            approximations,
             batch: 1024,
             outside: 0,
             tokens: 0,
@@ -135,7 +135,7 @@ impl<'a> Judge<'a> {
     /// The requests' likelihoods in their order; `progress` is told how many requests are done after each batch.
     ///
     /// # Errors
-    /// [`Error::Network`] for a request that is longer than the model's context, a token that it doesn't have or pieces that don't fit it,
+    /// [`Error::Network`] for a request that is longer than the model's context, a token that it doesn't have or approximations that don't fit it,
     /// [`Error::Setting`] for a request that asks for nothing or for its first token.
     pub fn likelihoods(
         &mut self,
@@ -175,8 +175,7 @@ impl<'a> Judge<'a> {
             return Err(task::Error::TooLong { had, limit }.into());
         }
         let vocabulary = self.language.architecture().sizes().vocabulary;
-        if let Some(&token) = r.tokens.iter().find(|&&t| usize::from(t) >= vocabulary) {
-            let token = token.into();
+        if let Some(&token) = r.tokens.iter().find(|&&t| t as usize >= vocabulary) {
             return Err(task::Error::Token { token, vocabulary }.into());
         }
         let (first, count) = (r.first, r.tokens.len());
@@ -185,14 +184,14 @@ impl<'a> Judge<'a> {
         need((1..count).contains(&first), "first", first, remedy)
     }
 
-    /// The model for sequences of this length, with its pieces.
+    /// The model for sequences of this length, with its approximations.
     fn model(&self, length: usize) -> Result<Model> {
         let graph = self.language.graph(length, self.attention)?;
         let mut model = Model::new(graph, Parameterization::Plain)?;
-        if let Some((json, stage)) = self.pieces {
-            let mut pieces = Approximations::from_json(model.template(), json)?;
-            pieces.by_node.retain(|_, p| Stage::of(p) <= stage);
-            set_pieces(&mut model, &pieces)?;
+        if let Some((json, stage)) = self.approximations {
+            let mut all = Approximations::from_json(model.template(), json)?;
+            all.by_node.retain(|_, p| Stage::of(p) <= stage);
+            set(&mut model, &all)?;
         }
         Ok(model)
     }
@@ -213,10 +212,10 @@ impl<'a> Judge<'a> {
             // what fills up is a token of the text: as tame as any
             let padding = std::iter::repeat(&r.tokens[r.tokens.len() - 1]);
             for (row, &token) in rows.zip(r.tokens.iter().chain(padding)).take(length) {
-                row.copy_from_slice(&table[usize::from(token) * width..][..width]);
+                row.copy_from_slice(&table[token as usize * width..][..width]);
             }
             for i in r.first..r.tokens.len() {
-                asked.push((n, n * length + i - 1, usize::from(r.tokens[i])));
+                asked.push((n, n * length + i - 1, r.tokens[i] as usize));
             }
         }
         let hidden = model.before_output(x, requests.len());
@@ -260,16 +259,16 @@ fn judged(logits: &[f32], token: usize) -> (f64, bool) {
 }
 
 /// Gives a model's units these polynomials and programs, as a run left them.
-fn set_pieces(model: &mut Model, pieces: &Approximations) -> Result<()> {
-    model.public = pieces.first;
-    for (id, piece) in &pieces.by_node {
+fn set(model: &mut Model, all: &Approximations) -> Result<()> {
+    model.public = all.first;
+    for (id, substitute) in &all.by_node {
         let name = model.template().node(*id).name().to_string();
-        let (low, high) = match piece {
+        let (low, high) = match substitute {
             Substitute::Polynomial(p) => p.interval(),
             Substitute::Program(p) => p.interval(),
         };
         let domain = (low as f32, high as f32);
-        let known = match piece {
+        let known = match substitute {
             Substitute::Polynomial(p) => {
                 let unit = model.units().position(|u| u.name == name);
                 if let Some(unit) = unit {
@@ -294,8 +293,10 @@ fn set_pieces(model: &mut Model, pieces: &Approximations) -> Result<()> {
         };
         if !known {
             return Err(Error::Network(nn::Error::Malformed {
-                format: "pieces.json",
-                detail: format!("node {name} computes nothing that its piece could stand for"),
+                format: "approximations.json",
+                detail: format!(
+                    "node {name} computes nothing that its approximation could stand for"
+                ),
             }));
         }
     }

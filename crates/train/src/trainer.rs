@@ -118,7 +118,8 @@ impl<'a, S: Source> Trainer<'a, S> {
         if path.exists() {
             trainer.position = trainer.restore(&path)?;
         } else {
-            checkpoint::write_whole(&folder.join("run.toml"), trainer.text.as_bytes())?;
+            let path = folder.join(checkpoint::CONFIGURATION);
+            checkpoint::write_whole(&path, trainer.text.as_bytes())?;
         }
         trainer.unscale();
         Ok(trainer)
@@ -134,7 +135,7 @@ impl<'a, S: Source> Trainer<'a, S> {
     }
 
     fn checkpoint_path(&self) -> PathBuf {
-        self.folder.join("checkpoint.safetensors")
+        self.folder.join(checkpoint::CHECKPOINT)
     }
 
     fn best_path(&self) -> PathBuf {

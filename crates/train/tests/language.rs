@@ -80,11 +80,11 @@ fn neox() -> LanguageModel {
     .expect("a model")
 }
 
-fn tokens(windows: usize) -> (Vec<u16>, Vec<usize>) {
+fn tokens(windows: usize) -> (Vec<u32>, Vec<usize>) {
     let at = |i: usize| (i * 7919 % 1009 + i / 3) % VOCABULARY;
     let n = windows * LENGTH;
     (
-        (0..n).map(|i| at(i) as u16).collect(),
+        (0..n).map(|i| at(i) as u32).collect(),
         (1..=n).map(at).collect(),
     )
 }
@@ -227,7 +227,7 @@ fn agree(m: &mut Model) {
     let mut x = vec![0.0; width * LENGTH];
     for (t, &token) in tokens.iter().enumerate() {
         for c in 0..width {
-            x[c * LENGTH + t] = f64::from(table[usize::from(token) * width + c]);
+            x[c * LENGTH + t] = f64::from(table[token as usize * width + c]);
         }
     }
     let graph = approximations::graph(m).expect("exports");
@@ -268,8 +268,7 @@ fn the_exported_model_computes_what_the_model_computes() {
             assert_eq!(out.architecture().tied(), language.architecture().tied());
             let (tokens, _) = tokens(1);
             let outputs = m.run(Inputs::Tokens(&tokens), Mode::Evaluate).to_vec();
-            let wide: Vec<u32> = tokens.iter().map(|&t| t.into()).collect();
-            let oracle = out.logits(&wide, scheme).expect("evaluates");
+            let oracle = out.logits(&tokens, scheme).expect("evaluates");
             for (t, row) in outputs.chunks_exact(VOCABULARY).enumerate() {
                 for (v, a) in row.iter().enumerate() {
                     let b = oracle.values()[v * LENGTH + t];
@@ -491,7 +490,7 @@ fn generation_is_the_forward_pass() {
                     generator.remove(0);
                     rows = vec![2, 1];
                 }
-                let next: Vec<u16> = rows.iter().map(|r| tokens[r * LENGTH + t]).collect();
+                let next: Vec<u32> = rows.iter().map(|r| tokens[r * LENGTH + t]).collect();
                 let logits = generator.step(&next);
                 for (logits, r) in logits.chunks_exact(VOCABULARY).zip(&rows) {
                     let want = &outputs[(r * LENGTH + t) * VOCABULARY..][..VOCABULARY];
@@ -573,7 +572,7 @@ fn corpora_follow_the_seed_and_go_on_where_they_were_stopped() {
     for (token, logit) in logits.iter().enumerate().skip(1) {
         let share = drawn
             .iter()
-            .filter(|s| s.get(1) == Some(&(token as u16)))
+            .filter(|s| s.get(1) == Some(&(token as u32)))
             .count() as f32
             / 4000.0;
         let p = logit.exp() / sum;

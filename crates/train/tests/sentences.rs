@@ -7,14 +7,14 @@ use nn::attention::{AttentionScheme, Denominator, PowerSoftmax, Scaling};
 use oracle::Oracle;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use task::tokenizer::WordPiece;
+use task::tokenizer::{Tokenizer, WordPiece, published::letter};
 use train::batch::IGNORED;
 use train::loss::Loss;
 use train::mode::Mode;
 use train::pass::Inputs;
 use train::sentences::{self, Corpus, Network, SentenceConfig};
 use train::{Error, Model, Trainer};
-use zoo::bert::Head;
+use zoo::bert::{Config, Family, Head};
 use zoo::encoder::{Encoder, Start};
 use zoo::trained::TrainedEncoder;
 
@@ -26,8 +26,8 @@ fn power(scaling: Scaling, denominator: Denominator) -> AttentionScheme {
     AttentionScheme::Power(p.over(denominator).scaled(scaling))
 }
 
-fn vocabulary() -> WordPiece {
-    WordPiece::from_text(VOCABULARY).expect("reads")
+fn vocabulary() -> Tokenizer {
+    WordPiece::from_text(VOCABULARY).expect("reads").into()
 }
 
 fn classes() -> Head {
@@ -58,7 +58,7 @@ fn encoder(head: Head) -> Encoder {
 }
 
 /// Three sentences of 6, 4 and 3 tokens.
-fn tokens() -> Vec<u16> {
+fn tokens() -> Vec<u32> {
     vec![2, 5, 7, 9, 6, 3, 2, 8, 5, 3, 0, 0, 2, 6, 3, 0, 0, 0]
 }
 
@@ -151,13 +151,9 @@ fn a_model_in_training_is_the_encoder() {
             let all = tokens();
             let rows = outputs
                 .chunks(outputs.len() / 3)
-                .zip(all.chunks(LENGTH).map(<[u16]>::to_vec));
+                .zip(all.chunks(LENGTH).map(<[u32]>::to_vec));
             for (row, sentence) in rows {
-                let sentence: Vec<u32> = sentence
-                    .into_iter()
-                    .filter(|&t| t > 0)
-                    .map(u32::from)
-                    .collect();
+                let sentence: Vec<u32> = sentence.into_iter().filter(|&t| t > 0).collect();
                 let logits = encoder
                     .logits(&sentence, &[], LENGTH, scheme)
                     .expect("fits");
@@ -339,6 +335,91 @@ fn from_hidden_tokens_to_polynomials() {
         ),
         "{e}"
     );
+    std::fs::remove_dir_all(&at).expect("was written");
+}
+
+/// A `tokenizer.json` of RoBERTa's kind: bytes, and what is around sentences.
+fn bytes() -> String {
+    let special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
+    let names = special.map(String::from).into_iter();
+    let names = names.chain((0..=255).map(|b| letter(b).to_string()));
+    let vocabulary: serde_json::Map<String, serde_json::Value> =
+        names.zip(0..).map(|(n, i)| (n, i.into())).collect();
+    serde_json::json!({
+        "added_tokens": special.iter().zip(0..).map(|(n, i)| serde_json::json!({"id": i, "content": n, "special": true, "normalized": false})).collect::<Vec<_>>(),
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+        "post_processor": {"type": "RobertaProcessing", "cls": ["<s>", 0], "sep": ["</s>", 2], "add_prefix_space": false},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+    })
+    .to_string()
+}
+
+#[test]
+fn a_roberta_is_trained_with_its_own_tokenizer() {
+    let at = files("roberta");
+    std::fs::write(at.join("tokenizer.json"), bytes()).expect("writes");
+    let length = 16;
+    let config_of = |head| Config {
+        family: Family::Roberta,
+        sizes: zoo::blocks::Sizes {
+            layers: 1,
+            width: 8,
+            hidden: 12,
+            heads: 2,
+            kv_heads: 2,
+            head: 4,
+            // rounded up, as published ones are
+            vocabulary: 264,
+            max_length: length,
+        },
+        types: 1,
+        epsilon: 1e-5,
+        padding: 1,
+        activation: approx::Activation::Gelu,
+        head,
+    };
+    let fresh =
+        |name: &str, shape: &[usize]| zoo::random::uniform(5, name, shape.iter().product(), 0.3);
+    let model = at.join("model");
+    let encoder = Encoder::new(config_of(classes()), fresh).expect("fits");
+    encoder.save(&model).expect("writes");
+    let network = format!("kind = \"file\"\npath = {model:?}");
+    let with = |objective: &str| {
+        config(
+            &at,
+            &network,
+            objective,
+            "[[stage]]\nepochs = 1.0\nrate = { peak = 1e-2 }\n",
+        )
+        .replace("vocab.txt", "tokenizer.json")
+        .replace("length = 6", "length = 16")
+    };
+    for (name, objective) in [
+        (
+            "masked",
+            "objective = { masked = { share = 0.3, words = 2 } }",
+        ),
+        ("classes", ""),
+    ] {
+        let out = at.join(name);
+        let (log, _) = run(&with(objective), &out);
+        assert_eq!(log.len(), 1, "{log:?}");
+        let trained = TrainedEncoder::load(&out).expect("reads");
+        assert_eq!((trained.length, trained.tokenizer.len()), (length, 261));
+        assert_eq!(trained.tokenizer.frame(), [vec![0], vec![2]]);
+        assert_ne!(trained.encoder.words(), encoder.words());
+    }
+    // no token of a published vocabulary stands for padding
+    std::fs::write(
+        at.join("tokenizer.json"),
+        bytes().replace("<pad>", "<none>"),
+    )
+    .expect("writes");
+    let parsed = SentenceConfig::parse(&with("")).expect("a configuration");
+    let e = Corpus::open(&parsed.data)
+        .expect_err("no padding")
+        .to_string();
+    assert!(e.contains("vocabulary") && e.contains("<pad>"), "{e}");
     std::fs::remove_dir_all(&at).expect("was written");
 }
 

@@ -40,7 +40,7 @@ fn power() -> AttentionScheme {
 fn requests() -> Vec<Request> {
     let of = |length: usize, first: usize| Request {
         tokens: (0..length)
-            .map(|i| ((i * i + 3 * length) % 7) as u16)
+            .map(|i| ((i * i + 3 * length) % 7) as u32)
             .collect(),
         first,
     };
@@ -56,8 +56,8 @@ fn requests() -> Vec<Request> {
 
 /// By the logits of the f64 oracle.
 fn expected(r: &Request, logits: impl Fn(&[u32]) -> Vec<f64>) -> Likelihood {
-    let tokens: Vec<u32> = r.tokens.iter().map(|&t| t.into()).collect();
-    let (logits, n) = (logits(&tokens), tokens.len());
+    let tokens = &r.tokens;
+    let (logits, n) = (logits(tokens), tokens.len());
     let (mut sum, mut greedy) = (0.0, true);
     for i in r.first..n {
         let row: Vec<f64> = (0..7).map(|c| logits[c * n + i - 1]).collect();
@@ -204,14 +204,14 @@ fn pieces_count_up_to_a_stage() {
 
 #[test]
 fn windows_find_every_token_once() {
-    let tokens: Vec<u16> = (0..50).collect();
+    let tokens: Vec<u32> = (0..50).collect();
     for (length, stride) in [(10, 5), (10, 9), (7, 1), (50, 3)] {
         let mut found = vec![0; 50];
         for w in windows(&tokens, length, stride).expect("windows") {
             assert_eq!(w.tokens.len(), length);
             w.tokens[w.first..]
                 .iter()
-                .for_each(|&t| found[usize::from(t)] += 1);
+                .for_each(|&t| found[t as usize] += 1);
         }
         let last = found.iter().rposition(|&n| n > 0).expect("some");
         assert!(
@@ -229,7 +229,7 @@ fn windows_find_every_token_once() {
 #[test]
 fn requests_that_no_model_can_judge() {
     let language = llama(true);
-    let judge = |tokens: Vec<u16>, first| {
+    let judge = |tokens: Vec<u32>, first| {
         Judge::new(&language, AttentionScheme::Softmax, None)
             .likelihoods(&[Request { tokens, first }], &mut |_| {})
             .expect_err("refused")

@@ -193,7 +193,7 @@ fn a_run_that_was_stopped_goes_on_bit_by_bit() {
     };
     assert!(checkpoint("whole") == checkpoint("parts"));
     assert_eq!(read("whole", "log.csv"), read("parts", "log.csv"));
-    assert!(whole.score.pictures == 200);
+    assert!(whole.score.answers == 200);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The registry of families of causal language models: one line each.
 
-use crate::blocks::{Blocks, Decoder, Sizes};
+use crate::blocks::{Blocks, Decoder, Initial, Role, Sizes};
 use crate::config::{Fields, refuse};
 use crate::{gpt_neox, llama};
 use nn::attention::AttentionScheme;
@@ -71,6 +71,12 @@ macro_rules! registry {
                 match self { $(Self::$family(_) => ($file::Config::EMBEDDING, $file::Config::HEAD),)* }
             }
 
+            /// [`Decoder::initial`].
+            pub(crate) fn initial(&self, role: Role, inputs: usize) -> Initial {
+                let layers = self.sizes().layers;
+                match self { $(Self::$family(_) => $file::Config::initial(role, inputs, layers),)* }
+            }
+
             /// [`Decoder::INNER`].
             pub(crate) fn inner(&self) -> u64 {
                 match self { $(Self::$family(_) => $file::Config::INNER,)* }
@@ -108,23 +114,26 @@ impl Architecture {
         self.sizes().check_layers()
     }
 
-    /// Every tensor of the model with its shape.
+    /// Every tensor of the model with its shape and role.
     ///
     /// # Errors
     /// Whatever `each` returns.
-    pub fn tensors(&self, mut each: impl FnMut(String, Vec<usize>) -> Result<()>) -> Result<()> {
+    pub fn tensors(
+        &self,
+        mut each: impl FnMut(String, Vec<usize>, Role) -> Result<()>,
+    ) -> Result<()> {
         let Sizes {
             width, vocabulary, ..
         } = self.sizes();
         let (embedding, head) = self.ends();
         let end = |name| (format!("{name}.weight"), vec![vocabulary, width]);
         let (name, shape) = end(embedding);
-        each(name, shape)?;
+        each(name, shape, Role::Tokens)?;
         each!(self, c => c.tensors(&mut each))?;
         let (name, shape) = end(head);
         match self.tied() {
             true => Ok(()),
-            false => each(name, shape),
+            false => each(name, shape, Role::Linear),
         }
     }
 

@@ -8,7 +8,7 @@
 //! References: J. Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding" (2019); Y. Liu et al.,
 //! "RoBERTa: A Robustly Optimized BERT Pretraining Approach" (2019).
 
-use crate::blocks::{Sizes, Tensors};
+use crate::blocks::{Initial, Role, Sizes, Tensors};
 use crate::config::{Fields, refuse};
 use approx::Activation;
 use nn::Result;
@@ -21,6 +21,11 @@ pub enum Family {
     Bert,
     /// RoBERTa.
     Roberta,
+}
+
+impl Family {
+    /// Both, with their `model_type`.
+    const ALL: [(&str, Self); 2] = [("bert", Self::Bert), ("roberta", Self::Roberta)];
 }
 
 /// What an encoder's last states are for.
@@ -93,7 +98,7 @@ fn no_room(positions: usize, first: usize) -> nn::Error {
 
 impl Config {
     /// What `model_type` of a `config.json` says.
-    pub(crate) const MODEL_TYPES: [&str; 2] = ["bert", "roberta"];
+    pub(crate) const MODEL_TYPES: [&str; 2] = [Family::ALL[0].0, Family::ALL[1].0];
 
     /// From the text of a `config.json`.
     ///
@@ -101,15 +106,13 @@ impl Config {
     /// [`nn::Error::Malformed`] with the field that is missing, out of range or unknown.
     pub fn from_json(text: &str) -> Result<Self> {
         let json = Fields::parse(text)?;
-        let family = match json.get("model_type").and_then(Value::as_str) {
-            Some("bert") => Family::Bert,
-            Some("roberta") => Family::Roberta,
-            other => {
-                return Err(refuse(format!(
-                    "model_type is {}, bert and roberta are known encoders",
-                    other.unwrap_or("missing")
-                )));
-            }
+        let model_type = json.get("model_type").and_then(Value::as_str);
+        let family = Family::ALL.into_iter().find(|f| model_type == Some(f.0));
+        let Some((_, family)) = family else {
+            return Err(refuse(format!(
+                "model_type is {}, bert and roberta are known encoders",
+                model_type.unwrap_or("missing")
+            )));
         };
         let f = Fields(&json);
         f.only("position_embedding_type", &"absolute".into())?;
@@ -275,49 +278,61 @@ impl Config {
         }
     }
 
-    /// Every tensor and its shape, given one at a time.
+    /// What a tensor of this role, whose rows have so many values, is before training.
+    pub(crate) fn initial(role: Role, inputs: usize) -> Initial {
+        match role {
+            Role::Scale => Initial::All(1.0),
+            Role::Bias => Initial::All(0.0),
+            Role::Positions => Initial::Within(0.01),
+            Role::Tokens => Initial::Within(0.035),
+            Role::Linear | Role::Residual => Initial::Within(1.0 / (inputs as f64).sqrt()),
+        }
+    }
+
+    /// Every tensor, its shape and its role, given one at a time.
     pub(crate) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
         let (d, h) = (self.sizes.width, self.sizes.hidden);
-        for (name, rows) in [
-            ("word", self.sizes.vocabulary),
-            ("position", self.positions()),
-            ("token_type", self.types),
+        for (name, rows, role) in [
+            ("word", self.sizes.vocabulary, Role::Tokens),
+            ("position", self.positions(), Role::Positions),
+            ("token_type", self.types, Role::Tokens),
         ] {
             let name = self.name(&format!("embeddings.{name}_embeddings.weight"));
-            each(name, vec![rows, d])?;
+            each(name, vec![rows, d], role)?;
         }
-        let mut layer = |name: String, shape: Vec<usize>| {
+        let mut layer = |name: String, shape: Vec<usize>, role: Role| {
             let bias = vec![shape[0]];
-            each(format!("{name}.weight"), shape)?;
-            each(format!("{name}.bias"), bias)
+            each(format!("{name}.weight"), shape, role)?;
+            each(format!("{name}.bias"), bias, Role::Bias)
         };
-        layer(self.name("embeddings.LayerNorm"), vec![d])?;
+        layer(self.name("embeddings.LayerNorm"), vec![d], Role::Scale)?;
         for l in 0..self.sizes.layers {
-            for (name, shape) in [
-                ("attention.self.query", vec![d, d]),
-                ("attention.self.key", vec![d, d]),
-                ("attention.self.value", vec![d, d]),
-                ("attention.output.dense", vec![d, d]),
-                ("attention.output.LayerNorm", vec![d]),
-                ("intermediate.dense", vec![h, d]),
-                ("output.dense", vec![d, h]),
-                ("output.LayerNorm", vec![d]),
+            for (name, shape, role) in [
+                ("attention.self.query", vec![d, d], Role::Linear),
+                ("attention.self.key", vec![d, d], Role::Linear),
+                ("attention.self.value", vec![d, d], Role::Linear),
+                ("attention.output.dense", vec![d, d], Role::Residual),
+                ("attention.output.LayerNorm", vec![d], Role::Scale),
+                ("intermediate.dense", vec![h, d], Role::Linear),
+                ("output.dense", vec![d, h], Role::Residual),
+                ("output.LayerNorm", vec![d], Role::Scale),
             ] {
-                layer(self.name(&format!("encoder.layer.{l}.{name}")), shape)?;
+                layer(self.name(&format!("encoder.layer.{l}.{name}")), shape, role)?;
             }
         }
         match &self.head {
             Head::None => Ok(()),
             Head::MaskedLanguage => {
                 let [dense, norm, output] = self.masked();
-                layer(dense.into(), vec![d, d])?;
-                layer(norm.into(), vec![d])?;
-                each(format!("{output}.bias"), vec![self.sizes.vocabulary])
+                layer(dense.into(), vec![d, d], Role::Linear)?;
+                layer(norm.into(), vec![d], Role::Scale)?;
+                let bias = format!("{output}.bias");
+                each(bias, vec![self.sizes.vocabulary], Role::Bias)
             }
             Head::Classification { labels } => {
                 let [dense, output] = self.classifier();
-                layer(dense.into(), vec![d, d])?;
-                layer(output.into(), vec![labels.len(), d])
+                layer(dense.into(), vec![d, d], Role::Linear)?;
+                layer(output.into(), vec![labels.len(), d], Role::Linear)
             }
         }
     }

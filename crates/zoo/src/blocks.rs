@@ -1,5 +1,6 @@
 //! What families of language models and encoders are built of, and what a family of language models says of itself ([`Decoder`]).
 
+use crate::random::uniform;
 use nn::attention::{AttentionScheme, Mask};
 use nn::format::state_dict::{StateDict, StateTensor};
 use nn::{
@@ -9,8 +10,45 @@ use nn::{
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Takes a tensor's name and shape.
-pub type Tensors<'a> = dyn FnMut(String, Vec<usize>) -> Result<()> + 'a;
+/// What a tensor is in its model: what its random values are like follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A table with a row for each token, or each type of them.
+    Tokens,
+    /// A table with a row for each position.
+    Positions,
+    /// What a norm multiplies by.
+    Scale,
+    /// What a norm or a linear layer adds.
+    Bias,
+    /// A linear layer.
+    Linear,
+    /// A linear layer whose output is added to the sequence.
+    Residual,
+}
+
+/// How the values of a new tensor are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Initial {
+    /// All are this one.
+    All(f32),
+    /// Uniform in ±bound.
+    Within(f64),
+}
+
+impl Initial {
+    /// The values: a function of seed and name.
+    pub(crate) fn values(self, seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
+        let count = shape.iter().product();
+        match self {
+            Self::All(value) => vec![value; count],
+            Self::Within(bound) => uniform(seed, name, count, bound),
+        }
+    }
+}
+
+/// Takes a tensor's name, shape and role.
+pub type Tensors<'a> = dyn FnMut(String, Vec<usize>, Role) -> Result<()> + 'a;
 
 /// What every language model has, whatever its family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,11 +106,25 @@ pub trait Decoder: Sized + Clone + 'static {
     /// The same structure with these sizes; all of a head's channels turn with the position.
     fn resized(&self, sizes: Sizes) -> Self;
 
-    /// Every tensor between the embedding and the output head and its shape, given one at a time.
+    /// Every tensor between the embedding and the output head, its shape and its role, given one at a time.
     ///
     /// # Errors
     /// Whatever `each` returns.
     fn tensors(&self, each: &mut Tensors<'_>) -> Result<()>;
+
+    /// What a tensor of this role, whose rows have so many values, is before training. As in GPT-2, where a family does not say otherwise:
+    /// outputs of blocks are smaller the more `layers` are added up.
+    fn initial(role: Role, inputs: usize, layers: usize) -> Initial {
+        let inputs = (inputs as f64).sqrt();
+        let deviation = match role {
+            Role::Scale => return Initial::All(1.0),
+            Role::Bias => return Initial::All(0.0),
+            Role::Tokens | Role::Positions => 0.02,
+            Role::Linear => 1.0 / inputs,
+            Role::Residual => 1.0 / (2.0 * layers as f64).sqrt() / inputs,
+        };
+        Initial::Within(deviation * 3f64.sqrt())
+    }
 
     /// From the embedded sequence `(D, 1, L)` to the last norm's output, of the same shape.
     ///
@@ -100,11 +152,11 @@ pub(crate) type Weights = BTreeMap<String, Parameter>;
 /// The parameter that `make` gives for each of these tensors.
 pub(crate) fn collect(
     tensors: impl FnOnce(&mut Tensors<'_>) -> Result<()>,
-    mut make: impl FnMut(&str, Vec<usize>) -> Result<Parameter>,
+    mut make: impl FnMut(&str, Vec<usize>, Role) -> Result<Parameter>,
 ) -> Result<Weights> {
     let mut weights = Weights::new();
-    tensors(&mut |name, shape| {
-        let parameter = make(&name, shape)?;
+    tensors(&mut |name, shape, role| {
+        let parameter = make(&name, shape, role)?;
         weights.insert(name, parameter);
         Ok(())
     })?;
@@ -114,10 +166,10 @@ pub(crate) fn collect(
 /// What `values` gives for each of these tensors.
 pub(crate) fn fresh(
     tensors: impl FnOnce(&mut Tensors<'_>) -> Result<()>,
-    mut values: impl FnMut(&str, &[usize]) -> Vec<f32>,
+    mut values: impl FnMut(&str, &[usize], Role) -> Vec<f32>,
 ) -> Result<Weights> {
-    collect(tensors, |name, shape| {
-        let values = values(name, &shape);
+    collect(tensors, |name, shape, role| {
+        let values = values(name, &shape, role);
         Parameter::new(name, shape, values)
     })
 }

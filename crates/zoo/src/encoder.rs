@@ -5,7 +5,9 @@
 //! as tame as others'; attention does not look at it ([`Order::Marked`](nn::attention::Order::Marked)). How many tokens a sentence has is thus encrypted with it.
 
 use crate::bert::{Config, Head};
-use crate::blocks::{Blocks, Weights, collect, fitting, fresh, parameter_of, read, state, within};
+use crate::blocks::{
+    Blocks, Role, Weights, collect, fitting, fresh, parameter_of, read, state, within,
+};
 use approx::Activation;
 use nn::Result;
 use nn::attention::{AttentionScheme, Mask};
@@ -33,11 +35,26 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder whose weights `values(name, shape)` gives: fresh ones, for training from scratch.
+    /// An encoder whose weights `values(name, shape)` gives.
     ///
     /// # Errors
     /// `Error::Malformed` for sizes that don't fit each other, `Error::Length` and `Error::NotFinite` for values that don't fit.
-    pub fn new(config: Config, values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Result<Self> {
+    pub fn new(config: Config, mut values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Result<Self> {
+        Self::with_roles(config, |name, shape, _| values(name, shape))
+    }
+
+    /// New weights, for training from scratch: the same for the same seed.
+    ///
+    /// # Errors
+    /// `Error::Malformed` for sizes that don't fit each other.
+    pub fn random(config: Config, seed: u64) -> Result<Self> {
+        Self::with_roles(config, initial(seed))
+    }
+
+    pub(crate) fn with_roles(
+        config: Config,
+        values: impl FnMut(&str, &[usize], Role) -> Vec<f32>,
+    ) -> Result<Self> {
         config.check()?;
         let weights = fresh(|each| config.tensors(each), values)?;
         Ok(Self { config, weights })
@@ -50,7 +67,7 @@ impl Encoder {
     /// Those of [`Config::from_json`], `Error::MissingTensor`, `Error::TensorShape`, `Error::NotFinite`.
     pub fn from_checkpoint(config: &str, checkpoint: &StateDict) -> Result<Self> {
         let config = Config::from_json(config)?;
-        let make = |name: &str, shape: Vec<usize>| {
+        let make = |name: &str, shape: Vec<usize>, _| {
             let yesterday = |name: &str| match name.rsplit_once("LayerNorm.") {
                 Some((base, "weight")) => format!("{base}LayerNorm.gamma"),
                 Some((base, "bias")) => format!("{base}LayerNorm.beta"),
@@ -99,22 +116,20 @@ impl Encoder {
         &self.config
     }
 
-    /// The same encoder with another head, whose weights `values(name, shape)` gives where the encoder has none of that name and shape.
+    /// The same encoder with another head, whose weights are new, as those of [`Encoder::random`], where the encoder has none of that name and
+    /// shape.
     ///
     /// # Errors
-    /// As [`Encoder::new`].
-    pub fn with_head(
-        &self,
-        head: Head,
-        mut values: impl FnMut(&str, &[usize]) -> Vec<f32>,
-    ) -> Result<Self> {
+    /// As [`Encoder::random`].
+    pub fn with_head(&self, head: Head, seed: u64) -> Result<Self> {
+        let new = initial(seed);
         let config = Config {
             head,
             ..self.config.clone()
         };
-        Self::new(config, |name, shape| match self.weights.get(name) {
+        Self::with_roles(config, |name, shape, role| match self.weights.get(name) {
             Some(own) if own.shape() == shape => own.values().to_vec(),
-            _ => values(name, shape),
+            _ => new(name, shape, role),
         })
     }
 
@@ -319,6 +334,14 @@ impl Encoder {
         let y = b.linear(&at("output.dense"), y)?;
         let y = b.add(&at("residual"), Op::Add, &[x, y])?;
         b.norm(&at("output.LayerNorm"), norm, y)
+    }
+}
+
+/// What tensors are before training.
+fn initial(seed: u64) -> impl Fn(&str, &[usize], Role) -> Vec<f32> {
+    move |name, shape, role| {
+        let inputs = shape.last().copied().unwrap_or(1);
+        Config::initial(role, inputs).values(seed, name, shape)
     }
 }
 

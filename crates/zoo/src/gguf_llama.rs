@@ -122,7 +122,7 @@ pub(crate) fn read(file: &File<'_>) -> Result<(Architecture, Weights)> {
     let architecture = Architecture::Llama(config);
     let mut values = BTreeMap::new();
     let mut known = Vec::new();
-    architecture.tensors(|name, shape| {
+    architecture.tensors(|name, shape, _| {
         let tensor = stored(&name)
             .ok_or_else(|| malformed(format!("tensor {name} has no name of llama.cpp's")))?;
         let mut all = file.values(&tensor, &shape)?;

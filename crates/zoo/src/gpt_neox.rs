@@ -7,7 +7,7 @@
 //! References: S. Black et al., "GPT-NeoX-20B: An Open-Source Autoregressive Language Model" (2022); S. Biderman et al., "Pythia: A Suite for
 //! Analyzing Large Language Models Across Training and Scaling" (2023).
 
-use crate::blocks::{Blocks, Decoder, Heads, Sizes, Tensors};
+use crate::blocks::{Blocks, Decoder, Heads, Role, Sizes, Tensors};
 use crate::config::{Fields, refuse};
 use approx::Activation;
 use nn::NodeId;
@@ -131,23 +131,24 @@ impl Decoder for Config {
     fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
         let (d, h) = (self.sizes.width, self.sizes.hidden);
         for l in 0..self.sizes.layers {
-            for (name, shape) in [
-                ("input_layernorm", vec![d]),
-                ("post_attention_layernorm", vec![d]),
-                ("attention.query", vec![d, d]),
-                ("attention.key", vec![d, d]),
-                ("attention.value", vec![d, d]),
-                ("attention.dense", vec![d, d]),
-                ("mlp.dense_h_to_4h", vec![h, d]),
-                ("mlp.dense_4h_to_h", vec![d, h]),
+            for (name, shape, role) in [
+                ("input_layernorm", vec![d], Role::Scale),
+                ("post_attention_layernorm", vec![d], Role::Scale),
+                ("attention.query", vec![d, d], Role::Linear),
+                ("attention.key", vec![d, d], Role::Linear),
+                ("attention.value", vec![d, d], Role::Linear),
+                ("attention.dense", vec![d, d], Role::Residual),
+                ("mlp.dense_h_to_4h", vec![h, d], Role::Linear),
+                ("mlp.dense_4h_to_h", vec![d, h], Role::Residual),
             ] {
                 let bias = vec![shape[0]];
-                each(format!("gpt_neox.layers.{l}.{name}.weight"), shape)?;
-                each(format!("gpt_neox.layers.{l}.{name}.bias"), bias)?;
+                each(format!("gpt_neox.layers.{l}.{name}.weight"), shape, role)?;
+                each(format!("gpt_neox.layers.{l}.{name}.bias"), bias, Role::Bias)?;
             }
         }
-        each("gpt_neox.final_layer_norm.weight".into(), vec![d])?;
-        each("gpt_neox.final_layer_norm.bias".into(), vec![d])
+        let last = |part| format!("gpt_neox.final_layer_norm.{part}");
+        each(last("weight"), vec![d], Role::Scale)?;
+        each(last("bias"), vec![d], Role::Bias)
     }
 
     fn stored(&self, name: &str, shape: Vec<usize>) -> (String, Vec<usize>, Option<usize>) {

@@ -6,7 +6,7 @@
 
 use crate::architecture::Architecture;
 use crate::blocks::{
-    Blocks, Sizes, Weights, collect, fitting, fresh, parameter_of, read, state, within,
+    Blocks, Role, Sizes, Weights, collect, fitting, fresh, parameter_of, read, state, within,
 };
 use crate::{gguf_llama, llama2c};
 use nn::attention::AttentionScheme;
@@ -23,13 +23,32 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// A model whose weights `values(name, shape)` gives: fresh ones, for training from scratch.
+    /// A model whose weights `values(name, shape)` gives.
     ///
     /// # Errors
     /// `Error::Malformed` for sizes that don't fit each other, `Error::Length` and `Error::NotFinite` for values that don't fit.
     pub fn new(
         architecture: Architecture,
-        values: impl FnMut(&str, &[usize]) -> Vec<f32>,
+        mut values: impl FnMut(&str, &[usize]) -> Vec<f32>,
+    ) -> Result<Self> {
+        Self::with_roles(architecture, |name, shape, _| values(name, shape))
+    }
+
+    /// New weights, for training from scratch: the same for the same seed.
+    ///
+    /// # Errors
+    /// `Error::Malformed` for sizes that don't fit each other.
+    pub fn random(architecture: Architecture, seed: u64) -> Result<Self> {
+        let of = architecture.clone();
+        Self::with_roles(architecture, |name, shape, role| {
+            let inputs = shape.last().copied().unwrap_or(1);
+            of.initial(role, inputs).values(seed, name, shape)
+        })
+    }
+
+    pub(crate) fn with_roles(
+        architecture: Architecture,
+        values: impl FnMut(&str, &[usize], Role) -> Vec<f32>,
     ) -> Result<Self> {
         architecture.check()?;
         Ok(Self {
@@ -45,7 +64,7 @@ impl LanguageModel {
     /// Those of [`Architecture::from_json`], `Error::MissingTensor`, `Error::TensorShape`, `Error::NotFinite`.
     pub fn from_checkpoint(config: &str, checkpoint: &StateDict) -> Result<Self> {
         let architecture = Architecture::from_json(config)?;
-        let make = |name: &str, shape: Vec<usize>| {
+        let make = |name: &str, shape: Vec<usize>, _| {
             let (stored, whole, part) = architecture.stored(name, shape.clone());
             let all = read(checkpoint, &stored, &whole)?;
             let own = part.map(|part| architecture.part(all, part));

@@ -13,6 +13,7 @@ pub mod gpt_neox;
 pub mod imagenet;
 pub mod language;
 pub mod llama;
+pub mod mlp;
 pub mod random;
 pub mod resnet;
 pub mod shape;
@@ -22,7 +23,6 @@ mod config;
 mod family;
 mod gguf_llama;
 mod llama2c;
-mod mlp;
 mod transformers;
 
 pub use family::{Model, Options};

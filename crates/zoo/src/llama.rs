@@ -7,7 +7,7 @@
 //! References: H. Touvron et al., "LLaMA: Open and Efficient Foundation Language Models" (2023); N. Shazeer, "GLU Variants Improve
 //! Transformer" (2020); J. Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints" (2023).
 
-use crate::blocks::{Blocks, Decoder, Heads, Sizes, Tensors};
+use crate::blocks::{Blocks, Decoder, Heads, Role, Sizes, Tensors};
 use crate::config::{Fields, refuse};
 use approx::Activation;
 use nn::NodeId;
@@ -115,21 +115,21 @@ impl Decoder for Config {
         let (d, h) = (s.width, s.hidden);
         let (q, kv) = (s.heads * s.head, s.kv_heads * s.head);
         for l in 0..s.layers {
-            for (name, shape) in [
-                ("input_layernorm", vec![d]),
-                ("self_attn.q_proj", vec![q, d]),
-                ("self_attn.k_proj", vec![kv, d]),
-                ("self_attn.v_proj", vec![kv, d]),
-                ("self_attn.o_proj", vec![d, q]),
-                ("post_attention_layernorm", vec![d]),
-                ("mlp.gate_proj", vec![h, d]),
-                ("mlp.up_proj", vec![h, d]),
-                ("mlp.down_proj", vec![d, h]),
+            for (name, shape, role) in [
+                ("input_layernorm", vec![d], Role::Scale),
+                ("self_attn.q_proj", vec![q, d], Role::Linear),
+                ("self_attn.k_proj", vec![kv, d], Role::Linear),
+                ("self_attn.v_proj", vec![kv, d], Role::Linear),
+                ("self_attn.o_proj", vec![d, q], Role::Residual),
+                ("post_attention_layernorm", vec![d], Role::Scale),
+                ("mlp.gate_proj", vec![h, d], Role::Linear),
+                ("mlp.up_proj", vec![h, d], Role::Linear),
+                ("mlp.down_proj", vec![d, h], Role::Residual),
             ] {
-                each(format!("model.layers.{l}.{name}.weight"), shape)?;
+                each(format!("model.layers.{l}.{name}.weight"), shape, role)?;
             }
         }
-        each("model.norm.weight".into(), vec![d])
+        each("model.norm.weight".into(), vec![d], Role::Scale)
     }
 
     fn blocks(&self, b: &mut Blocks<'_>, scheme: AttentionScheme, mut x: NodeId) -> Result<NodeId> {

@@ -57,7 +57,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Architecture, Weights)> {
         return Err(truncated(format!("{} layers", sizes.layers)));
     }
     let mut lengths = BTreeMap::new();
-    architecture.tensors(|name, shape| {
+    architecture.tensors(|name, shape, _| {
         lengths.insert(name, shape.iter().product());
         Ok(())
     })?;

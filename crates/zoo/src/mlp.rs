@@ -4,8 +4,10 @@
 //! `fc1.weight`, `fc2.weight`). The activation behind layer `NAME` is called `NAME.act`.
 
 use crate::family::{Claim, Family, Model, Options};
+use crate::random::uniform;
+use approx::Activation;
 use nn::format::Checkpoint;
-use nn::{Graph, Linear, Metadata, Op, Result, Shape};
+use nn::{Graph, Linear, Metadata, Op, Parameter, Result, Shape};
 
 /// The registry's entry.
 pub(crate) const FAMILY: Family = Family {
@@ -70,4 +72,46 @@ fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
         graph,
         Metadata::default(),
     ))))
+}
+
+/// Linear layers with an activation between any two.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Perceptron<'a> {
+    /// Values of an input.
+    pub inputs: usize,
+    /// Values of each hidden layer.
+    pub hidden: &'a [usize],
+    /// Values of an output.
+    pub outputs: usize,
+    /// Between layers.
+    pub activation: Activation,
+}
+
+impl Perceptron<'_> {
+    /// The network with new weights (He et al. 2015).
+    ///
+    /// # Errors
+    /// [`nn::Error::Invalid`] for a layer of no values.
+    pub fn graph(&self, seed: u64) -> Result<Graph> {
+        let mut b = Graph::builder();
+        let mut x = b.input("input", Shape::Vector(self.inputs))?;
+        let mut from = self.inputs;
+        for (i, &to) in self.hidden.iter().chain([&self.outputs]).enumerate() {
+            let name = format!("linear{}", i + 1);
+            let weight = format!("{name}.weight");
+            let values = uniform(seed, &weight, from * to, (6.0 / from as f64).sqrt());
+            let bias = Parameter::new(&format!("{name}.bias"), [to], vec![0.0; to])?;
+            let linear = Linear {
+                weight: Parameter::new(&weight, [to, from], values)?,
+                bias: Some(bias),
+            };
+            x = b.add(name, Op::Linear(linear), &[x])?;
+            if i < self.hidden.len() {
+                let op = Op::Elementwise(self.activation.into());
+                x = b.add(format!("act{}", i + 1), op, &[x])?;
+            }
+            from = to;
+        }
+        b.finish(x)
+    }
 }

@@ -6,7 +6,7 @@
 
 use crate::architecture::Architecture;
 use crate::bert;
-use crate::blocks::Sizes;
+use crate::blocks::{Role, Sizes};
 use crate::encoder::{Encoder, Start};
 use crate::language::LanguageModel;
 use crate::random::mix;
@@ -74,8 +74,11 @@ impl TransformerShape {
     /// Those of [`Architecture::from_json`] and [`bert::Config::from_json`].
     pub fn from_json(text: &str) -> Result<Self> {
         let json = crate::config::Fields::parse(text)?;
-        Ok(match json.get("model_type").and_then(|t| t.as_str()) {
-            Some("bert" | "roberta") => Self::Encoder(bert::Config::from_json(text)?),
+        let model_type = json.get("model_type").and_then(|t| t.as_str());
+        Ok(match model_type {
+            Some(t) if bert::Config::MODEL_TYPES.contains(&t) => {
+                Self::Encoder(bert::Config::from_json(text)?)
+            }
             _ => Self::Language(Architecture::from_json(text)?),
         })
     }
@@ -99,7 +102,7 @@ impl TransformerShape {
 
     /// Every tensor of the model with its shape.
     fn tensors(&self, each: &mut dyn FnMut(&[usize])) -> Result<()> {
-        let mut named = |_: String, shape: Vec<usize>| {
+        let mut named = |_: String, shape: Vec<usize>, _| {
             each(&shape);
             Ok(())
         };
@@ -217,7 +220,7 @@ impl TransformerShape {
             ..sizes
         };
         let mut random = Random(1);
-        let mut values = |name: &str, shape: &[usize]| random.tensor(name, shape);
+        let mut values = |_: &str, shape: &[usize], role| random.tensor(role, shape);
         let mut channels = BTreeMap::from([
             (1, 1),
             (kv_heads * small_head, kv_heads * head),
@@ -236,9 +239,9 @@ impl TransformerShape {
         channels.insert(small.vocabulary, vocabulary);
         let graph = match self {
             Self::Language(a) => {
-                LanguageModel::new(a.resized(small), &mut values)?.graph(tokens, scheme)?
+                LanguageModel::with_roles(a.resized(small), &mut values)?.graph(tokens, scheme)?
             }
-            Self::Encoder(c) => Encoder::new(c.resized(small), &mut values)?.graph(
+            Self::Encoder(c) => Encoder::with_roles(c.resized(small), &mut values)?.graph(
                 tokens,
                 scheme,
                 Start::Normalized,
@@ -309,24 +312,17 @@ impl Random {
     }
 
     /// Norms scale by about one; projections keep a variance of one, those that are added to the sequence less of it.
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+    fn tensor(&mut self, role: Role, shape: &[usize]) -> Vec<f32> {
         let count: usize = shape.iter().product();
-        let adds = ["o_proj", "down_proj", "dense_4h_to_h", "attention.dense"];
-        let adds = adds.iter().any(|a| name.contains(a)) || name.contains("output.dense");
-        (0..count)
-            .map(|_| {
-                let x = match shape {
-                    [_] if name.ends_with("weight") => 1.0 + 0.2 * self.symmetric(),
-                    [_] => 0.1 * self.symmetric(),
-                    [.., from] => {
-                        let size = if adds { 0.4 } else { 1.0 };
-                        size * (3.0 / *from as f64).sqrt() * self.symmetric()
-                    }
-                    [] => 0.0,
-                };
-                x as f32
-            })
-            .collect()
+        let inputs = shape.last().copied().unwrap_or(1) as f64;
+        let (mean, bound) = match role {
+            Role::Scale => (1.0, 0.2),
+            Role::Bias => (0.0, 0.1),
+            Role::Residual => (0.0, 0.4 * (3.0 / inputs).sqrt()),
+            Role::Tokens | Role::Positions | Role::Linear => (0.0, (3.0 / inputs).sqrt()),
+        };
+        let values = (0..count).map(|_| (mean + bound * self.symmetric()) as f32);
+        values.collect()
     }
 }
 

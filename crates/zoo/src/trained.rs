@@ -21,6 +21,9 @@ const NETWORK_LIMIT: u64 = 1 << 30;
 /// Passages or sentences that are kept with a model.
 const EXAMPLES: usize = 4;
 
+/// The file of what stands for what, as it is called and as older runs call it.
+const APPROXIMATIONS: [&str; 2] = ["approximations.json", "pieces.json"];
+
 /// What a training run left beside a model's weights; nothing in checkpoints of others.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Run {
@@ -28,8 +31,8 @@ pub struct Run {
     pub attention: Option<AttentionScheme>,
     /// The length that it trained at.
     pub length: Option<usize>,
-    /// The text of its `pieces.json`, if anything is in it: what stands in place of activations, roots and divisions, as training left it.
-    pub pieces: Option<String>,
+    /// The text of its `approximations.json`, if anything is in it: what stands in place of activations, roots and divisions, as training left it.
+    pub approximations: Option<String>,
     /// Whether those leave the first token public.
     pub public: Option<bool>,
     /// Its characters in the order of their tokens, if it was trained by characters.
@@ -55,11 +58,16 @@ impl Run {
                 out.length = Some(width);
             }
         }
-        if let Some((text, json)) = json::<serde_json::Value>(path, "pieces.json")? {
+        let [today, yesterday] = APPROXIMATIONS;
+        let own = match json::<serde_json::Value>(path, today)? {
+            None => json(path, yesterday)?,
+            found => found,
+        };
+        if let Some((text, json)) = own {
             out.public = json["first"].as_u64().map(|first| first > 0);
             // a run without substitutions has none
             let any = json["nodes"].as_object().is_some_and(|n| !n.is_empty());
-            out.pieces = any.then_some(text);
+            out.approximations = any.then_some(text);
         }
         out.alphabet = json(path, "alphabet.json")?.map(|(_, list)| list);
         Ok(out)
@@ -70,7 +78,7 @@ impl Run {
     /// # Errors
     /// Those of [`Approximations::from_json`].
     pub fn approximations(&self, graph: &Graph) -> Result<Option<Approximations>> {
-        let json = self.pieces.as_deref();
+        let json = self.approximations.as_deref();
         json.map(|json| Approximations::from_json(graph, json))
             .transpose()
     }
@@ -206,7 +214,7 @@ fn check_first(made: usize, asked: usize) -> Result<()> {
     let detail = format!(
         "its intervals were made {made} a public first token, prompts are asked for {asked} one"
     );
-    Err(Error::malformed("pieces.json", detail))
+    Err(Error::malformed(APPROXIMATIONS[0], detail))
 }
 
 fn embed(prompts: &Prompts, all: &[Vec<u32>]) -> task::Result<Vec<Tensor>> {
@@ -319,5 +327,27 @@ impl TrainedEncoder {
         let examples = (0..n).map(|i| sentences[kept[i * kept.len() / n]].clone());
         let format = self.format(examples.collect())?;
         Ok(Polynomials::of(adapted, format, inputs.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn approximations_are_read_by_their_old_name_too() {
+        let folder = std::env::temp_dir().join(format!("polyveil-run-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let write = |name: &str, node: &str| {
+            let text = format!("{{\"first\": 1, \"nodes\": {{\"{node}\": {{}}}}}}");
+            std::fs::write(folder.join(name), text).expect("writes");
+        };
+        let found = || Run::read(&folder).expect("reads").approximations;
+        assert_eq!(found(), None);
+        write("pieces.json", "old");
+        assert!(found().is_some_and(|text| text.contains("old")));
+        write("approximations.json", "new");
+        assert!(found().is_some_and(|text| text.contains("new")));
+        std::fs::remove_dir_all(&folder).expect("removes");
     }
 }

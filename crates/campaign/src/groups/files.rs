@@ -53,6 +53,9 @@ fn present(t: &mut Try<'_>) -> Verdict {
     t.copy("@lev/net.client", "in/network.client")?;
     t.copy("@0.png", "in/0.png")?;
     t.copy("@pictures.npz", "in/pictures.npz")?;
+    t.file("in/letter.json", b"{\"to\": \"Alice\"}")?;
+    let record = b"{ \"key\": \"00\", \"security\": 40, \"releases\": 3, \"used\": 1 }";
+    t.file("in/releases.json", record)?;
     t.file("in/letter.txt", b"Dear Alice, ...").map(drop)
 }
 
@@ -61,9 +64,9 @@ fn output_over(_: &Lab) -> Vec<Case> {
         ("encrypt", "encrypt --key in/client.key --image in/0.png -o OUT", &["client.key", "0.png", "network.client", "evaluation.keys", "net.plan", "x.answer", "letter.txt"][..]);
         ("compile", "compile in/net.pvm -o OUT --machine shipped --no-probe", &["net.pvm", "client.key", "evaluation.keys", "0.png", "letter.txt"]);
         ("run", "run --plan in/net.plan --keys in/evaluation.keys --input in/x.input -o OUT --no-probe --machine shipped", &["net.plan", "evaluation.keys", "x.input", "client.key", "0.png", "letter.txt"]);
-        ("report", "run --plan in/net.plan --keys in/evaluation.keys --input in/x.input -o y.answer --report OUT --no-probe --machine shipped", &["net.plan", "evaluation.keys", "x.input", "client.key", "letter.txt"]);
+        ("report", "run --plan in/net.plan --keys in/evaluation.keys --input in/x.input -o y.answer --report OUT --no-probe --machine shipped", &["net.plan", "evaluation.keys", "x.input", "client.key", "letter.txt", "letter.json", "releases.json"]);
         ("checkpoint", "run --plan in/net.plan --keys in/evaluation.keys --input in/x.input -o y.answer --checkpoint OUT --no-probe --machine shipped", &["net.plan", "evaluation.keys", "x.input", "client.key", "letter.txt"]);
-        ("prediction", "run --plan in/net.plan --keys in/evaluation.keys --input in/x.input -o y.answer --prediction OUT --machine shipped", &["net.plan", "evaluation.keys", "x.input", "client.key", "letter.txt"]);
+        ("prediction", "run --plan in/net.plan --keys in/evaluation.keys --input in/x.input -o y.answer --prediction OUT --machine shipped", &["net.plan", "evaluation.keys", "x.input", "client.key", "letter.txt", "letter.json", "releases.json"]);
         ("calibrate", "calibrate in/trained.pvm --data in/pictures.npz --degree 4 -o OUT", &["trained.pvm", "pictures.npz", "client.key", "0.png", "letter.txt"]);
         ("evaluate", "evaluate --model in/net.pvm --plan in/net.plan --data in/pictures.npz --split test --count 1 --machine shipped --no-probe -o OUT", &["net.pvm", "net.plan", "pictures.npz", "client.key", "letter.txt"]);
     ];

@@ -22,7 +22,7 @@ groups! {
     beside "kill-share" 4 kill_share "`decrypt --share` killed: nothing is printed that was not counted";
     beside "kill-train" 0 kill_train "`train` and `adapt` killed many times: the same network";
     beside "kill-evaluate" 1 kill_evaluate "`evaluate` killed, results cut: it goes on, each picture once";
-    beside "on-disk" 1 on_disk "what is not to be lost is on disk before the old goes (needs strace)";
+    beside "on-disk" 1 on_disk "what is not to be lost is on disk itself before it gets its name, and its folder after that; `keygen --replace` too (needs strace)";
     beside "train-checkpoint" 4 train_checkpoint "a changed configuration, bits of a training checkpoint: refused";
 }
 
@@ -272,9 +272,6 @@ fn kill_keygen(_: &Lab) -> Vec<Case> {
         let again = t.polyveil(KEYGEN)?;
         if secret || public {
             again.refused(&["replace"])?;
-            if !public {
-                t.polyveil(&format!("{KEYGEN} --replace"))?.ok()?;
-            }
         } else {
             again.ok()?;
         }
@@ -562,10 +559,10 @@ fn finished(t: &mut Try<'_>, line: &str) -> Verdict {
     )
 }
 
-/// The order of calls that sync, rename and unlink.
+/// The order of calls that sync, rename and unlink, with the names of open files.
 fn calls(t: &mut Try<'_>, line: &str) -> Verdict<Vec<String>> {
     let words: Vec<_> =
-        "-f -o trace -e trace=fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat"
+        "-f -y -o trace -e trace=fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat"
             .split(' ')
             .map(std::ffi::OsString::from)
             .chain([t.lab.polyveil.clone().into()])
@@ -582,24 +579,31 @@ fn calls(t: &mut Try<'_>, line: &str) -> Verdict<Vec<String>> {
 }
 
 fn on_disk(_: &Lab) -> Vec<Case> {
-    let synced = |calls: &[String], name: &str| {
+    // its own bytes before it gets its name, then its folder
+    let synced = |calls: &[String], folder: &str, name: &str| {
         let rename = calls
             .iter()
-            .position(|l| l.contains("rename") && l.contains(name));
+            .rposition(|l| l.contains("rename") && l.contains(&format!("{name}\"")));
         let rename =
             rename.ok_or_else(|| Fault::other(format!("{name} is not renamed to its place")))?;
-        match calls[..rename]
-            .iter()
-            .any(|l| l.contains("fsync") || l.contains("fdatasync"))
-        {
-            true => Ok(()),
-            false => Err(Fault::other(format!(
+        let (before, after) = calls.split_at(rename);
+        let sync = |l: &&String| l.contains("fsync(") || l.contains("fdatasync(");
+        let own = before.iter().filter(sync).any(|l| l.contains(name));
+        let its_folder = format!("{folder}>");
+        let placed = after.iter().filter(sync).any(|l| l.contains(&its_folder));
+        match (own, placed) {
+            (true, true) => Ok(()),
+            (false, _) => Err(Fault::other(format!(
                 "{name} gets its name before it is on disk"
+            ))),
+            _ => Err(Fault::other(format!(
+                "{name} is not yet in {folder} on disk"
             ))),
         }
     };
     let each = table![
         ("keys", KEYGEN, &["client.key", "evaluation.keys"][..]);
+        ("new keys", "keygen @lev/net.client -o c --insecure-toy --replace", &["client.key", "evaluation.keys"][..]);
         ("input", "encrypt --key @lev/A/client.key --image @0.png -o x.input", &["x.input"][..]);
         ("answer", "run --plan @deep/net.plan --keys @deep/A/evaluation.keys --input @deep/A/x.input -o x.answer", &["x.answer"][..]);
         ("count", "decrypt --key c/client.key @lev/A/x.answer --share --class-only --releases 50", &["releases.json"][..]);
@@ -612,7 +616,17 @@ fn on_disk(_: &Lab) -> Vec<Case> {
                 }
                 own_client(t, "lev")?;
                 let calls = calls(t, line)?;
-                files.iter().try_for_each(|f| synced(&calls, f))
+                let folder = match name {
+                    "keys" => "/k".into(),
+                    "new keys" | "count" => "/c".into(),
+                    _ => t
+                        .path("")
+                        .display()
+                        .to_string()
+                        .trim_end_matches('/')
+                        .to_string(),
+                };
+                files.iter().try_for_each(|f| synced(&calls, &folder, f))
             })
         })
         .collect()

@@ -2,7 +2,7 @@
 
 use super::kills::{EVALUATE, evaluated};
 use crate::attempt::{Start, Try};
-use crate::case::{Case, case, run_line};
+use crate::case::{Case, case, has, run_line};
 use crate::fault::{Fault, Kind};
 use crate::lab::Lab;
 use std::time::Duration;
@@ -15,7 +15,7 @@ groups! {
     beside "help" 12 help "help of every command, on any terminal";
     beside "json" 4 json "`--json`: JSON alone on stdout";
     beside "evaluate-bindings" 4 evaluate_bindings "results of another model, data, plan: refused";
-    beside "version" 5 version "version with commit, completions, NO_COLOR, TERM=dumb";
+    beside "version" 7 version "version with commit, completions; on a terminal (needs `script`) codes, and none under NO_COLOR or TERM=dumb";
 }
 
 fn backends(_: &Lab) -> Vec<Case> {
@@ -530,16 +530,34 @@ fn version(_: &Lab) -> Vec<Case> {
             s.contains("polyveil")
         }),
     ];
-    for environment in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+    // on a terminal, which knows codes where nothing is said against it
+    for (environment, codes) in [
+        (("TERM", "xterm"), true),
+        (("NO_COLOR", "1"), false),
+        (("TERM", "dumb"), false),
+    ] {
         all.push(case(format!("{environment:?}"), move |t| {
-            let pairs = [environment];
+            if !has("script") {
+                return Err(Fault::new(
+                    Kind::Skipped,
+                    "no script here, which makes a terminal",
+                ));
+            }
+            let client = t.path("@lev/net.client");
+            let line = format!(
+                "{} keygen {} -o k --insecure-toy",
+                t.lab.polyveil.display(),
+                client.display()
+            );
+            let words = ["-qec", &line, "/dev/null"].map(std::ffi::OsString::from);
+            let pairs = [("TERM", "xterm"), ("NO_COLOR", ""), environment];
             let start = Start::with(&pairs);
-            let done = t
-                .within("keygen @lev/net.client -o k --insecure-toy", &start)?
-                .ok()?;
-            match done.stderr.contains('\u{1b}') {
-                true => Err(Fault::other("escape codes")),
-                false => Ok(()),
+            let done = t.spawn("script".as_ref(), &words, &start)?.end()?.ok()?;
+            match done.stdout.contains('\u{1b}') == codes {
+                true => Ok(()),
+                false => Err(Fault::other(
+                    "escape codes, or none where there should be some",
+                )),
             }
         }));
     }

@@ -16,7 +16,7 @@ const TOY_SMALLER: u32 = 3;
 pub(crate) const LEAST_ROOM: u64 = 300 << 20;
 
 /// Whether compiling, which takes so many bytes, has room for them.
-pub(super) fn within_room(graph: &PolyGraph, target: &Target, needed: u64) -> Result<(), Error> {
+pub(crate) fn within_room(graph: &PolyGraph, target: &Target, needed: u64) -> Result<(), Error> {
     match target.room.filter(|r| r.bytes < needed) {
         Some(room) => Err(Error::Room {
             network: graph.metadata().name.clone(),

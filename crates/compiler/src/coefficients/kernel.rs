@@ -444,7 +444,7 @@ impl Kernel {
         };
         Ok(Some((kernel, none())))
     }
-    /// Channels, rows and columns added or left out, and every so manieth of them.
+    /// Channels, rows and columns added or left out, or taken in steps.
     fn selection(node: &PolyNode, from: [usize; 3], to: [usize; 3]) -> Result<Self, Error> {
         // channels of zeros before, first channel and step, first row and column and step, rows and columns of zeros before
         let (zeros, channel, step, first, stride, before) = match node.op() {

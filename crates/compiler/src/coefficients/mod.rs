@@ -25,7 +25,8 @@ pub(crate) mod weigh;
 
 use crate::{Error, Needs, Target};
 pub(crate) use costs::LEAST_ROOM;
-use costs::{within_memory, within_room};
+use costs::within_memory;
+pub(crate) use costs::within_room;
 use nn::PolyGraph;
 use runtime::VerifiedPlan;
 pub use ways::Estimate;

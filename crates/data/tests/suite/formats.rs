@@ -114,6 +114,13 @@ fn npz_of_medmnist() {
     // classes are those of the whole file
     assert_eq!(train.classes(), held.classes());
     assert_eq!(held.classes().len(), 5);
+    // by content, whatever the name
+    let unnamed = folder.file("grey", &std::fs::read(&path).unwrap());
+    assert!(data::is_npz(&path) && data::is_npz(&unnamed));
+    assert!(
+        !data::is_npz(&folder.file("text.npz", b"no zip"))
+            && !data::is_npz(&folder.0.join("nothing"))
+    );
     let path = folder.file(
         "colour.npz",
         &zip(&[

@@ -90,7 +90,7 @@ fn orders_and_masks_are_functions_of_their_names() {
         mask: 4,
         vocabulary: 50,
     };
-    let tokens: Vec<u16> = std::iter::once(2).chain(10..30).chain([3]).collect();
+    let tokens: Vec<u32> = std::iter::once(2).chain(10..30).chain([3]).collect();
     let (mut chosen, mut masks, mut kept) = (0u32, 0u32, 0u32);
     for k in 0..500 {
         let (hidden, labels) = masking.apply(&tokens, (1, 0, k));

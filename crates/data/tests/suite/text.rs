@@ -3,7 +3,7 @@
 use crate::Folder;
 use data::{Error, Text, Windows};
 
-fn drawn(w: &Windows, at: (u64, u64, u64)) -> (Vec<u16>, Vec<usize>) {
+fn drawn(w: &Windows, at: (u64, u64, u64)) -> (Vec<u32>, Vec<usize>) {
     let (mut tokens, mut next) = (Vec::new(), Vec::new());
     w.draw(at, &mut tokens, &mut next);
     (tokens, next)
@@ -20,7 +20,7 @@ fn characters_are_numbered_by_their_code_points() {
     let back: String = text
         .tokens()
         .iter()
-        .map(|&t| alphabet[usize::from(t)])
+        .map(|&t| alphabet[t as usize])
         .collect();
     assert_eq!(back, "née à la mer");
     std::fs::write(&path, [0x61, 0xff]).unwrap();
@@ -42,11 +42,33 @@ fn binary_tokens_are_checked() {
 }
 
 #[test]
+fn large_vocabularies_have_tokens_of_four_bytes() {
+    let folder = Folder::new("wide");
+    let path = folder.0.join("text.tokens");
+    let tokens = [1, 65_535, 65_536, 151_642];
+    for (vocabulary, bytes) in [(151_643, 16), (65_537, 12), (65_536, 4)] {
+        let own: Vec<u32> = tokens.into_iter().filter(|&t| t < vocabulary).collect();
+        let made = Text::to_bytes(&own, vocabulary as usize);
+        assert_eq!(made.len(), bytes, "{vocabulary}");
+        std::fs::write(&path, &made).unwrap();
+        let text = Text::binary(&path, vocabulary as usize).unwrap();
+        assert_eq!(text.tokens(), own, "{vocabulary}");
+    }
+    std::fs::write(&path, [0, 0, 1, 0, 2, 0]).unwrap();
+    let e = Text::binary(&path, 151_643).unwrap_err();
+    assert!(e.to_string().contains("truncated"), "{e}");
+    // a file of two bytes that is read for a larger vocabulary shows tokens that it doesn't have
+    std::fs::write(&path, [7, 0, 8, 0]).unwrap();
+    let e = Text::binary(&path, 151_643).unwrap_err().to_string();
+    assert!(e.contains("token 0 of the text is 524295"), "{e}");
+}
+
+#[test]
 fn windows_are_pieces_of_their_part_with_what_follows() {
-    let text = Text::new((0..1000).map(|i| (i % 251) as u16).collect(), 251).unwrap();
+    let text = Text::new((0..1000).map(|i| i % 251).collect(), 251).unwrap();
     let (train, held_out) = text.split(101).unwrap();
     assert_eq!((train.tokens().len(), held_out.tokens().len()), (899, 101));
-    assert_eq!(held_out.tokens()[0], (899 % 251) as u16);
+    assert_eq!(held_out.tokens()[0], 899 % 251);
     for refused in [0, 1000] {
         assert!(text.split(refused).is_err());
     }
@@ -54,7 +76,7 @@ fn windows_are_pieces_of_their_part_with_what_follows() {
     assert_eq!(w.len(), 10);
     let (mut tokens, mut next) = (Vec::new(), Vec::new());
     w.window(9, &mut tokens, &mut next);
-    assert_eq!(tokens[0], (989 % 251) as u16);
+    assert_eq!(tokens[0], 989 % 251);
     assert_eq!(next[9], 999 % 251);
 
     let w = Windows::new(train.clone(), 10, None).unwrap();
@@ -62,7 +84,7 @@ fn windows_are_pieces_of_their_part_with_what_follows() {
     for k in 0..200 {
         let (tokens, next) = drawn(&w, (1, 0, k));
         for (t, n) in tokens.iter().zip(&next) {
-            assert_eq!(usize::from((t + 1) % 251), *n);
+            assert_eq!((*t as usize + 1) % 251, *n);
         }
         starts.insert(tokens[0]);
     }

@@ -1,7 +1,7 @@
 //! Plain vectors: what is read, and what is refused with its row and column.
 
 use super::{Folder, gzip, npy, zip};
-use data::{Answers, Heading, Known, VectorOptions, Vectors};
+use data::{Answers, Error, Heading, Known, VectorOptions, Vectors};
 use std::path::Path;
 
 fn open(path: &Path, answers: Answers) -> data::Result<Vectors> {

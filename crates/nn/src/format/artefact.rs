@@ -375,12 +375,15 @@ fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stor
 /// Whether a file that begins with these bytes is most likely one of ours.
 #[must_use]
 pub fn begins_like_one(head: &[u8]) -> bool {
-    let known = [
-        &br#"{"__metadata__":{"blake3":"#[..],
-        br#"{"__metadata__":{"graph":"#,
-    ];
-    head.get(8..)
-        .is_some_and(|text| known.iter().any(|k| text.starts_with(k)))
+    let text = head.get(8..).unwrap_or_default();
+    text.starts_with(br#"{"__metadata__":{"blake3":"#) || begins_without_checksum(head)
+}
+
+/// Whether a file that begins with these bytes is most likely one of ours from before version 8: of damage nothing tells.
+#[must_use]
+pub fn begins_without_checksum(head: &[u8]) -> bool {
+    let text = head.get(8..).unwrap_or_default();
+    text.starts_with(br#"{"__metadata__":{"graph":"#)
 }
 
 /// Reads a file of at most `limit` bytes.

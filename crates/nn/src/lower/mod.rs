@@ -61,7 +61,7 @@ pub struct Options {
     pub activations: FitOptions,
     /// The embedded first token, if it is public: one value a channel. Inputs must begin with it.
     pub begin: Option<Vec<f64>>,
-    /// What stands in place of functions where that is known already, as after training; chosen on the inputs where it is not.
+    /// What stands in place of functions where that is known already, as after training; the nodes that it lacks get theirs from [`fit`].
     pub given: Option<Approximations>,
     /// What becomes of inputs on which a value leaves an interval.
     pub outliers: Outliers,
@@ -101,14 +101,14 @@ pub struct Adapted {
     pub graph: PolyGraph,
     /// What stands for what, by the nodes of the network that was adapted.
     pub approximations: Approximations,
-    /// How activations were replaced, in topological order; empty where approximations were given.
+    /// How activations were replaced, in topological order, but those whose approximations were given.
     pub fits: Vec<Fit>,
     /// Inputs on which a value left its interval, by their number, and where it did first.
     pub outside: Vec<(usize, Outside)>,
 }
 
 /// From a trained network and calibration inputs to a calibrated polynomial network, for every operator: approximations are chosen on the
-/// inputs (unless they are given), the network is written in primitives, and these take their ranges from the inputs.
+/// inputs (where they are not given), the network is written in primitives, and these take their ranges from the inputs.
 ///
 /// # Errors
 /// [`Error::Maximum`] before anything is computed, those of [`fit`] and [`expand`], [`Error::Exceeded`] when more inputs leave an interval
@@ -116,10 +116,7 @@ pub struct Adapted {
 pub fn adapt(graph: &Graph, inputs: &[Tensor], options: &Options) -> Result<Adapted> {
     graph.refuse_maxima()?;
     let begin = options.begin.as_deref();
-    let (approximations, fits) = match &options.given {
-        Some(given) => (given.clone(), Vec::new()),
-        None => fit(graph, inputs, options)?,
-    };
+    let (approximations, fits) = fit(graph, inputs, options)?;
     let lowered = expand(graph, &approximations, begin)?;
     let mut outside = Vec::new();
     if let Outliers::LeaveOut(most) = options.outliers {
@@ -211,8 +208,25 @@ pub fn after_first(x: &Tensor, first: usize) -> Result<Tensor> {
     }
 }
 
-/// What stands in place of every division, root and activation: on the data's intervals, widened, taken first from the network as it is, then
-/// (for as many rounds as the options say) from the network with its approximations.
+/// Refuses a network that [`adapt`] makes polynomial on no inputs: it takes maxima, or its attention divides as no program can.
+///
+/// # Errors
+/// [`Error::Maximum`], [`Error::Invalid`] for softmax.
+pub fn check(graph: &Graph) -> Result<()> {
+    graph.refuse_maxima()?;
+    for node in graph.nodes() {
+        if let Op::Attention(a) = node.op()
+            && let Err(why) = a.scheme.division()
+        {
+            return Err(attention::no_polynomial(node.name(), why));
+        }
+    }
+    Ok(())
+}
+
+/// What stands in place of every division, root and activation: what is given, and for the other nodes what is chosen on the data's intervals,
+/// widened, taken first from the network with what is given, then (for as many rounds as the options say) from the network with all its
+/// approximations.
 ///
 /// # Errors
 /// Those of [`fn@calibrate`], [`Error::Approximation`] with the node for what can't be had,
@@ -222,10 +236,16 @@ pub fn fit(
     inputs: &[Tensor],
     options: &Options,
 ) -> Result<(Approximations, Vec<Fit>)> {
-    let mut approximations = Approximations {
+    let given = options.given.clone();
+    let mut approximations = given.unwrap_or_else(|| Approximations {
         first: usize::from(options.begin.is_some()),
         by_node: BTreeMap::new(),
-    };
+    });
+    let given = approximations.by_node.clone();
+    let mut nodes = graph.nodes().iter();
+    if nodes.all(|n| given.contains_key(&n.id()) || !needs_substitute(n.op())) {
+        return Ok((approximations, Vec::new()));
+    }
     let calibrated = |approximations: &Approximations| {
         calibrate(graph, approximations, inputs.par_iter().cloned().map(Ok))
     };
@@ -233,7 +253,7 @@ pub fn fit(
     let mut round = 0;
     loop {
         let fits;
-        (approximations.by_node, fits) = choose(graph, &seen, options)?;
+        (approximations.by_node, fits) = choose(graph, &seen, options, &given)?;
         if round >= options.activations.rounds {
             return Ok((approximations, fits));
         }
@@ -242,12 +262,27 @@ pub fn fit(
     }
 }
 
-type Chosen = (BTreeMap<NodeId, Substitute>, Vec<Fit>);
+/// Whether an operator is none of a polynomial network's, but something may stand in its place.
+fn needs_substitute(op: &Op<Nonlinearity>) -> bool {
+    match op {
+        Op::Elementwise(Nonlinearity::Activation(_)) | Op::Norm(_) => true,
+        Op::Attention(a) => !matches!(a.scheme.division(), Ok(None)),
+        _ => false,
+    }
+}
 
-fn choose(graph: &Graph, seen: &Calibration, options: &Options) -> Result<Chosen> {
-    let mut chosen = BTreeMap::new();
+type Substitutes = BTreeMap<NodeId, Substitute>;
+
+fn choose(
+    graph: &Graph,
+    seen: &Calibration,
+    options: &Options,
+    given: &Substitutes,
+) -> Result<(Substitutes, Vec<Fit>)> {
+    let mut chosen = given.clone();
     let mut fits = Vec::new();
-    for node in graph.nodes() {
+    let nodes = graph.nodes().iter();
+    for node in nodes.filter(|n| !given.contains_key(&n.id())) {
         let Some(histogram) = &seen.histograms[node.id().index()] else {
             continue;
         };

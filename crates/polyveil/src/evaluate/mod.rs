@@ -454,6 +454,8 @@ fn hex(digest: &[u8; 32]) -> String {
 struct Results {
     path: PathBuf,
     file: Option<File>,
+    /// Whether it is a file on disk.
+    regular: bool,
     lines: RefCell<Vec<Value>>,
     /// What they are of.
     identity: Row,
@@ -478,6 +480,7 @@ impl Results {
         Self {
             path: "results".into(),
             file: None,
+            regular: false,
             lines: RefCell::default(),
             identity: Row::new(),
             head: RefCell::default(),
@@ -503,9 +506,13 @@ impl Results {
             let mut there = File::open(path).map_err(named(path))?;
             there.read_to_string(&mut text).map_err(named(path))?;
         }
-        // killed while it said what it is of: nothing is lost with that
+        // killed while it said what it is of: nothing is lost with that, where it is what we say
         let whole = text.contains('\n') || serde_json::from_str::<Value>(&text).is_ok();
-        if text.starts_with("{\"") && !whole {
+        let own = |(key, value): (&String, &Value)| {
+            let begin = format!("{{\"{key}\":{value}");
+            text.starts_with(&begin) || (begin.starts_with(&text) && text.contains(':'))
+        };
+        if !whole && identity.iter().any(own) {
             file.set_len(0).map_err(named(path))?;
             text.clear();
         }
@@ -547,6 +554,7 @@ impl Results {
         Ok(Self {
             path: path.into(),
             file: Some(file),
+            regular,
             lines: RefCell::new(lines),
             identity,
             head: RefCell::new(None),
@@ -577,6 +585,14 @@ impl Results {
         let text: String = both.iter().map(|l| format!("{l}\n")).collect();
         if let Some(mut file) = self.file.as_ref() {
             file.write_all(text.as_bytes()).map_err(named(&self.path))?;
+            // a line is minutes of work: it must outlive the machine
+            if self.regular {
+                file.sync_data().map_err(named(&self.path))?;
+                if self.made && self.lines.borrow().is_empty() {
+                    let folder = disk::folder_of(&self.path);
+                    disk::sync_folder(folder).map_err(named(folder))?;
+                }
+            }
         }
         self.lines.borrow_mut().extend(both);
         Ok(line)
@@ -634,6 +650,20 @@ mod tests {
             Value::from(identity("b"))
         );
         assert_eq!(text, lines);
+        // a head that a kill cut short is ours, what only looks like one is not
+        let whole = Value::from(identity("b")).to_string();
+        for left in [9, whole.len() - 3] {
+            std::fs::write(&path, &whole[..left]).expect("writes");
+            drop(open("b").expect("nothing is lost"));
+            assert_eq!(std::fs::read_to_string(&path).expect("there"), "");
+        }
+        for foreign in ["{\"x", "{\"data", "{\"data\": [1, 2"] {
+            std::fs::write(&path, foreign).expect("writes");
+            let refused = open("b").err().expect("not ours").to_string();
+            assert!(refused.contains("does not say what"), "{refused}");
+            assert_eq!(std::fs::read_to_string(&path).expect("there"), foreign);
+        }
+        std::fs::write(&path, &text).expect("writes");
         let refused = open("a").err().expect("other inputs").to_string();
         assert!(
             refused.contains("read otherwise: with other columns"),

@@ -1,7 +1,7 @@
 //! Corpora to train on: drawn from a model, or cut from text; and vocabularies.
 
 use crate::error::{Result, named};
-use crate::files;
+use crate::files::{Content, Existing, Output};
 use crate::progress::{Listener, Progress, Say};
 use data::Sentences;
 use nn::AttentionScheme;
@@ -37,8 +37,8 @@ pub struct Drawing {
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 64))]
     pub batch: usize,
     /// Begins every sequence.
-    #[cfg_attr(feature = "clap", arg(long, value_name = "TOKEN", default_value_t = llama2c::BEGIN as u16))]
-    pub begin: u16,
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TOKEN", default_value_t = llama2c::BEGIN))]
+    pub begin: u32,
     /// The attention that the model was trained with.
     #[cfg_attr(feature = "clap", arg(skip = AttentionScheme::Softmax))]
     pub attention: AttentionScheme,
@@ -52,13 +52,13 @@ impl Default for Drawing {
             temperature: 1.0,
             length: None,
             batch: 64,
-            begin: llama2c::BEGIN as u16,
+            begin: llama2c::BEGIN,
             attention: AttentionScheme::Softmax,
         }
     }
 }
 
-/// Draws text from a language model into a file of tokens, two bytes each, the low one first; goes on where it was stopped. Gives the first
+/// Draws text from a language model into a file of tokens ([`data::Text::binary`]); goes on where it was stopped. Gives the first
 /// stories, if there is a tokenizer to read them by.
 ///
 /// # Errors
@@ -82,7 +82,7 @@ pub fn sample(
         return Err("a batch of 0: at least one sequence is needed".into());
     }
     let sizes = language.architecture().sizes();
-    if usize::from(a.begin) >= sizes.vocabulary {
+    if a.begin as usize >= sizes.vocabulary {
         let (begin, known) = (a.begin, sizes.vocabulary);
         return Err(format!("the first token {begin}: the model knows {known} tokens").into());
     }
@@ -91,7 +91,7 @@ pub fn sample(
         seed: a.seed,
         temperature: a.temperature,
         begin: a.begin,
-        end: (u32::from(a.begin) == llama2c::BEGIN).then_some(llama2c::END as u16),
+        end: (a.begin == llama2c::BEGIN).then_some(llama2c::END),
         length: a.length.unwrap_or(sizes.max_length),
         batch: a.batch,
     };
@@ -122,8 +122,7 @@ pub fn sample(
         return Ok(Vec::new());
     };
     let text = data::Text::binary(output, sizes.vocabulary)?;
-    let tokens: Vec<u32> = text.tokens().iter().map(|&t| t.into()).collect();
-    let stories = tokens.split(|&t| t == u32::from(a.begin)).skip(1).take(3);
+    let stories = text.tokens().split(|&t| t == a.begin).skip(1).take(3);
     Ok(stories
         .map(|story| tokenizer.decode(story))
         .collect::<task::Result<_>>()?)
@@ -133,14 +132,20 @@ pub fn sample(
 ///
 /// # Errors
 /// Sentences that can't be read, a size that holds no vocabulary.
-pub fn vocabulary(sentences: &Path, size: usize, output: &Path, tell: Listener<'_>) -> Result<()> {
+pub fn vocabulary(
+    sentences: &Path,
+    size: usize,
+    (output, existing): (&Path, Existing),
+    tell: Listener<'_>,
+) -> Result<()> {
+    let file = Output::create(output, Content::Other, &[sentences], existing, tell)?;
     let set = Sentences::open(sentences, None)?;
     let mut counted: BTreeMap<String, u64> = BTreeMap::new();
     for word in set.lines().iter().flat_map(|(text, _)| words(text)) {
         *counted.entry(word).or_default() += 1;
     }
     let made = WordPiece::train(&counted, size)?;
-    files::write_bytes(output, made.to_text().as_bytes())?;
+    file.write_bytes(made.to_text().as_bytes())?;
     let longest = set.lines().iter().map(|(t, _)| made.encode(t).len()).max();
     tell.note(format_args!(
         "{}: {} pieces for {} words; the longest of {} sentences has {} tokens",
@@ -153,48 +158,42 @@ pub fn vocabulary(sentences: &Path, size: usize, output: &Path, tell: Listener<'
     Ok(())
 }
 
-/// Text files, one behind the other, as tokens of two bytes, the low one first.
+/// Text files, one behind the other, as a file of tokens ([`data::Text::binary`]).
 ///
 /// # Errors
-/// Text that the vocabulary has no tokens for; vocabularies of more than 65,536.
+/// Text that the vocabulary has no tokens for.
 pub fn tokenize(
     texts: &[PathBuf],
     tokenizer: &Path,
-    output: &Path,
+    (output, existing): (&Path, Existing),
     tell: Listener<'_>,
 ) -> Result<()> {
+    let inputs: Vec<&Path> = texts.iter().map(PathBuf::as_path).collect();
+    let inputs = [&inputs[..], &[tokenizer]].concat();
+    let file = Output::create(output, Content::Other, &inputs, existing, tell)?;
     let vocabulary = Tokenizer::load(tokenizer).map_err(named(tokenizer))?;
-    let (mut bytes, mut read) = (Vec::new(), 0);
+    let (mut tokens, mut read) = (Vec::new(), 0);
     for path in texts {
         let text = text(path)?;
         read += text.len();
-        let tokens = short_tokens(&vocabulary, &text).map_err(named(path))?;
-        bytes.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
+        tokens.extend(tokens_of(&vocabulary, &text).map_err(named(path))?);
     }
-    files::write_bytes(output, &bytes)?;
+    file.write_bytes(&data::Text::to_bytes(&tokens, vocabulary.len()))?;
     tell.note(format_args!(
         "{}: {} tokens of {} from {read} bytes",
         output.display(),
-        bytes.len() / 2,
+        tokens.len(),
         vocabulary.len()
     ));
     Ok(())
 }
 
 /// A text's tokens; llama2.c's begin with its first token.
-pub(super) fn short_tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u16>> {
-    let tokens = match tokenizer {
-        Tokenizer::Scored(_) => tokenizer.sequence(text)?,
-        _ => tokenizer.encode(text)?,
-    };
-    let short = tokens.into_iter().map(u16::try_from);
-    short.collect::<std::result::Result<_, _>>().map_err(|_| {
-        format!(
-            "the vocabulary has {} tokens, 65,536 at most fit what texts are kept in",
-            tokenizer.len()
-        )
-        .into()
-    })
+pub(super) fn tokens_of(tokenizer: &Tokenizer, text: &str) -> task::Result<Vec<u32>> {
+    match tokenizer {
+        Tokenizer::Scored(_) => tokenizer.sequence(text),
+        _ => tokenizer.encode(text),
+    }
 }
 
 /// A text file.

@@ -1,14 +1,16 @@
 //! Training runs: as a configuration says, to the end, on pictures, vectors, text or sentences.
 
 use super::start::{Adapting, Start, Vectors};
-use crate::error::Result;
+use crate::error::{Error, Help, Result, named};
+use crate::files::{Content, Existing, clean, expect_place};
 use crate::memory;
 use crate::progress::{Listener, Progress, Say};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use train::config::{Network, Run};
 use train::language::{LanguageConfig, Passages};
+use train::runs::{CHECKPOINT, CONFIGURATION, FILES};
 use train::sentences::{Corpus, SentenceConfig};
 use train::sources::{Direct, Source};
 use train::vectors::Table;
@@ -27,6 +29,9 @@ pub struct Saving {
     /// so.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
     pub max_diverging: usize,
+    /// What may be done to files that are in the run's folder and not a run's.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    pub existing: Existing,
 }
 
 #[cfg(feature = "clap")]
@@ -40,7 +45,49 @@ impl Default for Saving {
         Self {
             every: Duration::from_secs(60),
             max_diverging: 0,
+            existing: Existing::Kin,
         }
+    }
+}
+
+/// The folder of a run, and the file that its configuration was read from.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) config: Option<&'a Path>,
+}
+
+impl Place<'_> {
+    /// Refuses a folder that holds files which are no run's and would be replaced, and never gives up an input of the run; removes what a killed
+    /// run left half written.
+    fn claim(&self, text: &str, existing: Existing, tell: Listener<'_>) -> Result<()> {
+        let paths = train::runs::paths(text);
+        let inputs: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        let all: Vec<&Path> = inputs.iter().copied().chain(self.config).collect();
+        let begun = self.folder.join(CHECKPOINT).exists();
+        for name in FILES.into_iter().chain([CHECKPOINT, CONFIGURATION]) {
+            let path = self.folder.join(name);
+            if begun && name == CONFIGURATION {
+                continue;
+            }
+            // a configuration may lie in its run's folder, as the run would write it
+            let same = name == CONFIGURATION
+                && std::fs::read_to_string(&path).is_ok_and(|had| had == text);
+            let own = match begun || same {
+                true => Existing::Any,
+                false => existing,
+            };
+            let others = if same { &inputs } else { &all };
+            expect_place(&path, Content::Other, others, own)?;
+            if own == Existing::Kin && path.is_dir() {
+                return Err(named(&path)(Error::refused(
+                    "it is there, and the run would write into it",
+                    Help::Overwrite,
+                )));
+            }
+            clean(&path, tell);
+        }
+        Ok(())
     }
 }
 
@@ -49,6 +96,10 @@ impl Default for Saving {
 /// # Errors
 /// Configurations and data that can't be read or do not fit; runs that diverge.
 pub fn train(config: &Path, folder: &Path, saving: &Saving, tell: Listener<'_>) -> Result<Score> {
+    let place = Place {
+        folder,
+        config: Some(config),
+    };
     let config = AnyConfig::load(config)?;
     if saving.max_diverging > 0 && !matches!(config, AnyConfig::Pictures(_) | AnyConfig::Vectors(_))
     {
@@ -59,10 +110,10 @@ pub fn train(config: &Path, folder: &Path, saving: &Saving, tell: Listener<'_>) 
         .into());
     }
     match config {
-        AnyConfig::Pictures(config) => direct::<Sources>(&config, "pictures", folder, saving, tell),
-        AnyConfig::Vectors(config) => direct::<Table>(&config, "vectors", folder, saving, tell),
-        AnyConfig::Text(config) => text(&config, folder, saving, tell),
-        AnyConfig::Sentences(config) => encoder(&config, folder, saving, tell),
+        AnyConfig::Pictures(config) => direct::<Sources>(&config, "pictures", place, saving, tell),
+        AnyConfig::Vectors(config) => direct::<Table>(&config, "vectors", place, saving, tell),
+        AnyConfig::Text(config) => text(&config, place, saving, tell),
+        AnyConfig::Sentences(config) => encoder(&config, place, saving, tell),
     }
 }
 
@@ -79,7 +130,11 @@ pub fn adapt(
 ) -> Result<Score> {
     let start = &start.normalised(tell)?;
     let config = how.config(start, start.data.second.as_ref(), tell)?;
-    direct::<Sources>(&config, "pictures", folder, saving, tell)
+    let place = Place {
+        folder,
+        config: None,
+    };
+    direct::<Sources>(&config, "pictures", place, saving, tell)
 }
 
 /// As [`adapt`], of a network that takes plain vectors.
@@ -94,7 +149,11 @@ pub fn adapt_vectors(
     tell: Listener<'_>,
 ) -> Result<Score> {
     let config = how.config(start, None, tell)?;
-    direct::<Table>(&config, "vectors", folder, saving, tell)
+    let place = Place {
+        folder,
+        config: None,
+    };
+    direct::<Table>(&config, "vectors", place, saving, tell)
 }
 
 fn parameters(model: &Model) -> usize {
@@ -181,10 +240,12 @@ fn clock(seconds: f64) -> String {
 pub(super) fn direct<S: Direct>(
     config: &Run<Network, S::Data>,
     noun: &str,
-    folder: &Path,
+    place: Place<'_>,
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Score> {
+    let folder = place.folder;
+    place.claim(&config.to_toml()?, saving.existing, tell)?;
     let start = train::direct::start::<S>(config)?;
     tell.note(format_args!(
         "{}; {} parameters",
@@ -204,9 +265,19 @@ pub(super) fn direct<S: Direct>(
         }
         let finished = train::direct::finish(trainer, metadata.clone(), saving.max_diverging)?;
         if let Some((seen, left_out)) = finished.measured {
+            let mirrored = match trainer.sources().mirrored(&[]) {
+                Some(_) => " and on their mirror images",
+                None => "",
+            };
             tell.note(format_args!(
-                "intervals measured on {seen} {noun}, mirror images of pictures included, widened by an eighth of their width on each side"
+                "intervals measured on {seen} {noun}{mirrored}, widened by an eighth of their width on each side"
             ));
+            let programs = approximations::programs(&trainer.model).lines().count() - 1;
+            if programs > 0 {
+                tell.note(format_args!(
+                    "{programs} norms and divisions became programs of sums and products"
+                ));
+            }
             if left_out > 0 {
                 tell.note(format_args!(
                     "{left_out} of them drive a polynomial out of all bounds and are left out: such {noun} get no answer"
@@ -221,10 +292,12 @@ pub(super) fn direct<S: Direct>(
 /// A run on text.
 fn text(
     config: &LanguageConfig,
-    folder: &Path,
+    place: Place<'_>,
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Score> {
+    let folder = place.folder;
+    place.claim(&config.to_toml()?, saving.existing, tell)?;
     let passages = Passages::open(&config.data)?;
     let (network, model, teacher) = language::models(config, &passages)?;
     tell.note(format_args!(
@@ -246,7 +319,7 @@ fn text(
             "{}: {:.4} nats a token on {} held-out tokens, {:.1} % right, {} values outside of their intervals; {circuits} programs",
             folder.display(),
             score.loss,
-            score.pictures,
+            score.answers,
             100.0 * score.accuracy(),
             score.outside
         ));
@@ -257,10 +330,12 @@ fn text(
 /// A run on sentences; every stage is exported.
 fn encoder(
     config: &SentenceConfig,
-    folder: &Path,
+    place: Place<'_>,
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Score> {
+    let folder = place.folder;
+    place.claim(&config.to_toml()?, saving.existing, tell)?;
     let corpus = Corpus::open(&config.data)?;
     let (network, model, teacher) = sentences::models(config, &corpus)?;
     let (train, held_out) = corpus.sizes();
@@ -291,13 +366,13 @@ fn say_score(path: &Path, noun: &str, score: &Score, tell: Listener<'_>) {
     for e in &score.errors {
         tell.note(format_args!(
             "{path}: on {} held-out {noun} a root mean squared error of {:.4}, R² {:.4}",
-            score.pictures, e.rmse, e.r2
+            score.answers, e.rmse, e.r2
         ));
     }
     let right = format!(
         "{} of {} held-out {noun} right ({:.1} %), ",
         score.right,
-        score.pictures,
+        score.answers,
         100.0 * score.accuracy()
     );
     tell.note(format_args!(

@@ -104,7 +104,7 @@ impl Scored {
         json!({
             "model": self.model, "right": right, self.noun: all, "interval_95": wilson(right, all),
             "gained": self.paired.map(|p| p.0), "lost": self.paired.map(|p| p.1),
-            "values_outside": j.outside, format!("{}_outside", self.noun): j.pictures, "cut": j.cut, "rmse": j.errors.iter().map(|e| e.rmse).collect::<Vec<_>>(), "r2": j.errors.iter().map(|e| e.r2).collect::<Vec<_>>(),
+            "values_outside": j.outside, format!("{}_outside", self.noun): j.inputs_outside, "cut": j.cut, "rmse": j.errors.iter().map(|e| e.rmse).collect::<Vec<_>>(), "r2": j.errors.iter().map(|e| e.r2).collect::<Vec<_>>(),
             "two_classes": self.finding.as_ref().map(|t| json!({ "auc": t.auc, "positive_right": t.positive.0, "positives": t.positive.1, "negative_right": t.negative.0, "negatives": t.negative.1 })),
         })
     }
@@ -127,7 +127,7 @@ impl std::fmt::Display for Scores {
                 cut => format!(" ({cut} cut)"),
             };
             let paired = or_none(s.paired.map(|p| difference(p, all)));
-            let outside = format!("{}, {}", s.judged.outside, s.judged.pictures);
+            let outside = format!("{}, {}", s.judged.outside, s.judged.inputs_outside);
             table.row([
                 ("network", format!("{}{cut}", s.model)),
                 ("right", format!("{right} of {all}")),
@@ -195,8 +195,8 @@ pub(super) struct Judged {
     margins: Vec<f64>,
     /// Values outside of intervals.
     pub(super) outside: u64,
-    /// In how many inputs.
-    pub(super) pictures: usize,
+    /// Inputs that have such values.
+    pub(super) inputs_outside: usize,
     /// Texts that were cut.
     cut: usize,
     /// Of each number to predict.
@@ -228,7 +228,7 @@ pub(super) fn judge(
     for (i, (e, cut)) in each.iter().enumerate() {
         let outside: u64 = e.outside.iter().map(|o| o.count as u64).sum();
         out.outside += outside;
-        out.pictures += usize::from(outside > 0);
+        out.inputs_outside += usize::from(outside > 0);
         out.cut += usize::from(*cut);
         if let Some(class) = inputs.class(i) {
             let classes = e.output.values().len();

@@ -1,9 +1,10 @@
 //! Degrees and bootstraps under a budget. What is measured and how it is searched is `train::search`; here the compiler and the
 //! runtime say what networks cost.
 
-use super::run::{Saving, direct};
+use super::run::{Place, Saving, direct};
 use super::start::{Start, schedule};
 use crate::error::{Error, Result, named};
+use crate::files::{Content, Existing, Output};
 use crate::machine::{Machine, Probing};
 use crate::progress::{Listener, Say};
 use compiler::{Layers, Outline, Target};
@@ -12,7 +13,7 @@ use nn::{Graph, PolyGraph};
 use rayon::prelude::*;
 use runtime::Basis;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use train::config::{Config, Degrees, Order, Substitution};
 use train::search::report::{self, Row};
@@ -218,7 +219,55 @@ impl Costs for Planner<'_> {
 ///
 /// # Errors
 /// Networks and pictures that do not fit; budgets that nothing keeps.
-pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) -> Result<String> {
+pub fn search(
+    from: &Start,
+    a: &Searching,
+    (output, existing): (&Path, Existing),
+    tell: Listener<'_>,
+) -> Result<String> {
+    let made = !output.exists();
+    std::fs::create_dir_all(output).map_err(named(output))?;
+    let found = search_into(from, a, (output, existing), tell);
+    if made && found.is_err() {
+        // only where nothing is in it
+        let _ = std::fs::remove_dir(output);
+    }
+    found
+}
+
+/// The files of a search, opened before it.
+struct Files([Output; 4]);
+
+impl Files {
+    fn open(
+        from: &Start,
+        (folder, existing): (&Path, Existing),
+        tell: Listener<'_>,
+    ) -> Result<Self> {
+        let inputs: Vec<&Path> = [&from.model, &from.data.train]
+            .into_iter()
+            .chain(&from.data.second)
+            .map(PathBuf::as_path)
+            .collect();
+        let mut open = |name: &str, content| {
+            Output::create(&folder.join(name), content, &inputs, existing, tell)
+        };
+        Ok(Self([
+            open("front.csv", Content::Other)?,
+            open("front.md", Content::Other)?,
+            open("front.svg", Content::Chart)?,
+            open("run.toml", Content::Other)?,
+        ]))
+    }
+}
+
+fn search_into(
+    from: &Start,
+    a: &Searching,
+    (output, existing): (&Path, Existing),
+    tell: Listener<'_>,
+) -> Result<String> {
+    let files = Files::open(from, (output, existing), tell)?;
     let limits = limits(&a.budgets);
     let mut degrees = a.degrees.clone();
     degrees.sort_unstable();
@@ -316,7 +365,7 @@ pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) ->
         false => metadata.name,
     };
     let config = fine_tuning(from, a, &chosen_degrees, tell)?;
-    write(output, a, (&name, &degrees), (&rows, &sensitivity), &config)?;
+    write(files, a, (&name, &degrees), (&rows, &sensitivity), &config)?;
     tell.note(format_args!(
         "wrote front.csv, front.md, front.svg and run.toml in {}",
         output.display()
@@ -325,8 +374,14 @@ pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) ->
         direct::<Sources>(
             &config,
             "pictures",
-            &output.join("run"),
-            &Saving::default(),
+            Place {
+                folder: &output.join("run"),
+                config: None,
+            },
+            &Saving {
+                existing,
+                ..Saving::default()
+            },
             tell,
         )?;
     }
@@ -335,15 +390,12 @@ pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) ->
 
 /// Writes what was found.
 fn write(
-    output: &Path,
+    Files([csv, markdown, svg, toml]): Files,
     a: &Searching,
     (name, degrees): (&str, &[usize]),
     (rows, sensitivity): (&[Row], &Sensitivity),
     config: &Config,
 ) -> Result<()> {
-    std::fs::create_dir_all(output).map_err(named(output))?;
-    let file =
-        |name: &str, text: &str| crate::files::write_bytes(&output.join(name), text.as_bytes());
     let budgets: Vec<String> = a.budgets.iter().map(|b| b.text()).collect();
     let degrees: Vec<String> = degrees.iter().map(usize::to_string).collect();
     let what = format!(
@@ -352,10 +404,10 @@ fn write(
         degrees.join(",")
     );
     let title = format!("{name} before fine-tuning (labels: bootstraps)");
-    file("front.csv", &report::csv(rows, sensitivity))?;
-    file("front.md", &report::markdown(rows, sensitivity))?;
-    file("front.svg", &report::chart(rows, &title, &what)?)?;
-    file("run.toml", &config.to_toml()?)
+    csv.write_bytes(report::csv(rows, sensitivity).as_bytes())?;
+    markdown.write_bytes(report::markdown(rows, sensitivity).as_bytes())?;
+    svg.write_bytes(report::chart(rows, &title, &what)?.as_bytes())?;
+    toml.write_bytes(config.to_toml()?.as_bytes())
 }
 
 impl Budget {

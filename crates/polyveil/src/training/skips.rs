@@ -1,7 +1,7 @@
 //! The same network with every kind of skip connection, trained alike.
 
 use super::price::price;
-use super::run::{Saving, direct};
+use super::run::{Place, Saving, direct};
 use crate::error::Result;
 use crate::markdown::Table;
 use crate::progress::{Listener, Say};
@@ -23,12 +23,12 @@ const VARIANTS: [(&str, &str); 4] = [
 
 /// Trains each variant in a folder of its own (going on where it was stopped), and compares.
 pub(super) fn study(
-    config: &Path,
+    path: &Path,
     runs: &Path,
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<(String, Figure)> {
-    let config = Config::load(config)?;
+    let config = Config::load(path)?;
     let (mut table, mut points) = (Table::default(), Vec::new());
     for (skip, reads) in VARIANTS {
         let mut config = config.clone();
@@ -38,14 +38,18 @@ pub(super) fn study(
         }
         let folder = runs.join(skip);
         tell.note(format_args!("== {reads} =="));
-        let score = direct::<Sources>(&config, "pictures", &folder, saving, tell)?;
+        let place = Place {
+            folder: &folder,
+            config: Some(path),
+        };
+        let score = direct::<Sources>(&config, "pictures", place, saving, tell)?;
         let graph =
             nn::format::artefact::load(&folder.join("network.pvm"), nn::format::DEFAULT_LIMIT)
                 .map_err(|e| {
                     format!("{e}; the configuration's last stage must leave polynomials")
                 })?;
         let p = price(&graph)?;
-        let right = format!("{} of {}", score.right, score.pictures);
+        let right = format!("{} of {}", score.right, score.answers);
         table.row([
             ("skip connections", reads.to_string()),
             ("held-out pictures right", right),

@@ -2,10 +2,10 @@
 
 use super::run::Saving;
 use crate::error::{Result, named};
-use crate::files::{name, with_suffix, write_bytes};
+use crate::files::{Content, Existing, Output, name, with_suffix};
 use crate::progress::{Listener, Say};
 use compiler::{Pricing, Target};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use train::AnyConfig;
 use train::language::Passages;
 use train::study::activations::{self, Candidate, Cost, Options};
@@ -30,36 +30,53 @@ pub fn skips(
     command: &str,
     tell: Listener<'_>,
 ) -> Result<()> {
+    let place = (output, saving.existing);
+    let document = Document::open(place, (None, &[config]), tell)?;
     let (table, mut figure) = super::skips::study(config, runs, saving, tell)?;
     figure.command = command.into();
     let caption = "accuracy against latency";
-    Document::new(output).write(caption, command, &table, &figure.svg()?)
+    document.write(caption, command, &table, &figure.svg()?)
 }
 
 /// The files of a study: text above the mark in the document stays.
 struct Document {
-    text: PathBuf,
-    chart: PathBuf,
-    csv: PathBuf,
+    /// What stands above the mark.
+    head: String,
+    text: Output,
+    chart: Output,
+    csv: Option<Output>,
 }
 
 impl Document {
-    fn new(output: &Path) -> Self {
+    /// Opens them before the work; `columns` is how a table of numbers begins, if there is one.
+    fn open(
+        (output, existing): (&Path, Existing),
+        (columns, inputs): (Option<&'static str>, &[&Path]),
+        tell: Listener<'_>,
+    ) -> Result<Self> {
         let file = |ending: &str| with_suffix(output, ending);
-        Self {
-            text: file(".md"),
-            chart: file(".svg"),
-            csv: file(".csv"),
+        let mut open =
+            |ending: &str, content| Output::create(&file(ending), content, inputs, existing, tell);
+        Ok(Self {
+            head: above_mark(&file(".md"))?,
+            text: open(".md", Content::Text(MARK))?,
+            chart: open(".svg", Content::Chart)?,
+            csv: columns
+                .map(|columns| open(".csv", Content::Text(columns)))
+                .transpose()?,
+        })
+    }
+    fn write(self, caption: &str, command: &str, tables: &str, svg: &str) -> Result<()> {
+        let (head, name) = (self.head, name(self.chart.path()));
+        let text = format!("{head}{MARK}\n\n`{command}`\n\n![{caption}]({name})\n\n{tables}");
+        self.text.write_bytes(text.as_bytes())?;
+        self.chart.write_bytes(svg.as_bytes())
+    }
+    fn csv(&mut self, rows: &str) -> Result<()> {
+        match self.csv.take() {
+            Some(file) => file.write_bytes(rows.as_bytes()),
+            None => Ok(()),
         }
-    }
-    fn write(&self, caption: &str, command: &str, tables: &str, svg: &str) -> Result<()> {
-        let name = name(&self.chart);
-        let text = format!("`{command}`\n\n![{caption}]({name})\n\n{tables}");
-        write_bytes(&self.text, below_mark(&self.text, &text)?.as_bytes())?;
-        write_bytes(&self.chart, svg.as_bytes())
-    }
-    fn csv(&self, rows: &str) -> Result<()> {
-        write_bytes(&self.csv, rows.as_bytes())
     }
 }
 
@@ -67,7 +84,14 @@ impl Document {
 ///
 /// # Errors
 /// Parameters that do not fit; the file system's.
-pub fn activations(output: &Path, options: &Options, target: &Target, command: &str) -> Result<()> {
+pub fn activations(
+    place: (&Path, Existing),
+    options: &Options,
+    target: &Target,
+    command: &str,
+    tell: Listener<'_>,
+) -> Result<()> {
+    let mut document = Document::open(place, (Some(activations::COLUMNS), &[]), tell)?;
     let pricing = Pricing::new(target)?;
     let cost = |candidate: Candidate<'_>| {
         let price = match candidate {
@@ -91,7 +115,6 @@ pub fn activations(output: &Path, options: &Options, target: &Target, command: &
         1usize << (target.set().log_n - 1),
         activations::markdown(&rows)
     );
-    let document = Document::new(output);
     document.csv(&activations::csv(&rows))?;
     let svg = activations::chart(&rows, &CHARTED, command)?;
     document.write("error against latency", command, &tables, &svg)
@@ -105,10 +128,11 @@ pub fn activations(output: &Path, options: &Options, target: &Target, command: &
 pub fn attention(
     networks: &[String],
     windows: usize,
-    output: &Path,
+    place: (&Path, Existing),
     command: &str,
     tell: Listener<'_>,
 ) -> Result<()> {
+    let mut document = Document::open(place, (Some(attention::COLUMNS), &[]), tell)?;
     let mut observed = Vec::new();
     let mut passages: Option<Passages> = None;
     for network in networks {
@@ -140,29 +164,25 @@ pub fn attention(
         "Held-out windows of {length} tokens. {}",
         attention::markdown(&observed, length)
     );
-    let document = Document::new(output);
     document.csv(&attention::csv(&observed))?;
     let svg = attention::chart(&observed, command)?;
     document.write("entropy against distance", command, &tables, &svg)
 }
 
-/// The document with everything below its mark replaced; a new one where there is none.
-fn below_mark(document: &Path, tables: &str) -> Result<String> {
-    let head = match std::fs::read_to_string(document) {
+/// What a document says above its mark, which stays; nothing where there is none.
+fn above_mark(document: &Path) -> Result<String> {
+    match std::fs::read_to_string(document) {
         Ok(old) => match old.split_once(MARK) {
-            Some((head, _)) => head.to_string(),
-            None => {
-                return Err(format!(
-                    "{}: has no line `{MARK}`, and is left as it is; add the line or write to another file",
-                    document.display()
-                )
-                .into());
-            }
+            Some((head, _)) => Ok(head.to_string()),
+            None => Err(format!(
+                "{}: has no line `{MARK}`, and is left as it is; add the line or write to another file",
+                document.display()
+            )
+            .into()),
         },
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(named(document)(e)),
-    };
-    Ok(format!("{head}{MARK}\n\n{tables}"))
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(named(document)(e)),
+    }
 }
 
 #[cfg(test)]
@@ -188,14 +208,34 @@ mod tests {
             ["md", "csv", "svg"]
                 .map(|e| std::fs::read_to_string(output.with_extension(e)).expect("written"))
         };
-        activations(&output, &options, &target, "study").expect("studied");
+        let study = |existing| {
+            let place = (output.as_path(), existing);
+            activations(
+                place,
+                &options,
+                &target,
+                "study",
+                &mut crate::progress::silent,
+            )
+        };
+        study(Existing::Kin).expect("studied");
         let [md, csv, svg] = read();
         assert!(md.contains("`toy-10`") && md.contains("(study.svg)"));
         // 3 functions, 3 methods, 3 ranges, 3 degrees; a composite on 3 ranges; the head
         assert_eq!(csv.lines().count(), 81 + 3 + 1);
         assert!(svg.contains(">R = 20<"));
-        activations(&output, &options, &target, "study").expect("studied");
+        study(Existing::Kin).expect("studied");
         assert_eq!(read(), [md, csv, svg]);
+        // somebody else's numbers and pictures stay
+        for (ending, text) in [("csv", "a,b\n1,2\n"), ("svg", "<svg width=\"8\"/>")] {
+            let before = read();
+            std::fs::write(output.with_extension(ending), text).expect("written");
+            let message = study(Existing::Kin).expect_err("foreign").to_string();
+            assert!(message.contains(&format!("study.{ending}")), "{message}");
+            assert!(read().contains(&text.to_string()));
+            study(Existing::Any).expect("studied");
+            assert_eq!(read(), before);
+        }
         std::fs::remove_dir_all(&folder).expect("removed");
     }
 
@@ -204,17 +244,11 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("polyveil-study-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let document = folder.join("study.md");
-        assert_eq!(
-            below_mark(&document, "new").expect("none yet"),
-            format!("{MARK}\n\nnew")
-        );
+        assert_eq!(above_mark(&document).expect("none yet"), "");
         std::fs::write(&document, format!("findings\n{MARK}\nold")).expect("written");
-        assert_eq!(
-            below_mark(&document, "new").expect("marked"),
-            format!("findings\n{MARK}\n\nnew")
-        );
+        assert_eq!(above_mark(&document).expect("marked"), "findings\n");
         std::fs::write(&document, "mine").expect("written");
-        let error = below_mark(&document, "new").expect_err("no mark");
+        let error = above_mark(&document).expect_err("no mark");
         assert!(error.to_string().contains("left as it is"), "{error}");
         std::fs::remove_dir_all(&folder).expect("removed");
     }

@@ -60,7 +60,7 @@ pub fn table(
         let results = measured.iter().find(|(n, _)| n == name);
         let results = results.map(|(_, path)| medians(path)).transpose()?;
         let (share, ends) = (100.0 * count as f64 / all as f64, wilson(count, all));
-        let outside = format!("{}, {}", judged.outside, judged.pictures);
+        let outside = format!("{}, {}", judged.outside, judged.inputs_outside);
         let peak = of(|p| format!("{:.2}", p.bytes as f64 / 1e9));
         table.row([
             ("network", name.clone()),

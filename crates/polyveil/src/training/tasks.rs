@@ -1,6 +1,6 @@
 //! Language models on text, LAMBADA and PIQA, side by side.
 
-use super::corpus::{short_tokens, text};
+use super::corpus::{text, tokens_of};
 use super::score::wilson;
 use crate::error::{Error, Help, Result, named};
 use crate::markdown::{Table, interval, or_none};
@@ -122,7 +122,7 @@ pub fn judge(models: &[PathBuf], a: &Asking, tell: Listener<'_>) -> Result<Answe
 
 type Variant<'a> = (AttentionScheme, Option<(&'a str, Stage)>);
 
-/// What of a model is judged: its attention, or softmax and Power-Softmax where it has none of its own; its pieces, or each stage of them.
+/// What of a model is judged: its attention, or softmax and Power-Softmax where it has none of its own; its approximations, or each stage of them.
 fn variants<'a>(a: &Asking, run: &'a Run) -> Vec<Variant<'a>> {
     let Some(attention) = run.attention else {
         let power = a.power.map(|p| {
@@ -132,7 +132,7 @@ fn variants<'a>(a: &Asking, run: &'a Run) -> Vec<Variant<'a>> {
         let softmax = (AttentionScheme::Softmax, None);
         return [softmax].into_iter().chain(power).collect();
     };
-    let Some(json) = run.pieces.as_deref() else {
+    let Some(json) = run.approximations.as_deref() else {
         return vec![(attention, None)];
     };
     let stages = &Stage::ALL[if a.by_kind { 0 } else { 3 }..];
@@ -142,7 +142,7 @@ fn variants<'a>(a: &Asking, run: &'a Run) -> Vec<Variant<'a>> {
 
 /// A sequence for models that are judged in the clear.
 fn request(v: &Tokenizer, all: &Questions, index: usize, shots: usize) -> Result<Request> {
-    let encode = |text: &str| Ok(short_tokens(v, text)?.into_iter().map(u32::from).collect());
+    let encode = |text: &str| Ok(tokens_of(v, text)?);
     let Sequence { tokens, first } = all.sequence(index, shots, encode)?;
     if first == 0 || first >= tokens.len() {
         return Err(format!(
@@ -153,8 +153,6 @@ fn request(v: &Tokenizer, all: &Questions, index: usize, shots: usize) -> Result
         )
         .into());
     }
-    // they were in 16 bits
-    let tokens = tokens.into_iter().map(|t| t as u16).collect();
     Ok(Request { tokens, first })
 }
 
@@ -163,7 +161,7 @@ impl Asked {
         let limit = a.limit.unwrap_or(usize::MAX);
         let text = a.text.as_deref().map(|path| -> Result<_> {
             let text = text(path)?;
-            let tokens = short_tokens(v, &text).map_err(named(path))?;
+            let tokens = tokens_of(v, &text).map_err(named(path))?;
             let bytes = text.len() as f64 / tokens.len().max(1) as f64;
             let mut all = windows(&tokens, a.window, a.stride.unwrap_or(a.window / 2))
                 .map_err(named(path))?;

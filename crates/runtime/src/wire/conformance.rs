@@ -1,11 +1,12 @@
 //! From untrusted bytes to checked objects: parameters, key lists, residues.
 
+use crate::machine::require_room;
 use crate::wire::container::Digest;
 use crate::wire::packing::packed_len;
-use crate::{Error, Help, Result};
+use crate::{Error, Help, Result, limits};
 use ckks::keys::{KeyName, KeyRequest, SwitchingKey};
 use ckks::parameters::{BootstrapSpec, Zone};
-use ckks::{Level, Parameters, ParametersSpec};
+use ckks::{Level, Parameters, ParametersSpec, memory};
 
 /// A list of keys as it is written: names and limits.
 pub(crate) type KeyList = Vec<(KeyName, usize)>;
@@ -20,7 +21,7 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Vec<u8> {
 /// Checks a specification from a file before primes are searched for; `name` is the file's, for the message.
 ///
 /// # Errors
-/// [`Error::File`], field `parameters`.
+/// [`Error::File`], field `parameters`; [`Error::Memory`] where there is no room for the ring's tables.
 pub fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
     let small = |z: &Zone| z.levels <= 64 && (1..=4).contains(&z.bits.len());
     let zones = |b: &BootstrapSpec| -> Vec<Zone> {
@@ -39,18 +40,9 @@ pub fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
             && b.double_angles <= 16
             && b.range <= 1 << 16
     });
-    let count = |z: &Zone| z.levels.saturating_mul(z.bits.len());
-    let primes = spec
-        .special_bits
-        .len()
-        .saturating_add(1)
-        .saturating_add(count(&spec.residual))
-        .saturating_add(spec.bootstrap.as_ref().map_or(0, |b| {
-            zones(b).iter().map(count).fold(0, usize::saturating_add)
-        }));
     if !small(&spec.residual)
         || !bootstrap
-        || primes > PRIMES_LIMIT
+        || spec.primes() > PRIMES_LIMIT
         || spec.name.len() > 200
         || spec.log_scale > 200
         || spec.log_n > 17
@@ -59,6 +51,8 @@ pub fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
         let remedy = "make the file again with this program";
         return Err(Error::file(name, "parameters", problem, remedy));
     }
+    let what = format!("{name}: parameter set {}", spec.name);
+    require_room(&what, limits::resident() + memory::tables(&spec), "")?;
     Parameters::new(spec).map_err(|e| {
         let remedy = "compile for another parameter set";
         Error::file(name, "parameters", e.to_string(), remedy)

@@ -206,6 +206,11 @@ impl Header {
         let refuse = |field: &str, problem: String, remedy: &str| {
             Err(Error::file(name, field, problem, remedy))
         };
+        if b[8..].starts_with(br#"{"__metadata__":{"#) {
+            let problem = "this is a model (.pvm, or other safetensors): it is compiled first";
+            let remedy = Help::Compile.with("give what compiling it writes");
+            return Err(Error::file(name, "magic", problem, remedy));
+        }
         if had < 5 || &b[..5] != MAGIC {
             let remedy = "give a key, an input, an answer, a plan, a client file or a checkpoint";
             return refuse("magic", "this is not a Polyveil file".into(), remedy);

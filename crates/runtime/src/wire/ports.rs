@@ -112,8 +112,8 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
     Ok(())
 }
 
-/// Tensors laid into slots, in plan units: as many as the port's batch, or fewer, which then are repeated, since what fills the rest must be
-/// as tame as they are.
+/// Tensors laid into slots, in plan units: as many as the port's batch, or fewer, which then are repeated, since other values in
+/// the rest could leave the intervals of polynomials, or a bootstrap's, and spoil every slot.
 pub(crate) fn place(
     (port, parameters): (&Port, &Parameters),
     description: &Description,

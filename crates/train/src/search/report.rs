@@ -36,7 +36,7 @@ pub fn csv(rows: &[Row], s: &Sensitivity) -> String {
             r.point.divergence,
             w.divergence,
             w.held_out.right,
-            w.held_out.pictures,
+            w.held_out.answers,
             w.held_out.outside,
             u8::from(r.chosen),
             s.degrees_text(&r.point.choice)

@@ -301,7 +301,7 @@ fn a_report_says_what_was_found() {
                     errors: Vec::new(),
                     loss: 0.0,
                     right: 3,
-                    pictures: 4,
+                    answers: 4,
                     outside: 0,
                     classes: Vec::new(),
                 },

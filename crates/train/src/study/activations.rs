@@ -232,12 +232,13 @@ pub fn activations(
     Ok(rows)
 }
 
+/// How [`csv`] begins.
+pub const COLUMNS: &str = "function,method,degree,range,sup_error,sup_error_over_range,rms_error,levels,bootstraps,seconds";
+
 /// All rows as comma-separated values.
 #[must_use]
 pub fn csv(rows: &[Row]) -> String {
-    let mut out = String::from(
-        "function,method,degree,range,sup_error,sup_error_over_range,rms_error,levels,bootstraps,seconds\n",
-    );
+    let mut out = format!("{COLUMNS}\n");
     for r in rows {
         let (sup, relative, cost) = (r.sup, r.relative(), r.cost);
         out += &format!(

@@ -98,7 +98,6 @@ pub fn observe(
         .map(|i| {
             let (mut tokens, mut next) = (Vec::new(), Vec::new());
             windows.window(i, &mut tokens, &mut next);
-            let tokens: Vec<u32> = tokens.into_iter().map(u32::from).collect();
             let trace = graph.evaluate_all(&language.embed(&tokens)?)?;
             let logits = &trace.values[graph.output().id().index()];
             let loss = mean_loss(logits.values(), &next);
@@ -244,10 +243,13 @@ pub fn markdown(networks: &[Observed], length: usize) -> String {
     )
 }
 
+/// How [`csv`] begins.
+pub const COLUMNS: &str = "network,loss,layer,head,distance,entropy";
+
 /// All heads as comma-separated values.
 #[must_use]
 pub fn csv(networks: &[Observed]) -> String {
-    let mut out = String::from("network,loss,layer,head,distance,entropy\n");
+    let mut out = format!("{COLUMNS}\n");
     for n in networks {
         let name = n.name.replace(',', ";");
         for h in &n.heads {
@@ -330,7 +332,7 @@ mod tests {
 
     #[test]
     fn alike_scores_look_everywhere_under_softmax() {
-        let text = Text::new((0..64u16).map(|i| i * i % 5).collect(), 5).expect("text");
+        let text = Text::new((0..64u32).map(|i| i * i % 5).collect(), 5).expect("text");
         let windows = Windows::new(text, 8, None).expect("windows");
         let softmax =
             observe("softmax", &tiny(), AttentionScheme::Softmax, &windows, 3).expect("observed");

@@ -302,9 +302,7 @@ fn weights_come_back_and_heads_change() {
         Err(Error::TensorShape { .. })
     ));
 
-    let classifier = model
-        .with_head(classes(), |_, s| vec![0.5; s.iter().product()])
-        .expect("fits");
+    let classifier = model.with_head(classes(), 5).expect("fits");
     assert_eq!(classifier.words(), model.words());
     let out = classifier.logits(&tokens, &[], 5, power()).expect("fits");
     assert_eq!(out.values().len(), 2);

@@ -6,7 +6,7 @@ use approx::Polynomial;
 use nn::approximations::Approximations;
 use nn::attention::{Denominator, Order};
 use nn::calibrate::FitOptions;
-use nn::lower::{Adapted, Numerator, Options, adapt, after_first, expand, fit};
+use nn::lower::{Adapted, Numerator, Options, adapt, after_first, check, expand, fit};
 use nn::{
     Attention, AttentionScheme, Boundary, Error, Graph, Mask, Norm, NormKind, Op, PowerSoftmax,
     Shape, Tensor, Unfold,
@@ -292,11 +292,17 @@ fn refusals() {
         .expect("builds");
     let e = lowered(&softmax, &data, &Options::default()).expect_err("softmax");
     assert!(e.to_string().contains("take Power-Softmax"), "{e}");
+    // known before there is any data
+    assert_eq!(
+        check(&softmax).expect_err("softmax").to_string(),
+        e.to_string()
+    );
 
     // a node without a piece
     let graph = model
         .graph(LENGTH, AttentionScheme::Power(power(4)))
         .expect("builds");
+    check(&graph).expect("divides by powers");
     let e = expand(&graph, &Approximations::default(), None).expect_err("no pieces");
     assert!(
         matches!(&e, Error::NotLowered { node, .. } if node == "model.layers.0.input_layernorm"),
