@@ -27,7 +27,7 @@ pub const ALIGNMENT: usize = 64;
 pub const POOL_BYTES: usize = 1 << 29;
 
 /// Address space taken from the operating system at a time; pages count only once they are written.
-const REGION: usize = 64 << 20;
+pub const REGION: usize = 64 << 20;
 
 /// One huge page.
 const HUGE: usize = 2 << 20;

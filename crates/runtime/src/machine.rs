@@ -92,9 +92,6 @@ pub fn require_room(what: &str, needed: u64, instead: impl Into<Remedy>) -> Resu
     require_of(limits::here(), what, needed, instead)
 }
 
-/// What a limit on addresses must leave besides: buffers take whole regions of them (`ring::buffer`).
-const REGION_BYTES: u64 = 64 << 20;
-
 /// As [`require_room`], of the room that there is; none is no limit.
 ///
 /// # Errors
@@ -110,7 +107,8 @@ pub fn require_of(
     };
     let (had, limit) = (room.whole(), room.limit);
     let needed = match limit {
-        Limit::Process => needed.saturating_add(REGION_BYTES),
+        // such a limit counts addresses, of which buffers take whole regions
+        Limit::Process => needed.saturating_add(ring::buffer::REGION as u64),
         _ => needed,
     };
     if needed <= had {
