@@ -1,12 +1,15 @@
 //! What transformers would cost, from their shapes alone, beside what P2 published: Zimerman et al., arXiv 2410.09457, who proposed Power-Softmax.
 
 use crate::error::{Result, named};
+use crate::estimate_tokens::whole;
 use crate::files::{self, Existing};
 use crate::machine::{Machine, Probing};
 use crate::markdown::{Table, or_none};
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
+use crate::shares::{Share, add_measured, reference, shares};
+use crate::stated::{Samples, stating};
 use compiler::{Scale, Target, sketch};
 use nn::approximations::Substitute;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
@@ -18,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use zoo::shape::{Kept, Polynomials, TransformerShape};
+use zoo::shape::{Kept, Polynomials, TransformerShape, sequence};
 
 /// Names of published models that are known.
 pub fn published() -> Vec<String> {
@@ -35,6 +38,13 @@ const EPSILON: f64 = 0.25;
 /// By how much intervals are wider than those of random weights: so that they are like those of networks trained here
 /// (`training/stories/polynomial4.programs.csv`).
 const WIDENED: f64 = 4.0;
+
+/// Number of the first sequence that no calibration sees, and most of them that are simulated.
+const UNSEEN: u64 = 1000;
+const MOST_RUNS: u64 = 1000;
+
+/// Channels below which linear layers are cheaper in slots: they are not looked at in coefficients.
+const LEAST_WIDTH: usize = 256;
 
 /// What is estimated, and for which machine.
 #[derive(Clone, Debug)]
@@ -123,15 +133,23 @@ const PUBLISHED_ATTENTION: [(&str, usize, f64); 3] = [
 ];
 
 /// One row; JSON has the same names.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Row {
     model: String,
     parameters: u64,
     tokens: usize,
     batch: usize,
-    levels: usize,
-    bootstraps: usize,
-    bootstrapped_tensors: usize,
+    /// Where linear layers are carried out: slots or coefficients.
+    layers: &'static str,
+    /// Why not in coefficients, where they lie in slots.
+    why_slots: Option<String>,
+    /// CPU seconds with linear layers in slots.
+    slots_cpu_seconds: f64,
+    /// On the longest path, with layers in slots.
+    levels: Option<usize>,
+    bootstraps: u64,
+    /// With layers in slots.
+    bootstrapped_tensors: Option<usize>,
     input_ciphertexts: usize,
     answer_ciphertexts: usize,
     keys: usize,
@@ -142,6 +160,8 @@ struct Row {
     fits: Option<bool>,
     cpu_seconds: f64,
     seconds: f64,
+    /// Inputs in an hour, one run after the other.
+    prompts_per_hour: f64,
     cpu_seconds_by_purpose: BTreeMap<&'static str, f64>,
     /// Bootstraps for it included.
     power_softmax_cpu_seconds: f64,
@@ -155,7 +175,7 @@ struct Row {
 }
 
 /// A run of the network with random weights.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Measured {
     compiled_in_seconds: f64,
     seconds: f64,
@@ -163,11 +183,23 @@ struct Measured {
     bootstraps: u64,
     keys: usize,
     peak_bytes: u64,
-    /// As predicted of the plan.
+    /// As predicted of the plan, scaled by a probe before the run.
     plan_cpu_seconds: f64,
     plan_peak_bytes: u64,
+    threads: usize,
+    /// CPU milliseconds of the reference loop here.
+    reference_ms: f64,
+    /// The most memory until there was a plan.
+    compile_peak_bytes: u64,
+    key_bytes: u64,
+    /// To the network in the clear.
     largest_error: f64,
+    /// What is stated of it, and of the part that encryption has.
+    stated_network_error: f64,
+    stated_error: f64,
     largest_value: f64,
+    /// Where the time went, by what steps do.
+    work: Vec<Share>,
 }
 
 /// Estimates of several models: tables as text.
@@ -220,7 +252,8 @@ pub fn estimate(models: &[String], a: &Estimating, tell: Listener<'_>) -> Result
                     length,
                     batch,
                 };
-                let mut row = job.row(&out.basis, limit)?;
+                let row = job.row(&out.basis, limit)?;
+                let mut row = job.cheaper(row, &out.basis, limit);
                 row.sketched_in_seconds = start.elapsed().as_secs_f64();
                 tell.note(format_args!(
                     "{name}, {length} tokens, batch {batch}: sketched in {:.1} s, at most {} so far",
@@ -228,7 +261,7 @@ pub fn estimate(models: &[String], a: &Estimating, tell: Listener<'_>) -> Result
                     runtime::size(runtime::machine::peak_bytes())
                 ));
                 if a.run {
-                    row.measured = Some(job.run(&row, &out.basis, limit, tell)?);
+                    row.measured = Some(job.run(&row, limit, tell)?);
                 }
                 out.rows.push(row);
             }
@@ -295,13 +328,7 @@ impl Job<'_> {
     }
 
     /// Makes the network with random weights, compiles it, and runs it encrypted beside itself in the clear.
-    fn run(
-        &self,
-        row: &Row,
-        basis: &Basis,
-        limit: Option<u64>,
-        tell: Listener<'_>,
-    ) -> Result<Measured> {
+    fn run(&self, row: &Row, limit: Option<u64>, tell: Listener<'_>) -> Result<Measured> {
         let name = self.name;
         tell.note(format_args!(
             "{name}: making the network with random weights and its plan, before a run of about {}",
@@ -316,11 +343,19 @@ impl Job<'_> {
             batch: self.batch,
             ..self.a.machine.target(limit)
         };
-        let plan = Arc::new(crate::compile(&lowered.graph, &target)?);
+        // sequences that calibration did not see
+        let shape = lowered.graph.input_shape();
+        let unseen = move |number: u64| sequence(shape, UNSEEN + number);
+        let samples = Samples::Made(Box::new(move |number, _| Ok(unseen(number))));
+        let plan = crate::compiled(&lowered.graph, &target)?;
+        let plan = Arc::new(stating(plan, &lowered.graph, &samples)?);
         let compiled = start.elapsed().as_secs_f64();
+        let compile_peak_bytes = runtime::machine::peak_bytes();
         let facts = plan.facts();
         let threads = rayon::current_num_threads();
-        let prediction = Prediction::new(&plan, basis.clone(), threads);
+        // the plan does not depend on what the machine does at the moment, but its run's time does
+        let prediction = Prediction::new(&plan, self.a.machine.basis(Probing::Probe)?, threads);
+        let mut work = shares(&plan, &prediction.steps);
         tell.note(format_args!(
             "{name}: {} bootstraps, {} keys, peak {}, {} on {threads} threads; made in {}",
             facts.bootstraps,
@@ -331,8 +366,11 @@ impl Job<'_> {
         ));
         require_memory(&plan, facts.peak_bytes, limit)?;
         let inputs: Vec<nn::Tensor> = (0..self.batch)
-            .map(|i| zoo::shape::sequence(lowered.graph.input_shape(), i as u64))
+            .map(|i| unseen(MOST_RUNS + i as u64))
             .collect();
+        let reference_ms = reference();
+        // what compiling took does not count as the run's
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
         let session = Session::new(plan.clone(), &lowered.graph, prediction, tell)?;
         let values: Vec<f64> = inputs.iter().flat_map(|x| x.values().to_vec()).collect();
         let begun = Instant::now();
@@ -340,6 +378,8 @@ impl Job<'_> {
         let seconds = begun.elapsed().as_secs_f64();
         let peak_bytes = runtime::machine::peak_bytes();
         let plan_cpu_seconds = session.prediction().cpu_seconds;
+        add_measured(&mut work, &plan, &outcome.measured.steps);
+        let bounds = plan.answer_bounds();
         // its memory is the clear run's now
         drop(session);
         let (mut largest_error, mut largest_value) = (0.0f64, 0.0f64);
@@ -360,9 +400,72 @@ impl Job<'_> {
             peak_bytes,
             plan_cpu_seconds,
             plan_peak_bytes: facts.peak_bytes,
+            threads,
+            reference_ms,
+            compile_peak_bytes,
+            key_bytes: facts.key_file_bytes,
             largest_error,
+            stated_network_error: bounds.of_network(),
+            stated_error: bounds.stated_error(),
             largest_value,
+            work,
         })
+    }
+
+    /// The row with linear layers in coefficients, where that is cheaper; where it is not, or not known, why.
+    fn cheaper(&self, row: Row, basis: &Basis, limit: Option<u64>) -> Row {
+        let why = |why: String| Row {
+            why_slots: Some(why),
+            ..row.clone()
+        };
+        if self.batch > 1 {
+            return why("coefficients hold one input in a run".into());
+        }
+        if self.shape.sizes().width < LEAST_WIDTH {
+            return why(format!(
+                "narrower than {LEAST_WIDTH} channels, coefficients are not looked at"
+            ));
+        }
+        let threads = rayon::current_num_threads();
+        let target = Target {
+            cost: basis.cost.on(threads),
+            room: runtime::limits::here(),
+            ..Target::default()
+        };
+        let networks = self.scheme().map(|scheme| (scheme, self.polynomials()));
+        let found = networks.and_then(|n| whole(self.shape, self.length, n, &target));
+        let found = match found {
+            Ok(found) => found,
+            Err(e) => return why(format!("not in coefficients: {e}")),
+        };
+        let cpu_seconds = found.cpu_seconds();
+        if cpu_seconds >= row.cpu_seconds {
+            return why(format!(
+                "coefficients would take {} CPU seconds",
+                digits(cpu_seconds)
+            ));
+        }
+        let seconds = basis.cost.wall(cpu_seconds, threads);
+        Row {
+            layers: "coefficients",
+            slots_cpu_seconds: row.cpu_seconds,
+            levels: None,
+            bootstraps: found.bootstraps,
+            bootstrapped_tensors: None,
+            input_ciphertexts: found.ports.0,
+            answer_ciphertexts: found.ports.1,
+            keys: found.keys,
+            key_bytes: found.key_bytes,
+            weight_bytes: found.weight_bytes,
+            peak_bytes: found.peak_bytes,
+            fits: limit.map(|l| found.peak_bytes <= l),
+            cpu_seconds,
+            seconds,
+            prompts_per_hour: 3600.0 / seconds,
+            cpu_seconds_by_purpose: found.seconds,
+            power_softmax_cpu_seconds: found.attention,
+            ..row
+        }
     }
 
     fn row(&self, basis: &Basis, limit: Option<u64>) -> Result<Row> {
@@ -405,9 +508,12 @@ impl Job<'_> {
             parameters: self.shape.parameters()?,
             tokens: self.length,
             batch: self.batch,
-            levels: sketch.levels,
-            bootstraps: sketch.bootstraps,
-            bootstrapped_tensors: sketch.places,
+            layers: "slots",
+            why_slots: None,
+            slots_cpu_seconds: cpu_seconds,
+            levels: Some(sketch.levels),
+            bootstraps: sketch.bootstraps as u64,
+            bootstrapped_tensors: Some(sketch.places),
             input_ciphertexts: sketch.ports.0,
             answer_ciphertexts: sketch.ports.1,
             keys: sketch.keys.0.len(),
@@ -417,6 +523,7 @@ impl Job<'_> {
             fits: limit.map(|l| sketch.peak_bytes <= l),
             cpu_seconds,
             seconds: basis.cost.wall(cpu_seconds, threads),
+            prompts_per_hour: 3600.0 * self.batch as f64 / basis.cost.wall(cpu_seconds, threads),
             cpu_seconds_by_purpose: purposes,
             power_softmax_cpu_seconds: attention,
             training_bytes: training(Kept::Everything)?,
@@ -472,18 +579,37 @@ impl Estimates {
                 ("M parameters", digits(r.parameters as f64 / 1e6)),
                 ("tokens", r.tokens.to_string()),
                 ("batch", r.batch.to_string()),
-                ("levels", r.levels.to_string()),
+                ("layers in", r.layers.into()),
+                ("levels", or_none(r.levels)),
                 ("bootstraps", digits(r.bootstraps as f64)),
                 ("keys, GB", format!("{}, {}", r.keys, giga(r.key_bytes))),
                 ("weights, GB", giga(r.weight_bytes)),
                 ("peak, GB", giga(r.peak_bytes)),
                 ("fits", fits.into()),
                 ("CPU s", digits(r.cpu_seconds)),
+                ("all in slots", digits(r.slots_cpu_seconds)),
                 (&last, duration(r.seconds)),
                 ("for one input", duration(r.seconds / r.batch as f64)),
+                ("an hour", digits(r.prompts_per_hour)),
             ]);
         }
         t
+    }
+
+    /// Why linear layers are in slots, and where: each reason once.
+    fn reasons(&self) -> String {
+        let mut of: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for r in &self.rows {
+            if let Some(why) = &r.why_slots {
+                let input = format!("{} ({} tokens, batch {})", r.model, r.tokens, r.batch);
+                of.entry(why).or_default().push(input);
+            }
+        }
+        let lines = of.iter().map(|(why, rows)| match rows.len() {
+            1..=4 => format!("In slots: {}: {why}.\n", rows.join(", ")),
+            count => format!("In slots: {count} rows: {why}.\n"),
+        });
+        lines.collect()
     }
 
     fn purposes(&self) -> Table {
@@ -586,11 +712,12 @@ impl std::fmt::Display for Estimates {
         };
         writeln!(
             f,
-            "128-bit security (standard-16); {threads} threads, cost table {}; {room} of memory.\nDivisions take {} levels, roots {}.\n\n{}",
+            "128-bit security (standard-16); {threads} threads, cost table {}; {room} of memory.\nDivisions take {} levels, roots {}.\n\n{}\n{}",
             self.basis.source,
             range(|r| r.division_levels),
             range(|r| r.root_levels),
-            self.costs(threads)
+            self.costs(threads),
+            self.reasons()
         )?;
         writeln!(
             f,

@@ -8,14 +8,14 @@ use crate::machine::Probing;
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
+use crate::shares::{Share, add_measured, reference, shares};
 use crate::stated::{Samples, picture, stating};
 use approx::{Activation, Polynomial, remez};
 use compiler::coefficients;
-use cost::workload::Reference;
 use nn::calibrate::{FitOptions, batch_norms};
 use nn::lower::{Options, Outliers, adapt};
 use nn::{PolyGraph, Tensor};
-use runtime::machine::{available_memory, peak_bytes, thread_cpu_seconds};
+use runtime::machine::{available_memory, peak_bytes};
 use runtime::{ClearTwin, Prediction, VerifiedPlan};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -94,40 +94,6 @@ pub struct Pictures {
     pub work: Vec<Share>,
 }
 
-/// What steps of a kind take.
-#[derive(Debug, Serialize)]
-pub struct Share {
-    /// What they do.
-    pub what: &'static str,
-    /// How many.
-    pub steps: usize,
-    /// CPU seconds of the run.
-    pub cpu_seconds: Option<f64>,
-    /// As predicted.
-    pub predicted_cpu_seconds: f64,
-}
-
-/// What steps of each kind are predicted to take, in the order in which they come first.
-fn shares(plan: &VerifiedPlan, predicted: &[f64]) -> Vec<Share> {
-    let mut all: Vec<Share> = Vec::new();
-    for (step, seconds) in plan.plan().steps.iter().zip(predicted) {
-        let what = step.operation.doing();
-        match all.iter_mut().find(|s| s.what == what) {
-            Some(share) => {
-                share.steps += 1;
-                share.predicted_cpu_seconds += seconds;
-            }
-            None => all.push(Share {
-                what,
-                steps: 1,
-                cpu_seconds: None,
-                predicted_cpu_seconds: *seconds,
-            }),
-        }
-    }
-    all
-}
-
 fn named(name: &str, size: usize) -> Result<ImageNet> {
     let network = ImageNet::named(name, size, ACTIVATION);
     network.ok_or_else(|| {
@@ -162,17 +128,6 @@ fn made(network: &ImageNet, degree: usize, pictures: u64, tell: Listener<'_>) ->
         ..Options::default()
     };
     Ok(adapt(&graph, &data, &options)?.graph)
-}
-
-/// The least of a few CPU times of the reference loop, milliseconds.
-fn reference() -> f64 {
-    let mut reference = Reference::default();
-    let mut once = |_| {
-        let start = thread_cpu_seconds();
-        reference.run();
-        thread_cpu_seconds() - start
-    };
-    1e3 * (0..200).map(&mut once).fold(f64::INFINITY, f64::min)
 }
 
 /// Predicts what a network of a published shape costs; makes it with random weights where it is to be saved, or run encrypted beside itself in the clear.
@@ -306,12 +261,7 @@ fn run(
     };
     out.seconds = Some(start.elapsed().as_secs_f64());
     out.cpu_seconds = outcome.measured.cpu_seconds;
-    for (index, (_, cpu)) in &outcome.measured.steps {
-        let what = plan.plan().steps[*index].operation.doing();
-        if let Some(share) = out.work.iter_mut().find(|s| s.what == what) {
-            *share.cpu_seconds.get_or_insert(0.0) += cpu;
-        }
-    }
+    add_measured(&mut out.work, &plan, &outcome.measured.steps);
     out.peak_bytes = Some(peak_bytes());
     out.max_abs_error = Some(largest(&twin));
     out.network_error = Some(largest(clear.values()));

@@ -40,6 +40,7 @@ pub mod demo;
 pub mod error;
 pub mod estimate;
 pub mod estimate_pictures;
+pub mod estimate_tokens;
 pub mod evaluate;
 pub mod files;
 pub mod inputs;
@@ -58,6 +59,7 @@ mod questions;
 pub mod serve;
 mod server;
 pub mod session;
+pub mod shares;
 mod stated;
 #[cfg(feature = "train")]
 pub mod training;

@@ -14,8 +14,8 @@ use nn::Graph;
 use nn::Result;
 use nn::attention::AttentionScheme;
 use nn::calibrate::FitOptions;
-use nn::lower::{Adapted, Options, adapt};
-use nn::{Shape, Tensor};
+use nn::lower::{Adapted, Options, adapt, expand};
+use nn::{PolyGraph, Shape, Tensor};
 use std::collections::BTreeMap;
 
 /// Channels that a stand-in's heads have.
@@ -178,6 +178,37 @@ impl TransformerShape {
     /// Those of [`TransformerShape::stand_in`].
     pub fn random(&self, scheme: AttentionScheme, tokens: usize) -> Result<StandIn> {
         self.narrowed(scheme, self.sizes().head, tokens)
+    }
+
+    /// The shape of its first `layers` blocks, and what is before and after them.
+    #[must_use]
+    pub fn first(&self, layers: usize) -> Self {
+        let sizes = Sizes {
+            layers,
+            ..self.sizes()
+        };
+        match self {
+            Self::Language(a) => Self::Language(a.resized(sizes)),
+            Self::Encoder(c) => Self::Encoder(c.resized(sizes)),
+        }
+    }
+
+    /// The network for so many tokens, with random weights, in polynomials whose intervals and ranges are those of a stand-in: what it costs, without
+    /// computing anything at full size.
+    ///
+    /// # Errors
+    /// Those of [`TransformerShape::stand_in`] and [`adapt`].
+    pub fn lowered(
+        &self,
+        scheme: AttentionScheme,
+        tokens: usize,
+        options: Polynomials,
+    ) -> Result<PolyGraph> {
+        let small = self.stand_in(scheme)?.polynomials(options)?;
+        let full = self.random(scheme, tokens)?;
+        let lowered = expand(&full.graph, &small.approximations, None)?;
+        let ranges = small.graph.ranges();
+        lowered.with_ranges(ranges.map(<[_]>::to_vec).unwrap_or_default())
     }
 
     fn narrowed(
@@ -362,14 +393,7 @@ mod tests {
         let scheme = AttentionScheme::Power(PowerSoftmax::new(4, 0.1).expect("valid"));
         for name in ["stories260k", "pythia-70m", "bert-base", "smollm2-135m"] {
             let shape = TransformerShape::published(name).expect(name);
-            let one = Sizes {
-                layers: 1,
-                ..shape.sizes()
-            };
-            let shape = match shape {
-                TransformerShape::Language(a) => TransformerShape::Language(a.resized(one)),
-                TransformerShape::Encoder(c) => TransformerShape::Encoder(c.resized(one)),
-            };
+            let shape = shape.first(1);
             let small = shape.stand_in(scheme).expect(name);
             for node in small.graph.nodes() {
                 let channels = node.shape().dims()[0];

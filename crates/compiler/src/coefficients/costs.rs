@@ -99,8 +99,10 @@ impl Costs {
     pub(super) fn narrow(&mut self, steps: &mut [Step]) -> Result<ParametersSpec, Error> {
         let mut any = false;
         for step in steps {
-            self.settle(&mut step.operation)?;
-            let operation = &step.operation;
+            let operation = &mut step.operation;
+            if matches!(operation, Operation::Weigh { .. }) {
+                self.settle(operation)?;
+            }
             any |= matches!(operation, Operation::Weigh { within, .. } if *within == Within::Small);
         }
         Ok(match any {
