@@ -11,6 +11,12 @@ use crate::{Arithmetic, BlockMap, Ciphertext, Complex64, Error, Form, Level, Par
 use std::sync::Arc;
 
 /// Real values in the coefficients of what an interpreter computes with, at a level below SlotToCoeff, of degree 1.
+///
+/// ```compile_fail,E0308
+/// fn mixed<A: ckks::Arithmetic>(a: &A, slots: &A::Value, low: &ckks::Coefficients<A::Value>) {
+///     let _ = a.add(slots, low);
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Coefficients<V = Ciphertext>(V);
 

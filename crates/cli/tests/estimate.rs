@@ -52,18 +52,47 @@ fn a_configuration_gives_json_for_both_modes_and_the_same_twice() {
     for row in &first {
         let number = |name: &str| row[name].as_f64().expect(name);
         assert!(number("bootstraps") >= 3.0);
-        assert!(number("cpu_seconds") > 5.0);
-        assert!(number("peak_bytes") > number("key_bytes"));
+        assert!(number("predicted_cpu_seconds") > 5.0);
+        assert!(number("predicted_peak_bytes") > number("key_bytes"));
         let purposes = row["cpu_seconds_by_purpose"].as_object().expect("purposes");
         let sum: f64 = purposes.values().filter_map(|v| v.as_f64()).sum();
-        assert!((sum / number("cpu_seconds") - 1.0).abs() < 1e-9);
+        assert!((sum / number("predicted_cpu_seconds") - 1.0).abs() < 1e-9);
     }
     // more inputs side by side are cheaper each
     let each = |i: usize| {
-        first[i]["cpu_seconds"].as_f64().expect("seconds")
+        first[i]["predicted_cpu_seconds"].as_f64().expect("seconds")
             / first[i]["batch"].as_f64().expect("inputs")
     };
     assert!(each(1) < 0.2 * each(0));
+}
+
+/// Names by which releases are compared.
+const NAMES: [&str; 14] = [
+    "cpu_seconds",
+    "seconds",
+    "threads",
+    "reference_ms",
+    "predicted_cpu_seconds",
+    "peak_bytes",
+    "compile_seconds",
+    "compile_peak_bytes",
+    "key_bytes",
+    "max_abs_error",
+    "stated_error",
+    "largest_logit",
+    "bootstraps",
+    "security_bits",
+];
+
+#[test]
+fn pictures_have_the_names_that_releases_are_compared_by() {
+    let (text, _) = done("estimate resnet18 --size 64 --machine shipped --json", &[]);
+    let row: serde_json::Value = serde_json::from_str(&text).expect("one object");
+    for name in NAMES {
+        assert!(row.get(name).is_some(), "{name} is not in {row}");
+    }
+    assert!(row["predicted_cpu_seconds"].as_f64() > Some(5.0) && row["cpu_seconds"].is_null());
+    assert_eq!(row["security_bits"], 128);
 }
 
 #[test]

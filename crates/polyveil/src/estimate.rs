@@ -155,10 +155,13 @@ struct Row {
     keys: usize,
     key_bytes: u64,
     weight_bytes: u64,
+    #[serde(rename = "predicted_peak_bytes")]
     peak_bytes: u64,
     /// Into the memory that there is, where that is known.
     fits: Option<bool>,
+    #[serde(rename = "predicted_cpu_seconds")]
     cpu_seconds: f64,
+    #[serde(rename = "predicted_seconds")]
     seconds: f64,
     /// Inputs in an hour, one run after the other.
     prompts_per_hour: f64,
@@ -171,33 +174,35 @@ struct Row {
     division_levels: (u32, u32),
     root_levels: (u32, u32),
     sketched_in_seconds: f64,
+    #[serde(skip)]
     measured: Option<Measured>,
 }
 
-/// A run of the network with random weights.
+/// A run of the network with random weights; JSON has it beside the estimate, under the names that runs of networks for pictures have.
 #[derive(Clone, Serialize)]
 struct Measured {
-    compiled_in_seconds: f64,
+    compile_seconds: f64,
     seconds: f64,
     cpu_seconds: f64,
     bootstraps: u64,
     keys: usize,
     peak_bytes: u64,
     /// As predicted of the plan, scaled by a probe before the run.
-    plan_cpu_seconds: f64,
-    plan_peak_bytes: u64,
+    predicted_cpu_seconds: f64,
+    predicted_peak_bytes: u64,
     threads: usize,
-    /// CPU milliseconds of the reference loop here.
+    /// CPU milliseconds of the reference loop here, the mean of before and after.
     reference_ms: f64,
     /// The most memory until there was a plan.
     compile_peak_bytes: u64,
     key_bytes: u64,
+    security_bits: u32,
     /// To the network in the clear.
-    largest_error: f64,
+    max_abs_error: f64,
     /// What is stated of it, and of the part that encryption has.
-    stated_network_error: f64,
     stated_error: f64,
-    largest_value: f64,
+    stated_encryption_error: f64,
+    largest_logit: f64,
     /// Where the time went, by what steps do.
     work: Vec<Share>,
 }
@@ -368,7 +373,7 @@ impl Job<'_> {
         let inputs: Vec<nn::Tensor> = (0..self.batch)
             .map(|i| unseen(MOST_RUNS + i as u64))
             .collect();
-        let reference_ms = reference();
+        let before = reference();
         // what compiling took does not count as the run's
         let _ = std::fs::write("/proc/self/clear_refs", "5");
         let session = Session::new(plan.clone(), &lowered.graph, prediction, tell)?;
@@ -377,7 +382,7 @@ impl Job<'_> {
         let outcome = session.run(&values, Precision::Unmeasured, tell)?;
         let seconds = begun.elapsed().as_secs_f64();
         let peak_bytes = runtime::machine::peak_bytes();
-        let plan_cpu_seconds = session.prediction().cpu_seconds;
+        let predicted_cpu_seconds = session.prediction().cpu_seconds;
         add_measured(&mut work, &plan, &outcome.measured.steps);
         let bounds = plan.answer_bounds();
         // its memory is the clear run's now
@@ -392,22 +397,23 @@ impl Job<'_> {
             }
         }
         Ok(Measured {
-            compiled_in_seconds: compiled,
+            compile_seconds: compiled,
             seconds,
             cpu_seconds: outcome.measured.cpu_seconds.unwrap_or_default(),
             bootstraps: facts.bootstraps,
             keys: facts.keys.0.len(),
             peak_bytes,
-            plan_cpu_seconds,
-            plan_peak_bytes: facts.peak_bytes,
+            predicted_cpu_seconds,
+            predicted_peak_bytes: facts.peak_bytes,
             threads,
-            reference_ms,
+            reference_ms: 0.5 * (before + reference()),
             compile_peak_bytes,
             key_bytes: facts.key_file_bytes,
-            largest_error,
-            stated_network_error: bounds.of_network(),
-            stated_error: bounds.stated_error(),
-            largest_value,
+            security_bits: plan.parameters().security_bits(),
+            max_abs_error: largest_error,
+            stated_error: bounds.of_network(),
+            stated_encryption_error: bounds.stated_error(),
+            largest_logit: largest_value,
             work,
         })
     }
@@ -560,9 +566,20 @@ fn digits(x: f64) -> String {
 }
 
 impl Estimates {
-    /// The rows as JSON objects.
+    /// The rows as JSON objects: of one that was run what was measured, and the estimate from shapes inside.
     pub fn json(&self) -> Vec<serde_json::Value> {
-        self.rows.iter().map(|r| json!(r)).collect()
+        let of = |r: &Row| {
+            let mut row = json!(r);
+            let estimated = row.clone();
+            if let (Some(row), Some(serde_json::Value::Object(run))) =
+                (row.as_object_mut(), r.measured.as_ref().map(|m| json!(m)))
+            {
+                row.extend(run);
+                row.insert("estimated".into(), estimated);
+            }
+            row
+        };
+        self.rows.iter().map(of).collect()
     }
 
     fn costs(&self, threads: usize) -> Table {
@@ -679,9 +696,9 @@ impl Estimates {
         self.rows.iter().find(|r| r.measured.is_some())?;
         for r in &self.rows {
             let Some(m) = &r.measured else { continue };
-            let cpu_seconds = [r.cpu_seconds, m.plan_cpu_seconds, m.cpu_seconds].map(digits);
-            let peak = [r.peak_bytes, m.plan_peak_bytes, m.peak_bytes].map(giga);
-            let error = format!("{:.1e}, {:.1}", m.largest_error, m.largest_value);
+            let cpu_seconds = [r.cpu_seconds, m.predicted_cpu_seconds, m.cpu_seconds].map(digits);
+            let peak = [r.peak_bytes, m.predicted_peak_bytes, m.peak_bytes].map(giga);
+            let error = format!("{:.1e}, {:.1}", m.max_abs_error, m.largest_logit);
             t.row([
                 ("model", r.model.clone()),
                 ("tokens", r.tokens.to_string()),
@@ -691,7 +708,7 @@ impl Estimates {
                 ("CPU s", cpu_seconds.join(", ")),
                 ("s", [r.seconds, m.seconds].map(digits).join(", ")),
                 ("peak, GB", peak.join(", ")),
-                ("compiled in", duration(m.compiled_in_seconds)),
+                ("compiled in", duration(m.compile_seconds)),
                 ("largest error, of values up to", error),
             ]);
         }

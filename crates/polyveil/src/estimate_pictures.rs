@@ -52,7 +52,7 @@ pub struct Pictures {
     pub seconds: Option<f64>,
     /// Threads of the run.
     pub threads: usize,
-    /// CPU milliseconds of the reference loop here: what seconds of other machines are compared by.
+    /// CPU milliseconds of the reference loop here, after a run the mean of before and after: what seconds of other machines are compared by.
     pub reference_ms: f64,
     /// CPU seconds as predicted, of the plan where there is one.
     pub predicted_cpu_seconds: f64,
@@ -216,6 +216,9 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
     out.predicted_seconds = prediction.seconds;
     out.pictures_per_hour = 3600.0 / prediction.seconds;
     out.predicted_peak_bytes = facts.peak_bytes;
+    out.keys = facts.keys.0.len();
+    out.key_bytes = facts.key_file_bytes;
+    out.bootstraps = facts.bootstraps;
     out.compile_seconds = Some(compile_seconds);
     out.compile_peak_bytes = Some(peak_bytes());
     out.stated_weights = Some(plan.answer_bounds().stated_weights());
@@ -263,6 +266,8 @@ fn run(
     out.cpu_seconds = outcome.measured.cpu_seconds;
     add_measured(&mut out.work, &plan, &outcome.measured.steps);
     out.peak_bytes = Some(peak_bytes());
+    // the clock changes in the course of a run
+    out.reference_ms = 0.5 * (out.reference_ms + reference());
     out.max_abs_error = Some(largest(&twin));
     out.network_error = Some(largest(clear.values()));
     out.largest_logit = Some(clear.values().iter().fold(0.0, |m, v| v.abs().max(m)));
