@@ -129,7 +129,14 @@ impl Choice<'_> {
         for set in sets {
             draft.under(set.clone())?;
             let splits = draft.split(&packed);
-            let (decisions, seconds) = draft.schedule(&splits, None)?;
+            let (decisions, seconds) = match draft.schedule(&splits, None) {
+                // the longest path is not all: a value may have to be left levels that no path counts
+                Err(e @ Error::Levels { .. }) => {
+                    self.refused.push(format!("2^{log_n}: {}: {e}", set.name));
+                    continue;
+                }
+                scheduled => scheduled?,
+            };
             let counted = split::rotations(&splits).len() as f64 * draft.key_price();
             let bytes = key_bytes(&draft, &splits, &decisions);
             candidates.push(Candidate {

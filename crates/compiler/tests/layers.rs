@@ -177,12 +177,6 @@ fn slow_networks() -> Vec<(&'static str, PolyGraph)> {
     let full: Vec<_> = (0..5).map(|_| (128, 3, 1, 1)).collect();
     let wide: Vec<_> = (0..6).map(|_| (64, 3, 1, 1)).collect();
     let large = [(16, 7, 1, 1); 5];
-    let tokens = Size {
-        width: 32,
-        hidden: 64,
-        length: 16,
-        ..SMALL
-    };
     vec![
         ("deep dense layers", vectors(81, &[64; 9])),
         ("full layers", pictures(83, [128, 16], &full, 4)),
@@ -190,7 +184,7 @@ fn slow_networks() -> Vec<(&'static str, PolyGraph)> {
         ("large kernels", pictures(87, [8, 16], &large, 4)),
         ("inverted bottlenecks", inverted(86, 16, [32, 192, 3])),
         ("pooling", pooled(93, 32, [32, 64])),
-        ("a transformer", transformer(94, tokens, 4).0),
+        ("a transformer", transformer(94, tokens(), 4).0),
         ("ResNet-20", cifar),
         ("ResNet-18 at 64", eighteen),
     ]
@@ -255,6 +249,29 @@ fn cheaper_ways(networks: Vec<(&'static str, PolyGraph)>) -> [usize; 2] {
 #[test]
 fn the_cheaper_way_is_taken() {
     cheaper_ways(quick_networks());
+}
+
+/// The longest path of this one takes as many levels as the largest set without bootstraps has, and yet no schedule fits into them.
+#[test]
+fn what_no_set_without_bootstraps_holds_takes_the_one_with() {
+    let graph = transformer(94, tokens(), 4).0;
+    let target = Target {
+        layers: Layers::Slots,
+        ..Target::default()
+    };
+    let plan = compile(&graph, &target).expect("compiles");
+    let why = &plan.plan().description.parameters;
+    assert!(why.contains("taken: 2^16: standard-16"), "{why}");
+    assert!(why.contains("finds too few of the 41 levels"), "{why}");
+}
+
+fn tokens() -> Size {
+    Size {
+        width: 32,
+        hidden: 64,
+        length: 16,
+        ..SMALL
+    }
 }
 
 /// Larger ones of other kinds.
