@@ -364,7 +364,7 @@ fn search_into(
             &config,
             "pictures",
             Place {
-                folder: &output.join("run"),
+                folder: Some(&output.join("run")),
                 config: None,
             },
             &Saving {
