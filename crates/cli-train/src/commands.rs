@@ -143,9 +143,10 @@ pub(crate) fn train(a: &TrainArgs) -> Result<()> {
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
     let (how, saving) = (&a.how, &saving(&a.saving, a.overwrite));
     look_at([&a.start.model]);
+    let folder = Some(a.output.as_path());
     let run = |tell: Listener<'_>| match a.start.vectors()? {
-        Some(start) => training::adapt_vectors(&start, how, &a.output, saving, tell),
-        None => training::adapt(&a.start.start()?, how, &a.output, saving, tell),
+        Some(start) => training::adapt_vectors(&start, how, folder, saving, tell),
+        None => training::adapt(&a.start.start()?, how, folder, saving, tell),
     };
     with_line(run).map(drop)
 }

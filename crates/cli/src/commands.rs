@@ -3,7 +3,7 @@
 use crate::arguments::*;
 use crate::place;
 use crate::terminal::{Line, goes_on, note, say, say_line};
-use polyveil::calibrate::{Calibrating, Material, Meaning, Pools};
+use polyveil::calibrate::{self, Calibrating, Material, Meaning, Pools};
 use polyveil::client::{Client, Input, Release, expect_own, refusal};
 use polyveil::data::Answers;
 use polyveil::estimate::Estimating;
@@ -350,7 +350,11 @@ impl CalibrateArgs {
                 false => Numerator::Apart,
             },
             length: t.length,
-            tokenizer: t.tokenizer.clone(),
+            tokenizer: t
+                .tokenizer
+                .as_deref()
+                .map(calibrate::tokenizer)
+                .transpose()?,
             first: t.first,
         })
     }

@@ -125,7 +125,7 @@ fn medians(readings: &[Reading]) -> Reading {
 }
 
 /// The upper one of an even number; NaN without values.
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     quartile(2, values).unwrap_or(f64::NAN)
 }
 

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::error::Error;
 use crate::files::{picture_shape, read_all, unpacked};
 use crate::shape::Shape;
+use nn::format::half_to_f64;
 use std::path::Path;
 
 /// What every `.npy` file begins with.
@@ -224,7 +225,7 @@ impl Array {
         let word = self.word(i);
         let [a, b, c, d, ..] = word;
         match (self.kind, self.size) {
-            (Kind::Float, 2) => half(u16::from_le_bytes([a, b])),
+            (Kind::Float, 2) => half_to_f64(u16::from_le_bytes([a, b])),
             (Kind::Float, 4) => f64::from(f32::from_le_bytes([a, b, c, d])),
             (Kind::Float, _) => f64::from_le_bytes(word),
             _ => self.integer(i) as f64,
@@ -300,16 +301,4 @@ pub(crate) enum OneAxis {
     Row,
     /// One number for each vector.
     Column,
-}
-
-/// A half-precision number.
-fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
-    sign * match exponent {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (1024.0 + fraction) * 2f64.powi(exponent - 25),
-    }
 }

@@ -31,6 +31,27 @@ pub struct HeldOut {
 }
 
 impl Sentences {
+    /// These sentences with the numbers of their classes; there are `classes` of them, or as many as the largest says.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for none, for an empty one, and for a number that is none of the classes.
+    pub fn new(lines: Vec<(String, usize)>, classes: Option<usize>) -> Result<Self> {
+        let largest = lines.iter().map(|(_, l)| l + 1).max();
+        let least = largest.ok_or_else(|| Error::option("there are no sentences"))?;
+        let classes = classes.unwrap_or(least.max(2));
+        let wrong = |(text, label): &(String, usize)| text.trim().is_empty() || *label >= classes;
+        if let Some(i) = lines.iter().position(wrong) {
+            let (text, label) = &lines[i];
+            return Err(Error::option(format!(
+                "sentence {i}, counted from 0, is {text:?} of class {label}: a text of one of {classes} classes is needed"
+            )));
+        }
+        Ok(Self {
+            lines: Arc::new(lines),
+            classes,
+        })
+    }
+
     /// A file of lines `label TAB sentence`, the first of which may be a heading. Labels are numbers from 0; there are `classes` of them, or
     /// as many as the largest says.
     ///
@@ -71,11 +92,7 @@ impl Sentences {
                 "it has no sentences; a line is the class's number, a tab and the sentence";
             return Err(Error::content(path, detail));
         }
-        let largest = lines.iter().map(|(_, l)| l + 1).max().unwrap_or(0);
-        Ok(Self {
-            lines: Arc::new(lines),
-            classes: classes.unwrap_or(largest.max(2)),
-        })
+        Self::new(lines, classes)
     }
 
     /// How many sentences.

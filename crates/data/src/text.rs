@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Files of more bytes are refused.
 pub(crate) const LIMIT: u64 = 16 << 30;
 
+/// From so many tokens on a file shows whether its tokens have two bytes or four.
+const WIDE: usize = 16;
+
 /// A stream of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
@@ -81,7 +84,20 @@ impl Text {
             return Err(Error::truncated(path, "token", detail));
         }
         let token = |bytes: &[u8]| bytes.iter().rev().fold(0, |t, &b| t << 8 | u32::from(b));
-        Self::new(bytes.chunks_exact(each).map(token).collect(), vocabulary)
+        let tokens: Vec<u32> = bytes.chunks_exact(each).map(token).collect();
+        // no text has token 0 at every second place
+        let high = tokens.iter().skip(1).step_by(2);
+        if each == 2
+            && tokens.len() >= WIDE
+            && high.max() == Some(&0)
+            && tokens.iter().any(|&t| t > 0)
+        {
+            let detail = format!(
+                "every second token is 0, as if tokens had four bytes each: a vocabulary of {vocabulary} has tokens of two"
+            );
+            return Err(Error::malformed(path, "token", detail));
+        }
+        Self::new(tokens, vocabulary)
     }
 
     /// Bytes of a token in a file: two where that holds every number of the vocabulary, else four.

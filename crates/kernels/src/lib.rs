@@ -39,10 +39,7 @@ pub use function::{Function, function_backward, function_forward};
 pub use gemm::{Factor, Transpose, gemm};
 pub use instructions::{Instructions, instructions, with_instructions};
 pub use normalization::{Statistics, batch_norm_backward, batch_norm_statistics, channel_affine};
-pub use pool::{
-    Window, average_pool_backward, average_pool_forward, global_average_backward,
-    global_average_forward,
-};
+pub use pool::{Window, average_pool_backward, average_pool_forward};
 pub use range::{boundary_loss, extremes};
 pub use rotary::{Pairs, Rotary, Turning};
 pub use row_norm::{Centre, Rows, row_moments, row_norm_backward, row_norm_forward};

@@ -121,12 +121,7 @@ pub fn batch_norms(mut graph: Graph, inputs: &[Tensor]) -> Result<Graph> {
         let had = x.shape();
         return Err(Error::InputShape { needed, had });
     }
-    let mut last = vec![0; graph.nodes().len()];
-    for node in graph.nodes() {
-        for i in node.inputs() {
-            last[i.index()] = node.id().index();
-        }
-    }
+    let last = graph.last_uses();
     let none = Approximations::default();
     // of each node a value for every input
     let mut values: Vec<Vec<Tensor>> = vec![Vec::new(); graph.nodes().len()];
@@ -274,10 +269,11 @@ pub fn fit(
     let samples = density_samples(|x| histogram.density(x), interval, options.floor, POINTS);
     let approximation = weighted_least_squares(f, interval, options.degree, &samples)
         .map_err(Error::approximation(node))?;
+    let fitted = |x| approximation.polynomial.eval(x);
     Ok(Fit {
         node: node.into(),
         seen,
-        root_mean_square_error: weighted_root_mean_square(f, &approximation.polynomial, &samples),
+        root_mean_square_error: weighted_root_mean_square(f, fitted, &samples),
         approximation,
     })
 }

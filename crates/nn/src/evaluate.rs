@@ -77,12 +77,7 @@ impl<N: ElementFunction> Network<N> {
         approximations: &Approximations,
         input: &Tensor,
     ) -> Result<Evaluation> {
-        let mut last_use: Vec<usize> = (0..self.nodes().len()).collect();
-        for node in self.nodes() {
-            for i in node.inputs() {
-                last_use[i.index()] = node.id().index();
-            }
-        }
+        let last_use = self.last_uses();
         let output = self.output().id().index();
         let (mut values, outside) = self.run(approximations, input, |values, now| {
             for i in self.nodes()[now].inputs() {

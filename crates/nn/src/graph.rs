@@ -6,7 +6,7 @@ use crate::infer::infer;
 use crate::op::{BatchNorm, ElementFunction, Nonlinearity, Op, PaddingCounts};
 use crate::purpose::Purpose;
 use crate::tensor::Shape;
-use approx::{Activation, Polynomial};
+use approx::Activation;
 use std::collections::HashMap;
 
 /// Number of a node in its network: nodes are numbered in topological order from 0.
@@ -146,6 +146,28 @@ impl<N> Network<N> {
         consumers
     }
 
+    /// For each node, the last one that takes its output; itself where none does.
+    #[must_use]
+    pub fn last_uses(&self) -> Vec<usize> {
+        let mut last: Vec<usize> = (0..self.nodes.len()).collect();
+        for node in &self.nodes {
+            node.inputs.iter().for_each(|i| last[i.0] = node.id.0);
+        }
+        last
+    }
+
+    /// The node before those at the end that only reshape.
+    #[must_use]
+    pub fn last_operator(&self) -> &Node<N> {
+        let mut last = self.output();
+        while let (Op::Flatten | Op::Reshape(_) | Op::Identity, Some(&before)) =
+            (&last.op, last.inputs.first())
+        {
+            last = self.node(before);
+        }
+        last
+    }
+
     /// The same network with every elementwise function mapped; shapes, names and numbers stay.
     ///
     /// # Errors
@@ -229,10 +251,7 @@ impl Graph {
     /// The network before a softmax that is its last operator, if it ends in one: whoever reads its answer can take it.
     #[must_use]
     pub fn without_last_softmax(&self) -> Option<Self> {
-        let mut last = self.output();
-        while let Op::Flatten | Op::Reshape(_) | Op::Identity = last.op {
-            last = self.node(*last.inputs.first()?);
-        }
+        let last = self.last_operator();
         let (Op::Softmax(_), Some(&before)) = (&last.op, last.inputs.first()) else {
             return None;
         };
@@ -242,23 +261,6 @@ impl Graph {
             input: self.input,
             output: before,
         })
-    }
-
-    /// The same network with each activation replaced by the polynomial that `polynomial(node, activation)` gives.
-    ///
-    /// # Errors
-    /// Whatever `polynomial` returns.
-    pub fn replace_activations(
-        &self,
-        mut polynomial: impl FnMut(&Node<Nonlinearity>, Activation) -> Result<Polynomial>,
-    ) -> Result<Self> {
-        let mut out = self.clone();
-        for (node, original) in out.nodes.iter_mut().zip(&self.nodes) {
-            if let Op::Elementwise(Nonlinearity::Activation(a)) = original.op {
-                node.op = Op::Elementwise(Nonlinearity::Polynomial(polynomial(original, a)?));
-            }
-        }
-        Ok(out)
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::bench::Row;
 use crate::error::{Result, named};
 use crate::files;
-use crate::machine::median;
 use crate::markdown::{Table, or_none};
+use cost::workload::median;
 use std::path::Path;
 
 /// The best of the other libraries at an operation.
@@ -116,7 +116,7 @@ fn tables(rows: &[Row]) -> Option<String> {
     let first = rows.first()?;
     let most = rows.iter().map(|r| r.threads).max()?;
     let mut out = String::new();
-    let reference_ms = median(rows.iter().map(|r| r.reference_ms).collect());
+    let reference_ms = median(rows.iter().map(|r| r.reference_ms));
     let commit = first.commit.as_ref();
     out += &format!(
         "{}, {} kernels{}. CPU time of the process, medians of at least {} runs; wall time on {}. A reference is a fixed loop of multiply-adds, \

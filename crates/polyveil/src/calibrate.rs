@@ -1,11 +1,10 @@
 //! A trained network and data become a polynomial network with calibrated ranges.
 //!
-//! Network and inputs may be at hand ([`calibrate_network`]). Language models and encoders are more than one file (weights, vocabulary, what a run left), and are read
-//! from where these lie.
+//! Networks, language models and encoders may lie in files ([`calibrate()`]) or be at hand with what they are calibrated on ([`calibrate_network`]).
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::stem;
-use crate::inputs::{Given, Inputs, Source, numbered};
+use crate::inputs::{self, Given, Inputs, Source, lines, numbered};
 use crate::memory;
 use crate::network::{self, Network};
 use crate::normalization::Foreign;
@@ -17,9 +16,10 @@ use nn::calibrate::FitOptions;
 use nn::lower::{Numerator, Options, Outliers, adapt};
 use nn::{Graph, Metadata, Nonlinearity, Op, PolyGraph, Shape};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use task::{Outputs, Pictures, Stated, Task, Tokenizer};
-use zoo::trained::{Run, TrainedEncoder, TrainedLanguageModel};
+use zoo::trained::{Polynomials, Run, TrainedEncoder, TrainedLanguageModel};
 
 /// Windows of text that are looked at unless it is said.
 const WINDOWS: usize = 200;
@@ -45,6 +45,34 @@ pub enum Material {
     Tokens(PathBuf),
     /// Labelled sentences: for an encoder.
     Sentences(Source),
+}
+
+/// What is calibrated, at hand.
+pub enum Subject {
+    /// A network with inputs of one shape.
+    Network(Network),
+    /// A language model, on [`Given::Texts`] or [`Given::Tokens`].
+    Language(Box<TrainedLanguageModel>),
+    /// An encoder with its tokenizer, on [`Given::Sentences`].
+    Encoder(Box<TrainedEncoder>),
+}
+
+impl From<Network> for Subject {
+    fn from(network: Network) -> Self {
+        Self::Network(network)
+    }
+}
+
+impl From<TrainedLanguageModel> for Subject {
+    fn from(model: TrainedLanguageModel) -> Self {
+        Self::Language(Box::new(model))
+    }
+}
+
+impl From<TrainedEncoder> for Subject {
+    fn from(encoder: TrainedEncoder) -> Self {
+        Self::Encoder(Box::new(encoder))
+    }
 }
 
 /// What somebody says that a network's outputs are; names are one for each, or none.
@@ -102,8 +130,8 @@ pub struct Calibrating {
     pub numerator: Numerator,
     /// Tokens of an input at most.
     pub length: Option<usize>,
-    /// The tokenizer of a language model that has no alphabet of its own: `tokenizer.json`, a GGUF, or llama2.c's file.
-    pub tokenizer: Option<PathBuf>,
+    /// The tokenizer of a language model that has no alphabet of its own ([`tokenizer`]).
+    pub tokenizer: Option<Tokenizer>,
     /// The public character that every prompt begins with, of a model by characters.
     pub first: Option<char>,
 }
@@ -156,31 +184,65 @@ pub fn calibrate(
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
-    if a.normalization.is_said() && !matches!(material, Material::Inputs(_)) {
-        return Err("text has no normalisation: leave it out".into());
-    }
+    let from = Some(model);
+    let language = || TrainedLanguageModel::load(model).map_err(named(model));
     match material {
         Material::Inputs(sources) => {
             let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
             let network = network::load_output(model, activation, output)?;
-            inputs(network, Some(model), sources, a, tell)
+            inputs(network, from, sources, a, tell)
         }
-        Material::Text(_) | Material::Tokens(_) => text(model, material, a, tell),
-        Material::Sentences(source) => encoder(model, source, a, tell),
+        Material::Text(path) => {
+            let sources = [Source::of(path)];
+            text(language()?, from, |v| stream(&sources, v), a, tell)
+        }
+        Material::Tokens(path) => {
+            let tokens = |v: &Tokenizer| Text::binary(path, v.len()).map_err(named(path));
+            text(language()?, from, tokens, a, tell)
+        }
+        Material::Sentences(source) => {
+            let trained = TrainedEncoder::load(model).map_err(named(model))?;
+            encoder(trained, from, std::slice::from_ref(source), a, tell)
+        }
     }
 }
 
-/// As [`calibrate`] on inputs, of a network at hand ([`network::from_bytes`]).
+/// As [`calibrate`], of a network ([`network::from_bytes`]), a language model or an encoder at hand.
 ///
 /// # Errors
 /// As [`calibrate`].
 pub fn calibrate_network(
-    network: Network,
+    subject: impl Into<Subject>,
     sources: &[Source],
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
-    inputs(network, None, sources, a, tell)
+    match subject.into() {
+        Subject::Network(network) => inputs(network, None, sources, a, tell),
+        Subject::Language(model) => text(*model, None, |v| stream(sources, v), a, tell),
+        Subject::Encoder(trained) => encoder(*trained, None, sources, a, tell),
+    }
+}
+
+/// A tokenizer from its file: `tokenizer.json`, a GGUF, an `alphabet.json`, or llama2.c's.
+///
+/// # Errors
+/// Files that can't be read or are none.
+pub fn tokenizer(path: &Path) -> Result<Tokenizer> {
+    Tokenizer::load(path).map_err(named(path))
+}
+
+/// What is wrong, with the model's file where there is one.
+fn placed<E: Into<Error>>(model: Option<&Path>) -> impl Fn(E) -> Error + Copy {
+    move |e| match model {
+        Some(path) => e.into().within(path),
+        None => e.into(),
+    }
+}
+
+/// What a network is called of which nobody says it.
+fn own_name(model: Option<&Path>) -> String {
+    model.map_or_else(|| "network".into(), stem)
 }
 
 fn inputs(
@@ -190,15 +252,12 @@ fn inputs(
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
-    let place = |e: Error| match model {
-        Some(path) => e.within(path),
-        None => e,
-    };
+    let place = placed(model);
     let (network, original) = prepared(network, a.pools, tell)?;
     let foreign = match &network {
         Network::Trained(g, metadata) => {
             // Said before the data is read: calibration alone can't help such a network.
-            g.refuse_maxima().map_err(|e| place(e.into()))?;
+            g.refuse_maxima().map_err(placed(model))?;
             Foreign::of(g, metadata)
         }
         Network::Polynomial(g) => Foreign::of(g.network(), g.metadata()),
@@ -316,8 +375,7 @@ fn inputs(
     let provenance = format!("calibrated {file}on {} inputs", inputs.len());
     let mut metadata = graph.metadata().clone();
     if metadata.name.is_empty() {
-        let own = || model.map_or_else(|| "network".into(), stem);
-        metadata.name = a.name.clone().unwrap_or_else(own);
+        metadata.name = a.name.clone().unwrap_or_else(|| own_name(model));
     }
     metadata.task = Some(task.to_bytes());
     metadata.provenance.push(provenance);
@@ -453,22 +511,16 @@ fn outputs(said: Meaning, output: Shape, bounded: bool) -> Outputs {
 
 /// Whether a network's last layer is a sigmoid.
 fn ends_in_sigmoid(graph: &Graph) -> bool {
-    let mut node = graph.output();
-    while let (Op::Flatten | Op::Reshape(_) | Op::Identity, Some(&before)) =
-        (node.op(), node.inputs().first())
-    {
-        node = graph.node(before);
-    }
     let last = approx::Activation::Sigmoid;
-    matches!(node.op(), Op::Elementwise(Nonlinearity::Activation(a)) if *a == last)
+    matches!(graph.last_operator().op(), Op::Elementwise(Nonlinearity::Activation(a)) if *a == last)
 }
 
 /// The vocabulary, and the public first token.
 fn vocabulary(a: &Calibrating, run: &Run) -> Result<(Tokenizer, Option<u32>)> {
-    if let Some(path) = &a.tokenizer {
-        let tokenizer = Tokenizer::load(path).map_err(named(path))?;
+    if let Some(tokenizer) = &a.tokenizer {
         let begin = tokenizer.frame()[0].first().copied();
-        return Ok((tokenizer, begin.filter(|_| run.public.unwrap_or(true))));
+        let begin = begin.filter(|_| run.public.unwrap_or(true));
+        return Ok((tokenizer.clone(), begin));
     }
     let Some(alphabet) = &run.alphabet else {
         return Err(Error::refused(
@@ -494,28 +546,13 @@ fn vocabulary(a: &Calibrating, run: &Run) -> Result<(Tokenizer, Option<u32>)> {
 }
 
 /// Windows of the text that begin like prompts.
-fn windows(
-    a: &Calibrating,
-    material: &Material,
-    (vocabulary, begin): (&Tokenizer, Option<u32>),
-) -> Result<Vec<Vec<u32>>> {
+fn windows(a: &Calibrating, text: Text, begin: Option<u32>) -> Result<Vec<Vec<u32>>> {
     let length = a.length.ok_or_else(|| {
         Error::refused(
             "a language model takes prompts of a fixed length",
             Help::NameLength,
         )
     })?;
-    let text = match material {
-        Material::Tokens(path) => Text::binary(path, vocabulary.len()).map_err(named(path))?,
-        Material::Text(path) => {
-            let limit = nn::format::DEFAULT_LIMIT;
-            let bytes = nn::format::read_limited(path, limit).map_err(named(path))?;
-            let text = String::from_utf8(bytes).map_err(|e| named(path)(e.to_string()))?;
-            let tokens = tokens(vocabulary, &text).map_err(named(path))?;
-            Text::new(tokens, vocabulary.len())?
-        }
-        _ => return Err("a language model is calibrated on text or tokens".into()),
-    };
     let windows = Windows::new(text, length, begin)?;
     let all = windows.len();
     let take = a.limit.unwrap_or(WINDOWS).min(all);
@@ -528,18 +565,39 @@ fn windows(
         .collect())
 }
 
-/// A text as one stream: with a tokenizer, each line begins with its first token; by characters, as it is.
-fn tokens(vocabulary: &Tokenizer, text: &str) -> task::Result<Vec<u32>> {
-    match vocabulary {
-        Tokenizer::Characters(_) => vocabulary.encode(text),
-        _ => {
-            let lines = text.lines().filter(|l| !l.trim().is_empty());
-            let lines: Vec<Vec<u32>> = lines
-                .map(|l| vocabulary.sequence(l))
-                .collect::<task::Result<_>>()?;
-            Ok(lines.concat())
+/// Texts as one stream of tokens. With a tokenizer, each text begins with its first token, and each line of a file is one; by characters, a file is
+/// taken as it is.
+fn stream(sources: &[Source], vocabulary: &Tokenizer) -> Result<Text> {
+    let by_characters = matches!(vocabulary, Tokenizer::Characters(_));
+    let encode = |text: &str| match by_characters {
+        true => vocabulary.encode(text),
+        false => vocabulary.sequence(text),
+    };
+    let mut tokens = Vec::new();
+    for source in sources {
+        let texts = match &source.given {
+            Some(Given::Tokens(own)) => {
+                tokens.extend(own);
+                continue;
+            }
+            Some(Given::Texts(texts)) => Cow::Borrowed(texts),
+            Some(_) => {
+                let what = "a language model is calibrated on text or tokens";
+                return Err(named(&source.path)(what));
+            }
+            None => {
+                let text = inputs::text(&source.path)?;
+                Cow::Owned(match by_characters {
+                    true => vec![text],
+                    false => lines(&text),
+                })
+            }
+        };
+        for text in texts.iter() {
+            tokens.extend(encode(text).map_err(named(&source.path))?);
         }
     }
+    Ok(Text::new(tokens, vocabulary.len())?)
 }
 
 /// The attention: the run's own, or the one that is asked for.
@@ -560,15 +618,16 @@ fn attention(a: &Calibrating, own: Option<AttentionScheme>) -> Result<AttentionS
 
 /// A language model and text become a polynomial language model.
 fn text(
-    model: &Path,
-    material: &Material,
+    trained: TrainedLanguageModel,
+    model: Option<&Path>,
+    text: impl FnOnce(&Tokenizer) -> Result<Text>,
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
-    let trained = TrainedLanguageModel::load(model).map_err(named(model))?;
-    let attention = attention(a, trained.run.attention).map_err(named(model))?;
+    no_normalization(a)?;
+    let attention = attention(a, trained.run.attention).map_err(placed(model))?;
     let (vocabulary, begin) = vocabulary(a, &trained.run)?;
-    let windows = windows(a, material, (&vocabulary, begin))?;
+    let windows = windows(a, text(&vocabulary)?, begin)?;
     tell.note(format_args!(
         "calibrating on {} windows, whole and cut short",
         windows.len()
@@ -576,88 +635,92 @@ fn text(
     let with = (vocabulary, begin);
     let made = trained
         .polynomials(attention, with, &windows, &a.options(), a.leave_out)
-        .map_err(named(model))?;
+        .map_err(placed(model))?;
     let length = made.format.length();
-    for node in made
-        .approximations
-        .described(&trained.model.graph(length, attention)?)
-    {
-        tell.note(format_args!("  {node}"));
-    }
-    let counted = left_out(&made.left_out, (made.inputs, "prompts"), tell);
-    let provenance = format!(
-        "language model of {} for prompts of {length} tokens; {counted}",
-        stem(model)
-    );
-    Ok(made.graph.with_metadata(Metadata {
-        name: a.name.clone().unwrap_or_else(|| stem(model)),
-        provenance: vec![provenance],
-        training: trained.run.record.clone(),
-        task: Some(Task::Prompts(made.format).to_bytes()),
-    }))
+    let graph = trained.model.graph(length, attention)?;
+    let what = ("language model", "prompts", length);
+    let from = (a, model, trained.run.record);
+    Ok(described(made, Task::Prompts, &graph, what, from, tell))
 }
 
-fn left_out(
-    outside: &[(usize, nn::evaluate::Outside)],
-    (all, noun): (usize, &str),
+fn no_normalization(a: &Calibrating) -> Result<()> {
+    match a.normalization.is_said() {
+        true => Err("text has no normalisation: leave it out".into()),
+        false => Ok(()),
+    }
+}
+
+/// Tells what became of a transformer's functions; the polynomial network with its task and how it was made.
+fn described<Format>(
+    made: Polynomials<Format>,
+    task: fn(Format) -> Task,
+    graph: &Graph,
+    (what, noun, length): (&str, &str, usize),
+    (a, model, training): (&Calibrating, Option<&Path>, Option<serde_json::Value>),
     tell: Listener<'_>,
-) -> String {
-    let count = outside.len();
-    if let Some((_, first)) = outside.first() {
+) -> PolyGraph {
+    for node in made.approximations.described(graph) {
+        tell.note(format_args!("  {node}"));
+    }
+    let (all, count) = (made.inputs, made.left_out.len());
+    if let Some((_, first)) = made.left_out.first() {
         tell.note(format_args!(
             "{count} of {all} {noun} leave an interval and are left out; the first: {first}"
         ));
     }
-    format!("{all} {noun} calibrated, {count} of them left out")
+    let name = own_name(model);
+    let provenance = format!(
+        "{what} of {name} for {noun} of {length} tokens; {all} {noun} calibrated, {count} of them left out"
+    );
+    made.graph.with_metadata(Metadata {
+        name: a.name.clone().unwrap_or(name),
+        provenance: vec![provenance],
+        training,
+        task: Some(task(made.format).to_bytes()),
+    })
 }
 
 /// An encoder and sentences become a polynomial encoder.
 fn encoder(
-    model: &Path,
-    source: &Source,
+    mut trained: TrainedEncoder,
+    model: Option<&Path>,
+    sources: &[Source],
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
-    let mut trained = TrainedEncoder::load(model).map_err(named(model))?;
+    no_normalization(a)?;
     if a.attention.is_some() {
         let own = match trained.attention {
             AttentionScheme::Power(_) => Some(trained.attention),
             _ => None,
         };
-        trained.attention = attention(a, own).map_err(named(model))?;
+        trained.attention = attention(a, own).map_err(placed(model))?;
     }
     if let Some(length) = a.length {
         trained.length = length;
     }
-    trained.labels().map_err(named(model))?;
-    let format = trained.format(Vec::new()).map_err(named(model))?;
+    trained.labels().map_err(placed(model))?;
+    let format = trained.format(Vec::new()).map_err(placed(model))?;
     let task = Task::Sentences(format);
-    let set = Inputs::open(&task, source)?;
-    let n = a.limit.unwrap_or(INPUTS).min(set.len());
-    let tokens = |i: usize| Ok(set.encode(i)?.tokens.map(|t| t.0).unwrap_or_default());
-    let sentences: Vec<Vec<u32>> = (0..n)
-        .map(|i| tokens(i * set.len() / n))
+    let sets: Vec<Inputs<'_>> = (sources.iter())
+        .map(|source| Inputs::open(&task, source))
         .collect::<Result<_>>()?;
+    let all: Vec<(&Inputs<'_>, usize)> = (sets.iter())
+        .flat_map(|set| (0..set.len()).map(move |i| (set, i)))
+        .collect();
+    let sentences: Vec<Vec<u32>> = data::spread(all.len(), a.limit.unwrap_or(INPUTS))
+        .into_iter()
+        .map(|i| Ok(all[i].0.encode(all[i].1)?.tokens.unwrap_or_default().0))
+        .collect::<Result<_>>()?;
+    let n = sentences.len();
     tell.note(format_args!("calibrating on {n} sentences"));
     let made = trained
         .polynomials(&sentences, &a.options(), a.leave_out)
-        .map_err(named(model))?;
+        .map_err(placed(model))?;
     let graph = trained.graph(zoo::encoder::Start::Normalized)?;
-    for node in made.approximations.described(&graph) {
-        tell.note(format_args!("  {node}"));
-    }
-    let counted = left_out(&made.left_out, (n, "sentences"), tell);
-    let provenance = format!(
-        "encoder of {} for sentences of {} tokens; {counted}",
-        stem(model),
-        made.format.length()
-    );
-    Ok(made.graph.with_metadata(Metadata {
-        name: a.name.clone().unwrap_or_else(|| stem(model)),
-        provenance: vec![provenance],
-        training: trained.run.record.clone(),
-        task: Some(Task::Sentences(made.format).to_bytes()),
-    }))
+    let what = ("encoder", "sentences", trained.length);
+    let from = (a, model, trained.run.record);
+    Ok(described(made, Task::Sentences, &graph, what, from, tell))
 }
 
 #[cfg(test)]
@@ -735,7 +798,7 @@ mod tests {
             ..Calibrating::default()
         };
         let made = |material| {
-            let graph = text(&folder, &material, &a, &mut crate::progress::silent);
+            let graph = calibrate(&folder, &material, &a, &mut crate::progress::silent);
             Task::of(graph.expect("calibrates").metadata()).expect("reads")
         };
         let Some(Task::Prompts(prompts)) = made(Material::Text(written)) else {

@@ -38,7 +38,7 @@ pub fn published() -> Vec<String> {
 }
 
 /// One network; JSON has the same names.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Pictures {
     /// Its name.
     pub model: String,
@@ -152,29 +152,18 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
         model: name.into(),
         size,
         degree,
-        cpu_seconds: None,
-        seconds: None,
         threads,
         reference_ms: reference(),
         predicted_cpu_seconds: estimate.cpu_seconds,
         predicted_seconds: seconds,
         pictures_per_hour: 3600.0 / seconds,
         estimated_in_seconds: start.elapsed().as_secs_f64(),
-        peak_bytes: None,
         predicted_peak_bytes: estimate.peak_bytes,
-        compile_seconds: None,
-        compile_peak_bytes: None,
         keys: estimate.keys,
         key_bytes: estimate.key_bytes,
-        max_abs_error: None,
-        stated_error: None,
-        error_bound: None,
-        stated_weights: None,
-        network_error: None,
-        largest_logit: None,
         bootstraps: estimate.bootstraps,
         security_bits: estimate.security_bits,
-        work: Vec::new(),
+        ..Pictures::default()
     };
     if !a.run && a.save.is_none() {
         return Ok(out);

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, named};
 use crate::progress::{Listener, Say};
-use data::{Answers, Dataset, Split, VectorOptions, Vectors};
+use data::{Answers, Dataset, Sentences, Split, VectorOptions, Vectors};
 use nn::{Shape, Tensor};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,12 @@ pub enum Given {
     Rows(Vectors),
     /// Labelled pictures.
     Pictures(Dataset),
+    /// Labelled sentences.
+    Sentences(Sentences),
+    /// Prompts, or the texts that a language model is calibrated on.
+    Texts(Vec<String>),
+    /// Text as one stream of tokens, that a language model is calibrated on.
+    Tokens(Vec<u32>),
 }
 
 /// Where inputs are, and how they are read.
@@ -107,7 +113,7 @@ enum Items {
     Set(Dataset),
     Rows(Vectors),
     Tensors(Shape, Vectors),
-    Sentences(data::Sentences),
+    Sentences(Sentences),
     Prompts(Vec<String>),
 }
 
@@ -145,19 +151,20 @@ impl<'a> Inputs<'a> {
             (_, Some(Given::Tensors(shape, all))) => Items::Tensors(*shape, all.clone()),
             (Task::Vectors(_), _) => Items::Rows(source.rows(Some(task))?),
             (Task::Pictures(_), Some(Given::Pictures(set))) => Items::Set(set.clone()),
+            (Task::Prompts(_), Some(Given::Texts(texts))) => Items::Prompts(texts.clone()),
+            (Task::Sentences(t), given @ (None | Some(Given::Sentences(_)))) => {
+                let classes = Some(t.outputs().names().len().max(2));
+                Items::Sentences(match given {
+                    Some(Given::Sentences(set)) => Sentences::new(set.lines().to_vec(), classes)
+                        .map_err(named(&source.path))?,
+                    _ => Sentences::open(&source.path, classes)?,
+                })
+            }
             (_, Some(_)) => {
                 let what = format!("the network takes {}, these are others", task.kind());
                 return Err(named(&source.path)(what));
             }
-            (Task::Sentences(t), None) => {
-                let classes = t.outputs().names().len().max(2);
-                Items::Sentences(data::Sentences::open(&source.path, Some(classes))?)
-            }
-            (Task::Prompts(_), None) => {
-                let text = std::fs::read_to_string(&source.path).map_err(named(&source.path))?;
-                let lines = text.lines().filter(|l| !l.trim().is_empty());
-                Items::Prompts(lines.map(String::from).collect())
-            }
+            (Task::Prompts(_), None) => Items::Prompts(lines(&text(&source.path)?)),
             (_, None) => match pictures(&source.path)? {
                 files if files.is_empty() => Items::Set(set(task, source)?),
                 files => Items::Pictures(files),
@@ -429,6 +436,19 @@ pub(crate) fn encode_text(task: &Task, text: &str, long: Long) -> Result<Encoded
         transparent: false,
         greyed: false,
     })
+}
+
+/// A text file.
+pub(crate) fn text(path: &Path) -> Result<String> {
+    let limit = nn::format::DEFAULT_LIMIT;
+    let raw = nn::format::read_limited(path, limit).map_err(named(path))?;
+    String::from_utf8(raw).map_err(|e| named(path)(e.to_string()))
+}
+
+/// Texts, one a line; empty lines are none.
+pub(crate) fn lines(text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|l| !l.trim().is_empty());
+    lines.map(String::from).collect()
 }
 
 /// The pictures that lie there, if any.

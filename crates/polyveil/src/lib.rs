@@ -64,7 +64,7 @@ mod stated;
 #[cfg(feature = "train")]
 pub mod training;
 
-pub use {ckks, compiler, data, nn, runtime, task};
+pub use {ckks, compiler, data, nn, runtime, task, zoo};
 
 pub use answers::require_memory;
 pub(crate) use answers::{answer_of, largest_error};

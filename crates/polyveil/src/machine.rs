@@ -237,12 +237,6 @@ fn date(days: u64) -> String {
     format!("{:04}-{month:02}-{day:02}", year + era * 400 + later)
 }
 
-/// The upper one of an even number.
-pub(crate) fn median(mut v: Vec<f64>) -> f64 {
-    v.sort_by(f64::total_cmp);
-    v[v.len() / 2]
-}
-
 /// Begins a step's number in the name of its observation.
 const STEP: &str = ", step ";
 /// Runs of the network that a table is fitted to.
@@ -457,7 +451,7 @@ impl Timed {
     fn threading(&self) -> (Threading, f64) {
         let circuits = |f: &dyn Fn(usize) -> f64| {
             let all = (0..self.operations.len()).filter(|&i| self.operations[i].0.is_circuit());
-            median(all.map(f).collect())
+            workload::median(all.map(f))
         };
         let (single, all) = (&self.single, &self.all);
         let threading = Threading {

@@ -97,7 +97,7 @@ fn options(activation: Option<&str>, output: Option<&str>) -> Result<zoo::Option
     })
 }
 
-fn network(model: zoo::Model) -> nn::Result<Network> {
+pub(crate) fn network(model: zoo::Model) -> nn::Result<Network> {
     Ok(match model {
         zoo::Model::Polynomial(graph) => Network::Polynomial(graph),
         model => {

@@ -10,9 +10,17 @@ use polyveil::inputs::{Given, Source};
 use polyveil::machine::{Machine, Probing};
 use polyveil::progress::silent;
 use polyveil::{compile, network, network::Network};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use task::{Outputs, Stated};
+use task::tokenizer::WordPiece;
+use task::{Outputs, Stated, Tokenizer};
+use zoo::architecture::Architecture;
+use zoo::blocks::Sizes;
+use zoo::encoder::Encoder;
+use zoo::language::LanguageModel;
+use zoo::trained::{Run, TrainedEncoder, TrainedLanguageModel};
+use zoo::{bert, llama};
 
 const XOR: &[u8] = include_bytes!("../data/xor.onnx");
 
@@ -194,4 +202,147 @@ fn what_is_at_hand_is_refused_as_files_are() {
     let network = network::from_bytes(*b"no network", None, None);
     let refused = network.err().expect("no format").to_string();
     assert!(refused.contains("none of the formats"), "{refused}");
+}
+
+/// One block of two heads of width 2.
+fn sizes(vocabulary: usize) -> Sizes {
+    Sizes {
+        layers: 1,
+        width: 4,
+        hidden: 4,
+        heads: 2,
+        kv_heads: 2,
+        head: 2,
+        vocabulary,
+        max_length: 6,
+    }
+}
+
+/// Calibrates on values, and the same model on files; they come to the same.
+fn both(
+    at_hand: polyveil::Result<nn::PolyGraph>,
+    (model, material): (&Path, &Material),
+    options: &Calibrating,
+) -> nn::PolyGraph {
+    let of_files = calibrate(model, material, options, &mut silent).expect("calibrates");
+    std::fs::remove_dir_all(model).expect("there");
+    let at_hand = at_hand.expect("calibrates");
+    assert_eq!(at_hand.network(), of_files.network());
+    assert_eq!(at_hand.ranges(), of_files.ranges());
+    assert_eq!(at_hand.metadata().task, of_files.metadata().task);
+    assert_eq!(at_hand.metadata().name, "network");
+    at_hand
+}
+
+/// Which of these inputs a network takes.
+fn taken(graph: &nn::PolyGraph, given: Given) -> Vec<usize> {
+    let task = network::task_of_graph(graph).expect("a task");
+    let [inputs] = source(given);
+    let set = Set::Inputs(inputs);
+    let evaluation = Evaluation::new(graph, &task, &set, (0, 10)).expect("fits");
+    evaluation.missing(&mut silent).expect("all fit")
+}
+
+#[test]
+fn a_language_model_at_hand_is_calibrated_on_texts_or_tokens() {
+    let config = llama::Config {
+        sizes: sizes(4),
+        epsilon: 1e-2,
+        base: 100.0,
+        tied: true,
+    };
+    let model = LanguageModel::random(Architecture::Llama(config), 1).expect("fits");
+    let trained = || TrainedLanguageModel {
+        model: model.clone(),
+        run: Run::default(),
+    };
+    let options = Calibrating {
+        tokenizer: Some(Tokenizer::Characters("abcd".chars().collect())),
+        attention: Some(nn::PowerSoftmax::new(2, 0.1).expect("even")),
+        length: Some(4),
+        limit: Some(3),
+        ..Calibrating::default()
+    };
+    let text = "abcdbcadacbdddabcab";
+    let tokens = text.bytes().map(|b| u32::from(b - b'a')).collect();
+    let made = |given| calibrate_network(trained(), &source(given), &options, &mut silent);
+    let of_texts = made(Given::Texts(vec![text[..7].into(), text[7..].into()]));
+    let of_tokens = made(Given::Tokens(tokens)).expect("calibrates");
+    let folder = std::env::temp_dir().join(format!("polyveil-language-{}", std::process::id()));
+    model.save(&folder).expect("saves");
+    std::fs::write(folder.join("text.txt"), text).expect("writes");
+    let material = Material::Text(folder.join("text.txt"));
+    let of_texts = both(of_texts, (&folder, &material), &options);
+    assert_eq!(of_texts, of_tokens);
+    let prompts = Given::Texts(vec!["ab".into(), "dcba".into()]);
+    assert_eq!(taken(&of_texts, prompts), [0, 1]);
+
+    for (given, words) in [
+        (Given::Tokens(vec![9; 9]), "token 0 of the text is 9"),
+        (Given::Texts(vec!["abcx".into()]), "truth table"),
+        (Given::Rows(table([0.0, 1.0])), "on text or tokens"),
+    ] {
+        let refused = made(given).expect_err("does not fit").to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+}
+
+#[test]
+fn an_encoder_at_hand_is_calibrated_on_sentences() {
+    let lines = [("a fine film", 1), ("a dull film", 0), ("fine", 1)];
+    let words = lines.iter().flat_map(|(text, _)| text.split(' '));
+    let counted: BTreeMap<String, u64> = words.map(|w| (w.to_string(), 1)).collect();
+    let wordpiece = WordPiece::train(&counted, 24).expect("a vocabulary");
+    let vocabulary = wordpiece.to_text();
+    let tokenizer = Tokenizer::WordPiece(wordpiece.into());
+    let config = bert::Config {
+        family: bert::Family::Bert,
+        sizes: sizes(tokenizer.len()),
+        types: 2,
+        epsilon: 1e-2,
+        padding: tokenizer.padding().expect("BERT's"),
+        activation: approx::Activation::Gelu,
+        head: bert::Head::Classification {
+            labels: vec!["bad".into(), "good".into()],
+        },
+    };
+    let encoder = Encoder::random(config, 1).expect("fits");
+    let options = Calibrating {
+        attention: Some(nn::PowerSoftmax::new(2, 0.1).expect("even")),
+        ..Calibrating::default()
+    };
+    let set = |lines: &[(&str, usize)]| {
+        let lines = lines.iter().map(|(text, class)| (text.to_string(), *class));
+        Given::Sentences(data::Sentences::new(lines.collect(), None).expect("sentences"))
+    };
+    let made = |given| {
+        let trained = TrainedEncoder::new(encoder.clone(), tokenizer.clone(), Run::default());
+        let trained = trained.expect("fits");
+        calibrate_network(trained, &source(given), &options, &mut silent)
+    };
+    let folder = std::env::temp_dir().join(format!("polyveil-encoder-{}", std::process::id()));
+    encoder.save(&folder).expect("saves");
+    let file: String = lines.iter().map(|(t, c)| format!("{c}\t{t}\n")).collect();
+    let sentences = folder.join("sentences.tsv");
+    std::fs::write(folder.join("vocab.txt"), vocabulary).expect("writes");
+    std::fs::write(&sentences, file).expect("writes");
+    let material = Material::Sentences(Source::of(sentences));
+    let graph = both(made(set(&lines)), (&folder, &material), &options);
+    assert_eq!(taken(&graph, set(&lines[1..])), [0, 1]);
+
+    for (given, words) in [
+        (set(&[("fine", 2)]), "class 2"),
+        (set(&[("a fine dull film a fine", 0)]), "truth table"),
+        (Given::Texts(vec!["fine".into()]), "these are others"),
+    ] {
+        let refused = made(given).expect_err("does not fit").to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+    let other = TrainedEncoder::new(
+        encoder,
+        Tokenizer::Characters(vec!['a'; 99]),
+        Run::default(),
+    );
+    let refused = other.expect_err("another vocabulary").to_string();
+    assert!(refused.contains("tokens of the vocabulary"), "{refused}");
 }

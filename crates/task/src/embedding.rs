@@ -2,6 +2,7 @@
 
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Result};
+use nn::format::half_to_f64;
 use nn::{Parameter, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ impl Precision {
     /// The number in this chunk of bytes.
     fn read(self, raw: &[u8]) -> f64 {
         match *raw {
-            [a, b] if self == Self::F16 => from_half(u16::from_le_bytes([a, b])),
+            [a, b] if self == Self::F16 => half_to_f64(u16::from_le_bytes([a, b])),
             [a, b] => f32::from_le_bytes([0, 0, a, b]).into(),
             [a, b, c, d] => f32::from_le_bytes([a, b, c, d]).into(),
             _ => f64::NAN,
@@ -70,16 +71,6 @@ fn to_half(v: f32) -> Option<u16> {
     // zero and subnormal halves are multiples of 2^-24
     let units = f64::from(v.abs()) * f64::from(1 << 24);
     (units < 1024.0 && units.fract() == 0.0).then_some(sign | units as u16)
-}
-
-fn from_half(h: u16) -> f64 {
-    let (exponent, mantissa) = (i32::from(h >> 10 & 31), f64::from(h & 0x3ff));
-    let magnitude = match exponent {
-        0 => mantissa * 2f64.powi(-24),
-        31 => f64::NAN,
-        e => (1024.0 + mantissa) * 2f64.powi(e - 25),
-    };
-    if h >> 15 == 1 { -magnitude } else { magnitude }
 }
 
 /// A table `(V, D)`: a row for each token. Copies share the numbers.
@@ -247,7 +238,7 @@ mod tests {
     #[test]
     fn every_half_comes_back() {
         for h in (0..=u16::MAX).filter(|h| h >> 10 & 31 != 31) {
-            let v = from_half(h) as f32;
+            let v = half_to_f64(h) as f32;
             assert_eq!(to_half(v), Some(h), "{h:#x} is {v}");
         }
         for v in [1.0 + 1.0 / 4096.0, 65536.0, 2f32.powi(-25), 1e-30] {

@@ -71,7 +71,7 @@ pub fn programs(model: &Model) -> String {
 /// Puts a run's record into its network: these entries, the program and the configuration. Without a name, the folder's is the network's.
 pub(crate) fn record(
     metadata: &mut nn::Metadata,
-    folder: &Path,
+    folder: Option<&Path>,
     configuration: &str,
     mut entries: serde_json::Value,
 ) {
@@ -81,8 +81,8 @@ pub(crate) fn record(
     entries["configuration"] = configuration.into();
     entries["configuration_digest"] = digest.into();
     if metadata.name.is_empty() {
-        let name = folder.file_name().unwrap_or_default();
-        metadata.name = name.to_string_lossy().into();
+        let name = folder.map(|f| f.file_name().unwrap_or_default().to_string_lossy());
+        metadata.name = name.unwrap_or("network".into()).into();
     }
     metadata.provenance.push(program.into());
     metadata.training = Some(entries);
@@ -117,7 +117,7 @@ pub(crate) fn write_network(
     entries: serde_json::Value,
 ) -> Result<()> {
     let mut metadata = nn::Metadata::default();
-    record(&mut metadata, folder, configuration, entries);
+    record(&mut metadata, Some(folder), configuration, entries);
     let bytes = nn::format::artefact::graph_to_bytes(network, &metadata)?;
     write_whole(&folder.join("network.pvm"), &bytes)?;
     let approximations = substitutes(model)?.to_json(&graph(model)?)?;

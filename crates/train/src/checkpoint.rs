@@ -171,6 +171,16 @@ pub fn save(
     position: &Position,
     configuration: &str,
 ) -> Result<()> {
+    write_whole(path, &to_bytes(model, optimizer, position, configuration)?)
+}
+
+pub(crate) fn to_bytes(
+    model: &Model,
+    optimizer: &Optimizer,
+    position: &Position,
+    configuration: &str,
+) -> Result<Vec<u8>> {
+    let path = Path::new(CHECKPOINT);
     let mut tensors: Vec<(String, Vec<u8>)> = Vec::new();
     let mut add = |what: &str, name: &str, values: &[f32]| {
         let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -219,7 +229,7 @@ pub fn save(
     let mut file = safetensors::serialize(views, Some(metadata)).map_err(|e| broken(path, e))?;
     seal::order(&mut file);
     seal::seal(&mut file);
-    write_whole(path, &file)
+    Ok(file)
 }
 
 /// Writes a file beside its place and renames it, so that nobody ever sees half of it.
@@ -274,6 +284,11 @@ pub fn restore(
     optimizer: &mut Optimizer,
     configuration: &str,
 ) -> Result<Position> {
+    from_bytes((path, &read(path)?), model, optimizer, configuration)
+}
+
+/// The bytes of a checkpoint's file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let fail = Error::file(path);
     let size = std::fs::metadata(path).map_err(fail)?.len();
     if size > LIMIT {
@@ -282,9 +297,17 @@ pub fn restore(
             format_args!("{size} bytes are more than a checkpoint may have ({LIMIT})"),
         ));
     }
-    let bytes = std::fs::read(path).map_err(fail)?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(path, e))?;
-    let state = state(path, &bytes)?;
+    std::fs::read(path).map_err(fail)
+}
+
+pub(crate) fn from_bytes(
+    (path, bytes): (&Path, &[u8]),
+    model: &mut Model,
+    optimizer: &mut Optimizer,
+    configuration: &str,
+) -> Result<Position> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| broken(path, e))?;
+    let state = state(path, bytes)?;
     same_configuration(path, &state.configuration, configuration)?;
     let r = Reader { path, tensors };
     restore_units(&r, &state, model)?;

@@ -4,7 +4,7 @@
 use crate::approximations::{record, substitutes};
 use crate::batch::Values;
 use crate::checkpoint::write_whole;
-use crate::config::{Network, Run};
+use crate::config::{self, Run};
 use crate::error::{Error, Result};
 use crate::inverse::Iteration;
 use crate::mode::Mode;
@@ -14,17 +14,21 @@ use crate::pass::Inputs;
 use crate::score::Score;
 use crate::sources::Direct;
 use crate::surgery;
-use crate::trainer::Trainer;
+use crate::trainer::{Trainer, remove};
 use nn::format::artefact;
 use nn::lower::{self, Numerator, Options, Outliers};
 use nn::{Metadata, PolyGraph};
 use serde_json::json;
 use std::path::PathBuf;
+use zoo::Model as Network;
 
 /// Inputs on which the f64 oracle measures every node's range.
 const RANGED: usize = 500;
 /// No activation's input lies beyond this unless a polynomial exploded before it.
 const EXPLODED: f32 = 1e4;
+
+/// A trained network of which no polynomial network was made.
+const UNFINISHED: &str = "unfinished.pvm";
 
 /// What a run begins with.
 pub struct Start<S> {
@@ -43,7 +47,7 @@ pub struct Start<S> {
 ///
 /// # Errors
 /// Those of [`Direct::open`], [`networks::graph`], `surgery::insert_batch_norms`, and of [`lower::check`] where the run ends in polynomials.
-pub fn start<S: Direct>(run: &Run<Network, S::Data>) -> Result<Start<S>> {
+pub fn start<S: Direct>(run: &Run<config::Network, S::Data>) -> Result<Start<S>> {
     let mut sources = S::open(&run.data)?;
     let (input, outputs) = (sources.input(), sources.outputs());
     let (graph, metadata, parameterization) =
@@ -58,7 +62,7 @@ pub fn start<S: Direct>(run: &Run<Network, S::Data>) -> Result<Start<S>> {
         lower::check(&graph)?;
     }
     let model = Model::new(graph, parameterization)?;
-    let from_file = matches!(run.network, Network::File { .. });
+    let from_file = matches!(run.network, config::Network::File { .. });
     sources.adopt(&run.data, from_file.then_some(&metadata))?;
     let teacher = run.teacher.as_ref();
     let teacher = teacher.map(|t| networks::model(t, input, outputs, run.seed));
@@ -78,15 +82,18 @@ pub struct Finished {
     pub score: Score,
     /// On how many inputs intervals were measured, and how many of them were left out; None while no activation is a polynomial.
     pub measured: Option<(usize, usize)>,
-    /// The network's file.
-    pub path: PathBuf,
+    /// The network; polynomial, if all its activations are.
+    pub network: Network,
+    /// Its file, of a run with a folder.
+    pub path: Option<PathBuf>,
 }
 
-/// Measures the intervals of polynomials, divisions and roots, scores, and writes `network.pvm` into the run's folder. At most `allowed` inputs
-/// may drive a polynomial out of all bounds; where there are more, or something else fails, the network is kept in `unfinished.pvm`.
+/// Measures the intervals of polynomials, divisions and roots, scores, and writes `network.pvm` into the run's folder, if it has one. At most `allowed` inputs
+/// may drive a polynomial out of all bounds; where there are more, or something else fails, the network is kept in `unfinished.pvm`
+/// there.
 ///
 /// # Errors
-/// [`Error::Unfinished`].
+/// [`Error::Unfinished`]; of a run without a folder, what it holds.
 pub fn finish<S: Direct>(
     trainer: &mut Trainer<'_, S>,
     metadata: Metadata,
@@ -101,7 +108,6 @@ fn finished<S: Direct>(
     mut metadata: Metadata,
     allowed: usize,
 ) -> Result<Finished> {
-    let folder = trainer.folder.clone();
     let programs = trainer.model.inverses().next().is_some() && is_polynomial(&trainer.model)?;
     let mut measured = None;
     if programs || trainer.model.units().any(|u| u.coefficients.is_some()) {
@@ -126,23 +132,38 @@ fn finished<S: Direct>(
         "log": trainer.position().log,
     });
     entries[name] = data;
-    record(&mut metadata, &folder, &trainer.text, entries);
-    let path = folder.join("network.pvm");
-    let bytes = match polynomial(&trainer.model, trainer.sources(), metadata.clone(), allowed)? {
-        Some(graph) => artefact::to_bytes(&graph)?,
-        None => artefact::graph_to_bytes(&trainer.model.to_graph()?, &metadata)?,
+    let folder = trainer.folder.as_deref();
+    record(&mut metadata, folder, &trainer.text, entries);
+    let made = polynomial(&trainer.model, trainer.sources(), metadata.clone(), allowed)?;
+    let network = match made {
+        Some(graph) => Network::Polynomial(Box::new(graph)),
+        None => Network::Trained(trainer.model.to_graph()?, metadata),
     };
-    write_whole(&path, &bytes)?;
+    let path = folder.map(|f| f.join("network.pvm"));
+    if let (Some(folder), Some(path)) = (folder, &path) {
+        let bytes = match &network {
+            Network::Polynomial(graph) => artefact::to_bytes(graph)?,
+            Network::Trained(graph, metadata) => artefact::graph_to_bytes(graph, metadata)?,
+            _ => Vec::new(),
+        };
+        write_whole(path, &bytes)?;
+        // of an earlier try
+        remove(&folder.join(UNFINISHED))?;
+    }
     Ok(Finished {
         score,
         measured,
+        network,
         path,
     })
 }
 
 /// Keeps a trained network of which no polynomial network was made; the error says where.
 fn unfinished<S: Direct>(trainer: &Trainer<'_, S>, mut metadata: Metadata, e: Error) -> Error {
-    let path = trainer.folder.join("unfinished.pvm");
+    let Some(folder) = &trainer.folder else {
+        return e;
+    };
+    let path = folder.join(UNFINISHED);
     if let Ok(task) = trainer.sources().task(&metadata) {
         metadata.task = Some(task.to_bytes());
     }

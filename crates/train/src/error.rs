@@ -27,9 +27,9 @@ pub enum Error {
         /// From 0, in the epoch.
         step: usize,
     },
-    /// Polynomials that some picture drives beyond all numbers.
+    /// Polynomials that some input drives beyond all numbers.
     #[error(
-        "a picture drives the input of {node} out of all bounds (beyond {limit:e}): the polynomials hold nowhere for it; train on with a stronger range loss (`range_loss.weight`), or from a wider margin"
+        "one of the data drives the input of {node} out of all bounds (beyond {limit:e}): the polynomials hold nowhere for it; train on with a stronger range loss (`range_loss.weight`), or from a wider margin"
     )]
     Exploded {
         /// The first activation.
@@ -97,7 +97,7 @@ pub enum Error {
         /// What is possible.
         remedy: String,
     },
-    /// An interval that a picture of the calibration set exceeds.
+    /// An interval that an input of the calibration set exceeds.
     #[error(
         "activation {node}: calibration saw {value:.4}, outside [{low:.4}, {high:.4}]: widen the interval, train longer with the range loss, or raise its weight"
     )]

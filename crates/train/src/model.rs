@@ -29,7 +29,6 @@ pub(crate) enum Layer {
     Add,
     Mul,
     AveragePool(AvgPool),
-    GlobalAverage,
     /// Where each value comes from, both in the order `(h, w, c)`; zeros for [`nn::Rearrange::ZERO`].
     Rearrange(Vec<u32>),
     /// factor·x + shift, which is not trained.
@@ -38,6 +37,16 @@ pub(crate) enum Layer {
         shift: f32,
     },
     Identity,
+}
+
+impl Layer {
+    fn inverse_mut(&mut self) -> Option<&mut InverseUnit> {
+        match self {
+            Self::RowNorm(n) if !n.clear => Some(&mut n.root),
+            Self::Attention(a) if a.powers() => Some(&mut a.division),
+            _ => None,
+        }
+    }
 }
 
 /// A convolution; parameters by their places.
@@ -134,12 +143,7 @@ impl Model {
             .iter()
             .map(|n| n.inputs().iter().map(|i| i.index()).collect())
             .collect();
-        let mut last_use: Vec<usize> = (0..layers.len()).collect();
-        for (i, inputs) in inputs.iter().enumerate() {
-            for &j in inputs {
-                last_use[j] = i;
-            }
-        }
+        let last_use = graph.last_uses();
         Ok(Self {
             cuts: cuts(&layers, &last_use),
             variance_loss: VarianceLoss::None,
@@ -343,11 +347,7 @@ impl Model {
 
     /// Divisions and inverse roots that programs may compute, in topological order.
     pub fn inverses_mut(&mut self) -> impl Iterator<Item = &mut InverseUnit> {
-        self.layers.iter_mut().filter_map(|l| match l {
-            Layer::RowNorm(n) if !n.clear => Some(&mut n.root),
-            Layer::Attention(a) if a.powers() => Some(&mut a.division),
-            _ => None,
-        })
+        self.layers.iter_mut().filter_map(Layer::inverse_mut)
     }
 
     /// Takes attention's powers as they are from now on, as a homomorphic circuit does: the same weights, but divisors that programs may
@@ -399,9 +399,7 @@ impl Model {
         for layer in &mut self.layers {
             match layer {
                 Layer::Activation(u) => units.push(&mut u.seen),
-                Layer::RowNorm(n) if !n.clear => inverses.push(&mut n.root.seen),
-                Layer::Attention(a) if a.powers() => inverses.push(&mut a.division.seen),
-                _ => {}
+                other => inverses.extend(other.inverse_mut().map(|u| &mut u.seen)),
             }
         }
         units.into_iter().chain(inverses)
@@ -650,7 +648,15 @@ fn layer(
             }
             Layer::AveragePool(*p)
         }
-        (Op::GlobalAvgPool, _) => Layer::GlobalAverage,
+        (Op::GlobalAvgPool, Some(from)) => {
+            let (height, width, _) = hwc(from);
+            Layer::AveragePool(AvgPool {
+                kernel: (height, width),
+                stride: (1, 1),
+                padding: nn::Padding::default(),
+                count_include_pad: true,
+            })
+        }
         (
             Op::Pad(_) | Op::Slice(_) | Op::Flatten | Op::Reshape(_) | Op::Rearrange(_),
             Some(from),

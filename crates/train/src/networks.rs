@@ -40,14 +40,7 @@ pub fn graph(
             activation: name,
         } => {
             let activation = name.as_deref().map(activation).transpose()?;
-            let (graph, metadata) = zoo::open(
-                path,
-                &zoo::Options {
-                    activation,
-                    ..zoo::Options::default()
-                },
-            )?
-            .graph()?;
+            let (graph, metadata) = zoo::open(path, &activation.into())?.graph()?;
             return Ok((graph, metadata, parameterization));
         }
         config::Network::Resnet {

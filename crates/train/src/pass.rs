@@ -158,10 +158,6 @@ impl Model {
             Layer::AveragePool(p) => {
                 kernels::average_pool_forward(&window(p, n, from, shape), value(0), &mut y);
             }
-            Layer::GlobalAverage => {
-                let pixels = from.len() / channels;
-                kernels::global_average_forward(n, pixels, channels, value(0), &mut y);
-            }
             Layer::Rearrange(places) => {
                 let (x, size) = (value(0), places.len());
                 for (x, y) in x.chunks_exact(from.len()).zip(y.chunks_exact_mut(size)) {
@@ -301,10 +297,6 @@ impl Model {
             Layer::Rotary(turn) => turn.turn(&dy, Turning::Backwards, &mut dx),
             Layer::AveragePool(p) => {
                 kernels::average_pool_backward(&window(p, n, from, self.shapes[i]), &dy, &mut dx);
-            }
-            Layer::GlobalAverage => {
-                let (h, w, c) = hwc(from);
-                kernels::global_average_backward(n, h * w, c, &dy, &mut dx);
             }
             Layer::Rearrange(places) => {
                 dx.fill(0.0);

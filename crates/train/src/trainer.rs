@@ -16,6 +16,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// The checkpoint of the best pass in a run's folder.
+const BEST: &str = "best.safetensors";
+
 /// How [`Trainer::run`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -69,7 +72,9 @@ pub struct Trainer<'a, S: Source = Sources> {
     pub(crate) config: &'a Run<S::Network, S::Data>,
     /// The configuration, as TOML.
     pub(crate) text: String,
-    pub(crate) folder: PathBuf,
+    pub(crate) folder: Option<PathBuf>,
+    /// The checkpoint of the stage's best pass, of a run without a folder.
+    best: Vec<u8>,
     /// The network in training.
     pub model: Model,
     teacher: Option<Model>,
@@ -83,7 +88,7 @@ pub struct Trainer<'a, S: Source = Sources> {
 }
 
 impl<'a, S: Source> Trainer<'a, S> {
-    /// A run that begins, or goes on from the checkpoint in `folder`.
+    /// A run that begins, or goes on from the checkpoint in `folder`. Without one nothing is written.
     ///
     /// # Errors
     /// [`Error::Classes`], [`Error::Shape`] where network and data differ; [`Error::Configuration`] for a folder with another
@@ -93,18 +98,18 @@ impl<'a, S: Source> Trainer<'a, S> {
         model: Model,
         teacher: Option<Model>,
         sources: S,
-        folder: &Path,
+        folder: Option<&Path>,
     ) -> Result<Self> {
         sources.fit(&model)?;
         if let Some(t) = &teacher {
             sources.fit(t)?;
         }
-        std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
         let text = config.to_toml()?;
         let mut trainer = Self {
             config,
             text,
-            folder: folder.into(),
+            folder: folder.map(PathBuf::from),
+            best: Vec::new(),
             model,
             teacher,
             sources,
@@ -114,12 +119,15 @@ impl<'a, S: Source> Trainer<'a, S> {
             steps_of_this_process: 0,
             began: Instant::now(),
         };
-        let path = trainer.checkpoint_path();
-        if path.exists() {
-            trainer.position = trainer.restore(&path)?;
-        } else {
-            let path = folder.join(checkpoint::CONFIGURATION);
-            checkpoint::write_whole(&path, trainer.text.as_bytes())?;
+        if let Some(folder) = folder {
+            std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
+            let path = folder.join(checkpoint::CHECKPOINT);
+            if path.exists() {
+                trainer.position = trainer.restore(&path)?;
+            } else {
+                let path = folder.join(checkpoint::CONFIGURATION);
+                checkpoint::write_whole(&path, trainer.text.as_bytes())?;
+            }
         }
         trainer.unscale();
         Ok(trainer)
@@ -132,14 +140,6 @@ impl<'a, S: Source> Trainer<'a, S> {
         if stages.into_iter().any(narrows) {
             self.model.unscale_powers();
         }
-    }
-
-    fn checkpoint_path(&self) -> PathBuf {
-        self.folder.join(checkpoint::CHECKPOINT)
-    }
-
-    fn best_path(&self) -> PathBuf {
-        self.folder.join("best.safetensors")
     }
 
     /// Where the run stands.
@@ -198,31 +198,62 @@ impl<'a, S: Source> Trainer<'a, S> {
         }
         // a kill may have come between the last checkpoint and its logs
         self.write_logs()?;
-        let best = self.best_path();
-        if best.exists() {
-            std::fs::remove_file(&best).map_err(Error::file(&best))?;
+        if let Some(folder) = &self.folder {
+            remove(&folder.join(BEST))?;
         }
         Ok(Some(End::Finished))
     }
 
     fn save(&self) -> Result<()> {
-        self.save_as(&self.checkpoint_path())?;
+        if let Some(folder) = &self.folder {
+            let path = folder.join(checkpoint::CHECKPOINT);
+            checkpoint::write_whole(&path, &self.to_checkpoint()?)?;
+        }
         self.write_logs()
     }
 
-    fn save_as(&self, path: &Path) -> Result<()> {
+    fn to_checkpoint(&self) -> Result<Vec<u8>> {
         let (model, optimizer) = (&self.model, &self.optimizer);
-        checkpoint::save(path, model, optimizer, &self.position, &self.text)
+        checkpoint::to_bytes(model, optimizer, &self.position, &self.text)
     }
 
     fn restore(&mut self, path: &Path) -> Result<Position> {
-        checkpoint::restore(path, &mut self.model, &mut self.optimizer, &self.text)
+        self.restore_from(path, &checkpoint::read(path)?)
+    }
+
+    fn restore_from(&mut self, path: &Path, bytes: &[u8]) -> Result<Position> {
+        let (model, optimizer) = (&mut self.model, &mut self.optimizer);
+        checkpoint::from_bytes((path, bytes), model, optimizer, &self.text)
+    }
+
+    fn keep_best(&mut self) -> Result<()> {
+        let bytes = self.to_checkpoint()?;
+        match &self.folder {
+            Some(folder) => checkpoint::write_whole(&folder.join(BEST), &bytes),
+            None => {
+                self.best = bytes;
+                Ok(())
+            }
+        }
+    }
+
+    fn back_to_best(&mut self) -> Result<Position> {
+        match &self.folder {
+            Some(folder) => self.restore(&folder.join(BEST)),
+            None => {
+                let bytes = std::mem::take(&mut self.best);
+                self.restore_from(Path::new(BEST), &bytes)
+            }
+        }
     }
 
     fn write_logs(&self) -> Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
         let table = |name: &str, head: &str, rows: &[String]| {
             let text = format!("{head}\n{}\n", rows.join("\n"));
-            checkpoint::write_whole(&self.folder.join(name), text.trim_end().as_bytes())
+            checkpoint::write_whole(&folder.join(name), text.trim_end().as_bytes())
         };
         let head = "stage,epoch,steps,skipped,loss,range_loss,training_accuracy,held_out_accuracy,held_out_outside,low,high,held_out_loss";
         table("log.csv", head, &self.position.log)?;
@@ -272,7 +303,7 @@ impl<'a, S: Source> Trainer<'a, S> {
             self.model.clear_ranges();
             if stage.patience.is_some() && better {
                 // before the checkpoint that counts on it
-                self.save_as(&self.best_path())?;
+                self.keep_best()?;
             }
             self.save()?;
             if stop.is_break() {
@@ -280,7 +311,7 @@ impl<'a, S: Source> Trainer<'a, S> {
             }
         }
         if stage.patience.is_some() && self.position.best.is_some() {
-            self.restore(&self.best_path())?;
+            self.back_to_best()?;
         }
         self.advance(stage, 1.0)?;
         if stage.reestimate {
@@ -666,6 +697,14 @@ impl<'a, S: Source> Trainer<'a, S> {
         self.model.momentum = momentum;
         self.model.clear_ranges();
         Ok(())
+    }
+}
+
+/// Removes a file, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file(path)(e)),
+        _ => Ok(()),
     }
 }
 

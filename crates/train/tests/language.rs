@@ -395,7 +395,8 @@ fn run(config: &LanguageConfig, folder: &Path, every: usize) -> (Vec<u32>, Strin
     loop {
         let passages = passages(config);
         let (_, model, teacher) = language::models(config, &passages).expect("models");
-        let mut trainer = Trainer::new(config, model, teacher, passages, folder).expect("a run");
+        let mut trainer =
+            Trainer::new(config, model, teacher, passages, Some(folder)).expect("a run");
         let mut steps = 0;
         let end = trainer
             .run(&mut |e| {
@@ -617,7 +618,7 @@ fn refusals_name_the_remedy() {
     let data = passages(&config);
     let (_, model, teacher) = language::models(&config, &data).expect("models");
     let mut trainer =
-        Trainer::new(&config, model, teacher, data, &folder("softmax")).expect("a run");
+        Trainer::new(&config, model, teacher, data, Some(&folder("softmax"))).expect("a run");
     let e = trainer
         .run(&mut |_| ControlFlow::Continue(()))
         .expect_err("no program")
@@ -631,7 +632,7 @@ fn refusals_name_the_remedy() {
     let data = passages(&config);
     let other =
         language::model(&llama(1, false), LENGTH, AttentionScheme::Softmax).expect("trains");
-    let e = Trainer::new(&config, other, None, data, &folder("shape"))
+    let e = Trainer::new(&config, other, None, data, Some(&folder("shape")))
         .err()
         .expect("refused");
     assert!(matches!(e, Error::Shape { .. }), "{e}");

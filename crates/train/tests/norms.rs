@@ -151,7 +151,7 @@ fn trained<'a, S: Direct>(
     folder: &Path,
 ) -> Trainer<'a, S> {
     let model = Model::new(graph, Parameterization::Plain).expect("trains");
-    let mut trainer = Trainer::new(config, model, None, sources, folder).expect("a run");
+    let mut trainer = Trainer::new(config, model, None, sources, Some(folder)).expect("a run");
     let end = trainer.run(&mut |_| ControlFlow::Continue(()));
     assert_eq!(end.expect("trains"), End::Finished);
     trainer
@@ -160,7 +160,7 @@ fn trained<'a, S: Direct>(
 /// The polynomial network's answers are those of the trained network, whose norms are exact, on inputs of training; no input of training or
 /// choices leaves an interval.
 fn agrees<S: Direct>(trainer: &mut Trainer<'_, S>, finished: &Finished) {
-    let bytes = std::fs::read(&finished.path).expect("a file");
+    let bytes = std::fs::read(finished.path.as_ref().expect("a path")).expect("a file");
     let made = artefact::from_bytes(&bytes).expect("polynomials");
     assert!(made.ranges().is_some());
     let exact = trainer.model.to_graph().expect("finite");
@@ -263,4 +263,8 @@ fn what_fails_after_training_leaves_the_trained_network() {
         task::Task::of(&metadata),
         Ok(Some(task::Task::Vectors(_)))
     ));
+    // and is gone once there is a polynomial one
+    std::fs::remove_dir_all(run.join("network.pvm")).expect("there");
+    finish(&mut trainer, Metadata::default(), 0).expect("finishes");
+    assert!(run.join("network.pvm").is_file() && !run.join("unfinished.pvm").exists());
 }

@@ -67,7 +67,7 @@ fn says(e: &Error, words: &[&str]) {
 
 fn train(config: &Config, sources: Sources, name: &str) -> Result<(), Error> {
     let (model, _) = train::networks::model(&config.network, (8, 8, 1), 2, config.seed)?;
-    let mut trainer = Trainer::new(config, model, None, sources, &folder(name))?;
+    let mut trainer = Trainer::new(config, model, None, sources, Some(&folder(name)))?;
     trainer.run(&mut |_| ControlFlow::Continue(())).map(|_| ())
 }
 
@@ -382,7 +382,8 @@ fn weights_that_are_no_numbers() {
     says(&e, &["act1", "not finite"]);
     let mut many = sources();
     many.train = set(400, 1, 2);
-    let mut trainer = Trainer::new(&config, model, None, many, &folder("weights")).expect("a run");
+    let mut trainer =
+        Trainer::new(&config, model, None, many, Some(&folder("weights"))).expect("a run");
     let e = trainer
         .run(&mut |_| ControlFlow::Continue(()))
         .expect_err("diverged");
@@ -395,7 +396,7 @@ fn checkpoints_that_are_another_runs_or_damaged() {
     let path = folder("checkpoint");
     let begin = |config: &Config| -> Result<(), Error> {
         let (model, _) = train::networks::model(&config.network, (8, 8, 1), 2, config.seed)?;
-        let mut trainer = Trainer::new(config, model, None, sources(), &path)?;
+        let mut trainer = Trainer::new(config, model, None, sources(), Some(&path))?;
         trainer.run(&mut |_| ControlFlow::Continue(())).map(|_| ())
     };
     begin(&config).expect("trains");

@@ -200,7 +200,8 @@ fn go(
                 .expect("a network")
                 .0
         });
-        let mut trainer = Trainer::new(config, model, teacher, sources(), folder).expect("a run");
+        let mut trainer =
+            Trainer::new(config, model, teacher, sources(), Some(folder)).expect("a run");
         let mut events = 0;
         trainer
             .run(&mut |e| {

@@ -216,7 +216,7 @@ fn run(text: &str, folder: &std::path::Path) -> (Vec<String>, SentenceConfig) {
     let config = SentenceConfig::parse(text).expect("a configuration");
     let corpus = Corpus::open(&config.data).expect("opens");
     let (encoder, model, teacher) = sentences::models(&config, &corpus).expect("builds");
-    let mut trainer = Trainer::new(&config, model, teacher, corpus, folder).expect("starts");
+    let mut trainer = Trainer::new(&config, model, teacher, corpus, Some(folder)).expect("starts");
     let _end = trainer
         .run(&mut |_| ControlFlow::Continue(()))
         .expect("trains");

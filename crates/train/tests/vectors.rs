@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use train::direct::{Finished, Start, finish, start};
 use train::vectors::{Table, VectorConfig};
-use train::{AnyConfig, End, Trainer};
+use train::{AnyConfig, End, Event, Trainer};
 
 fn folder(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("polyveil-vectors-{}-{name}", std::process::id()));
@@ -60,7 +60,7 @@ fn go(config: &VectorConfig, folder: &Path, steps: usize) -> Option<Finished> {
         teacher,
         metadata,
     } = start::<Table>(config).expect("starts");
-    let mut trainer = Trainer::new(config, model, teacher, sources, folder).expect("a run");
+    let mut trainer = Trainer::new(config, model, teacher, sources, Some(folder)).expect("a run");
     let mut left = steps;
     let end = trainer
         .run(&mut |_| {
@@ -95,7 +95,10 @@ fn both(name: &str, what: &str) -> (PathBuf, Finished, Finished) {
         usize::MAX,
     );
     let trained = trained.expect("finishes");
-    let file = format!("kind = \"file\"\npath = {:?}", trained.path);
+    let file = format!(
+        "kind = \"file\"\npath = {:?}",
+        trained.path.as_ref().expect("a path")
+    );
     let what = format!("{what}\nnormalization = \"network\"\n[teacher]\n{file}");
     // columns are found by name
     let other = at.join("other.csv");
@@ -129,7 +132,7 @@ fn classes_become_polynomial_with_nothing_outside() {
     );
     assert!(adapted.score.errors.is_empty());
     // the file alone: as the oracle computes it
-    let bytes = std::fs::read(&adapted.path).expect("a file");
+    let bytes = std::fs::read(adapted.path.as_ref().expect("a path")).expect("a file");
     let network = artefact::from_bytes(&bytes).expect("polynomials");
     let held_out = vectors(&data, data::Answers::Classes(Some("ring".into())), "height");
     let Ok(Some(task::Task::Vectors(own))) = task::Task::of(network.metadata()) else {
@@ -156,7 +159,9 @@ fn numbers_are_predicted_by_polynomials() {
         assert!(errors.r2 > 0.97 && errors.rmse < 0.1, "{errors:?}");
     }
     assert_eq!(adapted.score.outside, 0);
-    let network = artefact::from_bytes(&std::fs::read(&adapted.path).expect("a file"));
+    let network = artefact::from_bytes(
+        &std::fs::read(adapted.path.as_ref().expect("a path")).expect("a file"),
+    );
     let network = network.expect("polynomials");
     let held_out = vectors(&data, data::Answers::Numbers(vec!["height".into()]), "ring");
     let Ok(Some(task)) = task::Task::of(network.metadata()) else {
@@ -204,7 +209,14 @@ fn odd_runs_are_refused() {
     let says = |network: &str, what: &str, words: &[&str]| {
         let config = config(&data, network, what, TRAIN);
         let made = start::<Table>(&config).and_then(|s| {
-            Trainer::new(&config, s.model, s.teacher, s.sources, &at.join("run")).map(drop)
+            Trainer::new(
+                &config,
+                s.model,
+                s.teacher,
+                s.sources,
+                Some(&at.join("run")),
+            )
+            .map(drop)
         });
         let line = made.expect_err("is refused").to_string();
         for w in words {
@@ -258,4 +270,33 @@ fn odd_runs_are_refused() {
         AnyConfig::load(&path).expect("a run"),
         AnyConfig::Vectors(_)
     ));
+}
+
+#[test]
+fn a_run_without_a_folder_is_the_same_run() {
+    let at = folder("nowhere");
+    let data = at.join("table.csv");
+    table(&data, COLUMNS);
+    // steps that soon make it worse, so that it goes back to its best pass
+    let stage = "epochs = 12.0\npatience = 1\nrate = { peak = 1.0 }";
+    let config = config(&data, MLP, CLASSES, stage);
+    let run = at.join("run");
+    let [with, without] = [Some(run.as_path()), None].map(|folder| {
+        let s = start::<Table>(&config).expect("starts");
+        let trainer = Trainer::new(&config, s.model, s.teacher, s.sources, folder);
+        let mut trainer = trainer.expect("a run");
+        let mut back = false;
+        let end = trainer.run(&mut |event| {
+            back |= matches!(event, Event::Note(text) if text.contains("back to the best"));
+            ControlFlow::Continue(())
+        });
+        assert_eq!((end.expect("trains"), back), (End::Finished, true));
+        let finished = finish(&mut trainer, s.metadata, 0).expect("finishes");
+        let zoo::Model::Trained(graph, _) = finished.network else {
+            panic!("its activations are as they were")
+        };
+        (graph, finished.score, finished.path)
+    });
+    assert_eq!((&with.0, &with.1), (&without.0, &without.1));
+    assert_eq!((with.2, without.2), (Some(run.join("network.pvm")), None));
 }

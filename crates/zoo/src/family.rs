@@ -15,6 +15,15 @@ pub struct Options {
     pub output: Option<String>,
 }
 
+impl From<Option<Activation>> for Options {
+    fn from(activation: Option<Activation>) -> Self {
+        Self {
+            activation,
+            output: None,
+        }
+    }
+}
+
 impl Options {
     /// The activation, which weights of this family need.
     pub(crate) fn activation(&self, family: &'static str) -> Result<Activation> {

@@ -5,16 +5,15 @@
 //! narrow ends have no activation. Global mean and dense layer at the end.
 
 use crate::family::{Claim, Family, Model, Options};
-use crate::resnet::{Builder, Weights};
+use crate::resnet::{Builder, Weights, metadata};
 use approx::{Activation, Polynomial};
 use nn::format::Checkpoint;
 use nn::format::state_dict::StateDict;
 use nn::op::ElementFunction;
 use nn::{
-    AvgPool, Error, Graph, MaxPool, Metadata, Network, NodeId, Nonlinearity, Op, Padding,
-    PolyGraph, Range, Result, Shape,
+    AvgPool, Error, Graph, MaxPool, Network, NodeId, Nonlinearity, Op, Padding, PolyGraph, Range,
+    Result, Shape,
 };
-use task::{Normalization, Outputs, Pictures, Task};
 
 /// The registry's entry.
 pub(crate) const FAMILY: Family = Family {
@@ -30,50 +29,39 @@ const MOST: usize = 256;
 fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
     let weights = &checkpoint.tensors;
     let has = |name: &str| weights.find(name).is_some();
-    // of weights alone nobody knows it: torchvision's are relu, MobileNetV2's relu6
-    let function = || options.activation(FAMILY.name);
-    let graph = if has("conv1.weight") && has("layer4.0.conv1.weight") {
-        let times = if has("layer1.0.conv3.weight") { 4 } else { 1 };
-        read(weights, function()?, |b, x| {
-            let blocks = [1, 2, 3, 4].map(|stage| {
-                let there = |k: &usize| has(&format!("layer{stage}.{k}.conv1.weight"));
-                (0..MOST).take_while(there).count()
-            });
-            residual(b, x, blocks, (times, 1))
-        })?
+    let body = if has("conv1.weight") && has("layer4.0.conv1.weight") {
+        let blocks = [1, 2, 3, 4].map(|stage| {
+            let there = |k: &usize| has(&format!("layer{stage}.{k}.conv1.weight"));
+            (0..MOST).take_while(there).count()
+        });
+        match has("layer1.0.conv3.weight") {
+            true => Body::Bottleneck(blocks, 1),
+            false => Body::Basic(blocks),
+        }
     } else if has("features.18.0.weight") && has("classifier.1.weight") {
-        read(weights, function()?, inverted)?
+        Body::Inverted
     } else if has("features.0.weight") && has("classifier.6.weight") {
-        read_vgg(weights, function()?)?
+        chain(weights)
     } else {
         return Ok(Claim::Declined(
             "it has neither layer4.0.conv1.weight (ResNet) nor features.18.0.weight (MobileNetV2) nor classifier.6.weight (VGG)".into(),
         ));
     };
-    let outputs = Outputs::Classes(Vec::new());
-    let pictures = Pictures::new(graph.input().shape(), Normalization::imagenet(), outputs);
-    let metadata = Metadata {
-        task: pictures.ok().map(|p| Task::Pictures(p).to_bytes()),
-        ..Metadata::default()
+    let network = ImageNet {
+        body,
+        size: SIZE,
+        classes: 0,
+        // of weights alone nobody knows it: torchvision's are relu, MobileNetV2's relu6
+        activation: options.activation(FAMILY.name)?,
     };
+    let mut function = |_: &str| Ok(Nonlinearity::from(network.activation));
+    let graph = network.build(Builder::new(Weights::File(weights), &mut function))?;
+    let metadata = metadata(graph.input().shape());
     Ok(Claim::Model(Box::new(Model::Trained(graph, metadata))))
 }
 
-/// A network of these weights up to its mean and dense layer.
-fn read(
-    weights: &StateDict,
-    activation: Activation,
-    body: impl FnOnce(&mut Builder<'_, Nonlinearity>, NodeId) -> Result<NodeId>,
-) -> Result<Graph> {
-    let mut function = |_: &str| Ok(Nonlinearity::from(activation));
-    let mut b = Builder::new(Weights::File(weights), &mut function);
-    let x = b.network.input("input", Shape::image(3, SIZE, SIZE))?;
-    let x = body(&mut b, x)?;
-    b.head(x, 0)
-}
-
 /// VGG of a file: which of its layers are there.
-fn read_vgg(weights: &StateDict, activation: Activation) -> Result<Graph> {
+fn chain(weights: &StateDict) -> Body {
     let has = |at: usize| weights.find(&format!("features.{at}.weight")).is_some();
     let normalised = weights.find("features.1.running_mean").is_some();
     let (mut layers, mut at) = (Vec::new(), 0);
@@ -84,20 +72,10 @@ fn read_vgg(weights: &StateDict, activation: Activation) -> Result<Graph> {
         at += usize::from(pooled);
         layers.push((0, pooled));
     }
-    let mut function = |_: &str| Ok(Nonlinearity::from(activation));
-    let mut b = Builder::new(Weights::File(weights), &mut function);
-    let x = b.network.input("input", Shape::image(3, SIZE, SIZE))?;
-    let x = vgg(&mut b, x, &layers, normalised)?;
-    if b.network.shape(x).dims()[1..] != [7, 7] {
-        return Err(Error::malformed(
-            "VGG",
-            "its convolutions don't end in pictures of 7×7; export the network as ONNX",
-        ));
-    }
-    dense_layers(b, x, [0; 3])
+    Body::Chain(layers, normalised)
 }
 
-/// VGG's convolutions, with so many channels and pooling behind them or not, with batch normalisation or biases.
+/// VGG's convolutions.
 fn vgg<N: ElementFunction>(
     b: &mut Builder<'_, N>,
     mut x: NodeId,
@@ -170,8 +148,8 @@ pub struct ImageNet {
     pub activation: Activation,
 }
 
-/// What it is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What it is made of; channels are those of new weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Body {
     /// Blocks of the four stages: two 3×3 convolutions each.
     Basic([usize; 4]),
@@ -179,8 +157,8 @@ enum Body {
     Bottleneck([usize; 4], usize),
     /// 1×1 to more channels, 3×3 of each channel, 1×1 to few.
     Inverted,
-    /// A chain of 3×3 convolutions with batch normalisation, three dense layers.
-    Chain,
+    /// A chain of 3×3 convolutions, with so many channels and pooling behind them or not, with batch normalisation or biases; three dense layers.
+    Chain(Vec<(usize, bool)>, bool),
 }
 
 /// Channels of a residual network's first stage.
@@ -237,7 +215,7 @@ impl ImageNet {
             "resnet152" => Body::Bottleneck([3, 8, 36, 3], 1),
             "wide_resnet50_2" => Body::Bottleneck([3, 4, 6, 3], 2),
             "mobilenet_v2" => Body::Inverted,
-            "vgg16_bn" => Body::Chain,
+            "vgg16_bn" => Body::Chain(CHAIN.to_vec(), true),
             _ => return None,
         };
         Some(Self {
@@ -275,12 +253,18 @@ impl ImageNet {
     fn build<N: ElementFunction>(&self, mut b: Builder<'_, N>) -> Result<Network<N>> {
         let input = Shape::image(3, self.size, self.size);
         let x = b.network.input("input", input)?;
-        let x = match self.body {
-            Body::Basic(blocks) => residual(&mut b, x, blocks, (1, 1))?,
-            Body::Bottleneck(blocks, wide) => residual(&mut b, x, blocks, (4, wide))?,
+        let x = match &self.body {
+            Body::Basic(blocks) => residual(&mut b, x, *blocks, (1, 1))?,
+            Body::Bottleneck(blocks, wide) => residual(&mut b, x, *blocks, (4, *wide))?,
             Body::Inverted => inverted(&mut b, x)?,
-            Body::Chain => {
-                let x = vgg(&mut b, x, &CHAIN, true)?;
+            Body::Chain(layers, normalised) => {
+                let x = vgg(&mut b, x, layers, *normalised)?;
+                if b.is_read() && b.network.shape(x).dims()[1..] != [7, 7] {
+                    return Err(Error::malformed(
+                        "VGG",
+                        "its convolutions don't end in pictures of 7×7; export the network as ONNX",
+                    ));
+                }
                 return dense_layers(b, x, [4096, 4096, self.classes]);
             }
         };

@@ -4,10 +4,10 @@
 //! `fc1.weight`, `fc2.weight`). The activation behind layer `NAME` is called `NAME.act`.
 
 use crate::family::{Claim, Family, Model, Options};
-use crate::random::uniform;
+use crate::resnet::{Builder, Weights};
 use approx::Activation;
 use nn::format::Checkpoint;
-use nn::{Graph, Linear, Metadata, Op, Parameter, Result, Shape};
+use nn::{Graph, Linear, Metadata, Nonlinearity, Op, Result, Shape};
 
 /// The registry's entry.
 pub(crate) const FAMILY: Family = Family {
@@ -93,25 +93,15 @@ impl Perceptron<'_> {
     /// # Errors
     /// [`nn::Error::Invalid`] for a layer of no values.
     pub fn graph(&self, seed: u64) -> Result<Graph> {
-        let mut b = Graph::builder();
-        let mut x = b.input("input", Shape::Vector(self.inputs))?;
-        let mut from = self.inputs;
+        let mut function = |_: &str| Ok(Nonlinearity::from(self.activation));
+        let mut b = Builder::new(Weights::New(seed), &mut function);
+        let mut x = b.network.input("input", Shape::Vector(self.inputs))?;
         for (i, &to) in self.hidden.iter().chain([&self.outputs]).enumerate() {
-            let name = format!("linear{}", i + 1);
-            let weight = format!("{name}.weight");
-            let values = uniform(seed, &weight, from * to, (6.0 / from as f64).sqrt());
-            let bias = Parameter::new(&format!("{name}.bias"), [to], vec![0.0; to])?;
-            let linear = Linear {
-                weight: Parameter::new(&weight, [to, from], values)?,
-                bias: Some(bias),
-            };
-            x = b.add(name, Op::Linear(linear), &[x])?;
+            x = b.dense(&format!("linear{}", i + 1), x, to)?;
             if i < self.hidden.len() {
-                let op = Op::Elementwise(self.activation.into());
-                x = b.add(format!("act{}", i + 1), op, &[x])?;
+                x = b.activation(&format!("act{}", i + 1), x)?;
             }
-            from = to;
         }
-        b.finish(x)
+        b.network.finish(x)
     }
 }

@@ -45,15 +45,6 @@ fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
     if weights.find("layer4.0.conv1.weight").is_some() {
         return Ok(Claim::Declined("it has a fourth stage, layer4".into()));
     }
-    let metadata = |input| {
-        // a shape that is no picture's has no task
-        let outputs = Outputs::Classes(Vec::new());
-        let pictures = Pictures::new(input, Normalization::imagenet(), outputs);
-        Metadata {
-            task: pictures.ok().map(|p| Task::Pictures(p).to_bytes()),
-            ..Metadata::default()
-        }
-    };
     let holds_polynomials = weights.tensors().keys().any(|k| k.ends_with(".poly"));
     Ok(Claim::Model(Box::new(if holds_polynomials {
         let graph = from_state_dict_with_polynomials(weights)?;
@@ -64,6 +55,16 @@ fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
         let metadata = metadata(graph.input().shape());
         Model::Trained(graph, metadata)
     })))
+}
+
+/// Of published weights for pictures of this shape; one that is no picture's has no task.
+pub(crate) fn metadata(input: Shape) -> Metadata {
+    let outputs = Outputs::Classes(Vec::new());
+    let pictures = Pictures::new(input, Normalization::imagenet(), outputs);
+    Metadata {
+        task: pictures.ok().map(|p| Task::Pictures(p).to_bytes()),
+        ..Metadata::default()
+    }
 }
 
 /// What carries a value past the convolutions of a residual network.

@@ -245,12 +245,19 @@ impl TrainedEncoder {
         let encoder = Encoder::load(folder)?;
         let vocabulary = Some(folder.join("vocab.txt")).filter(|v| v.exists());
         let tokenizer = Tokenizer::load(&vocabulary.unwrap_or_else(|| folder.into()))?;
+        Ok(Self::new(encoder, tokenizer, Run::read(folder)?)?)
+    }
+
+    /// From an encoder, its tokenizer and what its run left, if there was one.
+    ///
+    /// # Errors
+    /// [`Error::Count`] for a tokenizer of another encoder.
+    pub fn new(encoder: Encoder, tokenizer: Tokenizer, run: Run) -> Result<Self> {
         let (needed, had) = (encoder.config().sizes.vocabulary, tokenizer.len());
         let what = "tokens of the vocabulary (does it belong to the model?)";
         if had > needed || had < needed && matches!(tokenizer, Tokenizer::WordPiece(_)) {
-            return Err(Error::Count { what, needed, had }.into());
+            return Err(Error::Count { what, needed, had });
         }
-        let run = Run::read(folder)?;
         Ok(Self {
             attention: run.attention.unwrap_or(AttentionScheme::Softmax),
             length: run

@@ -58,6 +58,27 @@ fn what_is_wrong_is_named_with_its_line() {
 }
 
 #[test]
+fn sentences_at_hand_are_checked() {
+    let of = |all: &[(&str, usize)], classes| {
+        let all = all.iter().map(|(text, class)| (text.to_string(), *class));
+        Sentences::new(all.collect(), classes)
+    };
+    let fine = [("fine", 1), ("not so", 0)];
+    let path = file("fine", b"1\tfine\n0\tnot so\n");
+    let read = Sentences::open(&path, None).expect("reads");
+    assert_eq!(of(&fine, None).expect("fits"), read);
+    assert_eq!(of(&[("a", 2)], None).expect("fits").classes(), 3);
+    for (lines, why) in [
+        (&fine[..0], "no sentences"),
+        (&[("fine", 1), (" ", 0)], "sentence 1"),
+        (&[("fine", 2)], "class 2"),
+    ] {
+        let e = of(lines, Some(2)).expect_err(why).to_string();
+        assert!(e.contains(why), "{e}");
+    }
+}
+
+#[test]
 fn relatives_of_held_out_sentences_are_left_out() {
     let long = "one two three four five six seven eight";
     let text = format!(

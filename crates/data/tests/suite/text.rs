@@ -61,6 +61,13 @@ fn large_vocabularies_have_tokens_of_four_bytes() {
     std::fs::write(&path, [7, 0, 8, 0]).unwrap();
     let e = Text::binary(&path, 151_643).unwrap_err().to_string();
     assert!(e.contains("token 0 of the text is 524295"), "{e}");
+    // and one of four bytes that is read for a smaller one, every second token 0
+    let wide: Vec<u8> = (0..8u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(&path, wide).unwrap();
+    let e = Text::binary(&path, 512).unwrap_err().to_string();
+    assert!(e.contains("every second token is 0"), "{e}");
+    std::fs::write(&path, [0; 32]).unwrap();
+    assert_eq!(Text::binary(&path, 512).unwrap().tokens(), [0; 16]);
 }
 
 #[test]

@@ -68,8 +68,9 @@ pub(crate) fn decode(element: Element, raw: &[u8]) -> f64 {
     }
 }
 
-/// IEEE 754 binary16.
-pub(super) fn half_to_f64(h: u16) -> f64 {
+/// The number that an IEEE 754 binary16 is.
+#[must_use]
+pub fn half_to_f64(h: u16) -> f64 {
     let sign = if h >> 15 == 1 { -1.0 } else { 1.0 };
     let (exponent, fraction) = (i32::from(h >> 10 & 31), f64::from(h & 1023));
     sign * match exponent {

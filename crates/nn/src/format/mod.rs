@@ -27,6 +27,7 @@ mod onnx_schema;
 mod pickle;
 mod torch;
 
+pub use element::half_to_f64;
 pub use limited::{DEFAULT_LIMIT, read_limited};
 
 use crate::Result;

@@ -74,8 +74,7 @@ impl Importing<'_, '_> {
                 "Pow" => self.power(x, c),
                 "PRelu" => {
                     // c·x + (1 − c)·ReLU(x)
-                    let positive =
-                        self.each("positive", Op::Elementwise(Activation::Relu.into()), x)?;
+                    let positive = self.act("positive", Activation::Relu, x)?;
                     let positive = self.with_constant(Op::Mul, &positive, c, |v| 1.0 - v)?;
                     let all = self.with_constant(Op::Mul, x, c, |v| v)?;
                     self.both(Op::Add, &all, &positive)
@@ -90,8 +89,7 @@ impl Importing<'_, '_> {
                     self.with_constant(Op::Add, &minus, c, |v| v)
                 }
                 "Div" => {
-                    let inverse =
-                        self.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), x)?;
+                    let inverse = self.inverse(x)?;
                     self.with_constant(Op::Mul, &inverse, c, |v| v)
                 }
                 "Max" | "Min" => self.extreme(operator, x, c),
@@ -109,8 +107,7 @@ impl Importing<'_, '_> {
                 self.both(Op::Add, x, &minus)
             }
             "Div" => {
-                let inverse =
-                    self.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), y)?;
+                let inverse = self.inverse(y)?;
                 self.both(Op::Mul, x, &inverse)
             }
             "Max" | "Min" => {
@@ -123,7 +120,7 @@ impl Importing<'_, '_> {
                 let other = if operator == "Max" { y } else { x };
                 let minus = self.affine(of, -1.0, 0.0)?;
                 let over = self.both(Op::Add, other, &minus)?;
-                let over = self.each("over", Op::Elementwise(Activation::Relu.into()), &over)?;
+                let over = self.act("over", Activation::Relu, &over)?;
                 let over = self.affine(&over, sign, 0.0)?;
                 self.both(Op::Add, x, &over)
             }
@@ -136,24 +133,19 @@ impl Importing<'_, '_> {
         let sign = if operator == "Max" { 1.0 } else { -1.0 };
         let x = self.affine(x, sign, 0.0)?;
         let over = self.with_constant(Op::Add, &x, c, |v| -sign * v)?;
-        let over = self.each("over", Op::Elementwise(Activation::Relu.into()), &over)?;
+        let over = self.act("over", Activation::Relu, &over)?;
         let over = self.affine(&over, sign, 0.0)?;
         self.with_constant(Op::Add, &over, c, |v| v)
     }
 
     fn power(&mut self, x: &View, c: &Constant) -> Imported<View> {
-        let sqrt =
-            |at: &mut Self, x: &View| at.each("root", Op::Elementwise(Activation::Sqrt.into()), x);
-        let inverse = |at: &mut Self, x: &View| {
-            at.each("inverse", Op::Elementwise(Activation::Reciprocal.into()), x)
-        };
         match c.scalar() {
             Some(1.0) => Ok(x.clone()),
-            Some(0.5) => sqrt(self, x),
-            Some(-1.0) => inverse(self, x),
+            Some(0.5) => self.root(x),
+            Some(-1.0) => self.inverse(x),
             Some(-0.5) => {
-                let root = sqrt(self, x)?;
-                inverse(self, &root)
+                let root = self.root(x)?;
+                self.inverse(&root)
             }
             Some(p) if p.fract() == 0.0 && (2.0..=16.0).contains(&p) => {
                 // from the highest bit on: squared, and times x where the bit is set
@@ -185,12 +177,7 @@ impl Importing<'_, '_> {
             ));
         };
         self.bounded(&dims)?;
-        let fit = |v: &View| {
-            v.axes
-                .broadcast(&dims)
-                .map(|axes| View { node: v.node, axes })
-        };
-        let (Some(x), Some(y)) = (fit(x), fit(y)) else {
+        let (Some(x), Some(y)) = (x.broadcast(&dims), y.broadcast(&dims)) else {
             return self.refuse(format!("{a:?} and {b:?} can't be broadcast"));
         };
         // where one of them lies already, the other is brought
@@ -226,28 +213,24 @@ impl Importing<'_, '_> {
             };
         }
         let own = x.axes.dims();
-        let Some(dims) = broadcast_dims(&own, &c.dims) else {
-            return self.refuse(format!(
+        let unfit = |at: &Self| {
+            at.refuse(format!(
                 "a constant of shape {:?} does not fit {own:?}",
                 c.dims
-            ));
+            ))
+        };
+        let Some(dims) = broadcast_dims(&own, &c.dims) else {
+            return unfit(self);
         };
         self.bounded(&dims)?;
-        let Some(axes) = x.axes.broadcast(&dims) else {
-            return self.refuse(format!(
-                "a constant of shape {:?} does not fit {own:?}",
-                c.dims
-            ));
+        let Some(x) = x.broadcast(&dims) else {
+            return unfit(self);
         };
-        let x = View { node: x.node, axes };
         let Laid { node, order } = self.laid(&x)?;
         self.import.charge(dims.iter().product())?;
         let axes = super::onnx_axes::Axes::row_major(&c.dims).and_then(|a| a.broadcast(&dims));
         let Some(axes) = axes else {
-            return self.refuse(format!(
-                "a constant of shape {:?} does not fit {own:?}",
-                c.dims
-            ));
+            return unfit(self);
         };
         let values = axes.transposed(&order).gather(&c.values);
         let values: Vec<f32> = values.iter().map(|&v| of(v) as f32).collect();
@@ -261,36 +244,22 @@ impl Importing<'_, '_> {
     pub(super) fn reduce(&mut self) -> Imported<View> {
         let x = self.computed(0)?;
         let rank = x.axes.rank();
-        let list = self.list("axes", 1)?.unwrap_or_default();
-        let axes = match list.is_empty() {
-            true if self.integer("noop_with_empty_axes", 0) != 0 => {
-                // nothing is summed, but what is done to each value stays
-                return match self.node.op_type.as_str() {
-                    "ReduceL2" => self.absolute(&x),
-                    "ReduceSumSquare" => self.both(Op::Mul, &x, &x),
-                    _ => Ok(x),
-                };
-            }
-            true => (0..rank).collect(),
-            false => self.axes(&list, rank)?,
-        };
-        let dims = x.axes.dims();
-        let count: usize = axes.iter().map(|&k| dims[k]).product();
-        let sum = |at: &mut Self, x: &View| {
-            let mean = at.mean(x, &axes)?;
-            at.affine(&mean, count as f64, 0.0)
+        let Some(axes) = self.reduced_axes(rank)? else {
+            return match self.node.op_type.as_str() {
+                "ReduceL2" => self.absolute(&x),
+                "ReduceSumSquare" => self.both(Op::Mul, &x, &x),
+                _ => Ok(x),
+            };
         };
         let y = match self.node.op_type.as_str() {
             "ReduceMean" => self.mean(&x, &axes)?,
-            "ReduceSum" => sum(self, &x)?,
+            "ReduceSum" => self.sum(&x, &axes)?,
             "ReduceMax" => self.maximum(&x, &axes)?,
             operator => {
                 let squares = self.both(Op::Mul, &x, &x)?;
-                let sum = sum(self, &squares)?;
+                let sum = self.sum(&squares, &axes)?;
                 match operator {
-                    "ReduceL2" => {
-                        self.each("root", Op::Elementwise(Activation::Sqrt.into()), &sum)?
-                    }
+                    "ReduceL2" => self.root(&sum)?,
                     _ => sum,
                 }
             }
@@ -298,8 +267,24 @@ impl Importing<'_, '_> {
         if self.integer("keepdims", 1) != 0 {
             return Ok(y);
         }
+        let dims = x.axes.dims();
         let kept = (0..rank).filter(|k| !axes.contains(k)).map(|k| dims[k]);
         self.view_as(&y, kept.collect())
+    }
+
+    pub(super) fn sum(&mut self, x: &View, axes: &[usize]) -> Imported<View> {
+        let dims = x.axes.dims();
+        let count: usize = axes.iter().map(|&k| dims[k]).product();
+        let mean = self.mean(x, axes)?;
+        self.affine(&mean, count as f64, 0.0)
+    }
+
+    fn root(&mut self, x: &View) -> Imported<View> {
+        self.act("root", Activation::Sqrt, x)
+    }
+
+    fn inverse(&mut self, x: &View) -> Imported<View> {
+        self.act("inverse", Activation::Reciprocal, x)
     }
 
     pub(super) fn softmax(&mut self, kind: Softmax) -> Imported<View> {
@@ -322,16 +307,10 @@ impl Importing<'_, '_> {
             return self.refuse("only the norm of p = 2 is read");
         }
         let axis = self.axis(self.integer("axis", -1), x.axes.rank())?;
-        let count = x.axes.dims()[axis];
         let squares = self.both(Op::Mul, &x, &x)?;
-        let mean = self.mean(&squares, &[axis])?;
-        let sum = self.affine(&mean, count as f64, 0.0)?;
-        let root = self.each("root", Op::Elementwise(Activation::Sqrt.into()), &sum)?;
-        let inverse = self.each(
-            "inverse",
-            Op::Elementwise(Activation::Reciprocal.into()),
-            &root,
-        )?;
+        let sum = self.sum(&squares, &[axis])?;
+        let root = self.root(&sum)?;
+        let inverse = self.inverse(&root)?;
         self.both(Op::Mul, &x, &inverse)
     }
 }

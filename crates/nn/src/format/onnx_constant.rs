@@ -47,11 +47,7 @@ impl Constant {
         let count = product(&dims).ok_or_else(|| bad("it is too large".into()))?;
         if t.data_location != 0 {
             let raw = external.read(t, count.saturating_mul(element.size()))?;
-            return Ok(Self {
-                element,
-                dims,
-                values: element.decode_all(&raw).collect(),
-            });
+            return Ok(Self::new(element, dims, element.decode_all(&raw)));
         }
         // before anything is copied: a file may refer to one tensor many times
         let had = match element {
@@ -98,23 +94,28 @@ impl Constant {
         })
     }
 
-    /// One number of this type.
-    pub(crate) fn of(element: Element, value: f64) -> Self {
+    /// Of these lengths, and as many values of this type.
+    pub(super) fn new(
+        element: Element,
+        dims: Vec<usize>,
+        values: impl IntoIterator<Item = f64>,
+    ) -> Self {
         Self {
             element,
-            dims: vec![],
-            values: [value].into(),
+            dims,
+            values: values.into_iter().collect(),
         }
+    }
+
+    /// One number of this type.
+    pub(crate) fn of(element: Element, value: f64) -> Self {
+        Self::new(element, vec![], [value])
     }
 
     /// A one-dimensional constant.
     pub(crate) fn list(element: Element, values: impl IntoIterator<Item = f64>) -> Self {
-        let values: Rc<[f64]> = values.into_iter().collect();
-        Self {
-            element,
-            dims: vec![values.len()],
-            values,
-        }
+        let values: Vec<f64> = values.into_iter().collect();
+        Self::new(element, vec![values.len()], values)
     }
 
     /// The values of a constant of integers.
@@ -163,6 +164,11 @@ impl Constant {
             dims: axes.dims(),
             values: axes.gather(&self.values),
         }
+    }
+
+    /// With other values, as many.
+    pub(super) fn with_values(&self, values: impl IntoIterator<Item = f64>) -> Self {
+        Self::new(self.element, self.dims.clone(), values)
     }
 
     /// With other lengths of as many values.

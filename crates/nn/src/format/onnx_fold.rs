@@ -5,7 +5,7 @@ use super::onnx_axes::Axes;
 use super::onnx_constant::{Constant, constant_node, element, wrapped};
 use super::onnx_import::{Imported, Stop, Value};
 use super::onnx_move::broadcast_dims;
-use super::onnx_operator::Importing;
+use super::onnx_operator::{Importing, below};
 use approx::Activation;
 use std::rc::Rc;
 
@@ -232,11 +232,7 @@ impl Importing<'_, '_> {
                 values.extend_from_slice(&c.values[o * block..(o + 1) * block]);
             }
         }
-        Ok(Some(Constant {
-            element: first.element,
-            dims,
-            values: values.into(),
-        }))
+        Ok(Some(Constant::new(first.element, dims, values)))
     }
 
     fn range(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -256,11 +252,7 @@ impl Importing<'_, '_> {
     }
 
     fn filled(&self, shape: &Constant) -> Imported<Option<Constant>> {
-        let dims = shape.integers().unwrap_or_default();
-        let dims: Vec<usize> = dims
-            .iter()
-            .map(|&d| self.length(d))
-            .collect::<crate::Result<_>>()?;
+        let dims = self.lengths(&shape.integers().unwrap_or_default())?;
         if dims.len() > super::onnx_constant::MOST_AXES {
             return Ok(None);
         }
@@ -272,11 +264,7 @@ impl Importing<'_, '_> {
             return Ok(None);
         };
         let count = self.room(&dims)?;
-        Ok(Some(Constant {
-            element: value.element,
-            dims,
-            values: vec![v; count].into(),
-        }))
+        Ok(Some(Constant::new(value.element, dims, vec![v; count])))
     }
 
     fn chosen(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -297,26 +285,17 @@ impl Importing<'_, '_> {
             .iter()
             .zip(x.iter().zip(y.iter()))
             .map(|(&c, (&x, &y))| if c != 0.0 { x } else { y });
-        Ok(Some(Constant {
-            element: a.element,
-            values: values.collect(),
-            dims,
-        }))
+        Ok(Some(Constant::new(a.element, dims, values)))
     }
 
     fn reduced(&self, x: &Constant) -> Imported<Option<Constant>> {
         let rank = x.dims.len();
-        let list = self.list("axes", 1)?.unwrap_or_default();
-        let axes = match list.is_empty() {
-            true if self.integer("noop_with_empty_axes", 0) != 0 => {
-                return Ok(Some(match self.node.op_type.as_str() {
-                    "ReduceL2" => mapped(x, f64::abs),
-                    "ReduceSumSquare" => mapped(x, |v| v * v),
-                    _ => x.clone(),
-                }));
-            }
-            true => (0..rank).collect(),
-            false => self.axes(&list, rank)?,
+        let Some(axes) = self.reduced_axes(rank)? else {
+            return Ok(Some(match self.node.op_type.as_str() {
+                "ReduceL2" => mapped(x, f64::abs),
+                "ReduceSumSquare" => mapped(x, |v| v * v),
+                _ => x.clone(),
+            }));
         };
         let kept: Vec<usize> = (0..rank).filter(|k| !axes.contains(k)).collect();
         let n: usize = axes.iter().map(|&k| x.dims[k]).product();
@@ -346,11 +325,7 @@ impl Importing<'_, '_> {
         let dims = dims
             .map(|k| if axes.contains(&k) { 1 } else { x.dims[k] })
             .collect();
-        Ok(Some(Constant {
-            element: x.element,
-            dims,
-            values: values.collect(),
-        }))
+        Ok(Some(Constant::new(x.element, dims, values)))
     }
 
     fn multiplied(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -381,11 +356,7 @@ impl Importing<'_, '_> {
             }
         }
         values.resize(m * n, 0.0);
-        Ok(Some(Constant {
-            element: a.element,
-            dims: vec![m, n],
-            values: values.into(),
-        }))
+        Ok(Some(Constant::new(a.element, vec![m, n], values)))
     }
 
     /// (x − zero)·scale, of all values or along an axis.
@@ -424,11 +395,7 @@ impl Importing<'_, '_> {
             let less = zero.map_or(0.0, |z| z.values[c]);
             to.nearest((v - less) * scale.values[c])
         });
-        Ok(Some(Constant {
-            element: to,
-            dims: x.dims.clone(),
-            values: values.collect(),
-        }))
+        Ok(Some(Constant::new(to, x.dims.clone(), values)))
     }
 
     /// Weights that are standardised: over all but the channel, by their own mean and variance or by those given.
@@ -479,11 +446,7 @@ impl Importing<'_, '_> {
                 }
             }
         }
-        Ok(Some(Constant {
-            element: x.element,
-            dims: x.dims.clone(),
-            values: values.into(),
-        }))
+        Ok(Some(x.with_values(values)))
     }
 
     fn summed(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -504,10 +467,7 @@ impl Importing<'_, '_> {
                 values[i] = rounded(x.element, values[i] + values[i - inner]);
             }
         }
-        Ok(Some(Constant {
-            values: values.into(),
-            ..x.clone()
-        }))
+        Ok(Some(x.with_values(values)))
     }
 
     /// Of each index along an axis, at the same place along the others.
@@ -534,15 +494,7 @@ impl Importing<'_, '_> {
                 rest /= indices.dims[k];
                 let i = match k == axis {
                     false => Some(own),
-                    true => {
-                        let length = x.dims[k] as i64;
-                        let i = if index < 0 {
-                            index.saturating_add(length)
-                        } else {
-                            index
-                        };
-                        usize::try_from(i).ok().filter(|&i| i < x.dims[k])
-                    }
+                    true => below(index, x.dims[k]),
                 };
                 let Some(i) = i else {
                     return self.refuse(format!("an index lies outside of {:?}", x.dims));
@@ -552,11 +504,7 @@ impl Importing<'_, '_> {
             }
             values.push(x.values[at]);
         }
-        Ok(Some(Constant {
-            element: x.element,
-            dims: indices.dims.clone(),
-            values: values.into(),
-        }))
+        Ok(Some(Constant::new(x.element, indices.dims.clone(), values)))
     }
 
     fn triangle(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -576,10 +524,7 @@ impl Importing<'_, '_> {
                 0.0
             }
         });
-        Ok(Some(Constant {
-            values: values.collect(),
-            ..x.clone()
-        }))
+        Ok(Some(x.with_values(values)))
     }
 
     fn scattered(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
@@ -613,10 +558,7 @@ impl Importing<'_, '_> {
             }
             values[at * block..][..block].copy_from_slice(update);
         }
-        Ok(Some(Constant {
-            values: values.into(),
-            ..x.clone()
-        }))
+        Ok(Some(x.with_values(values)))
     }
 
     /// The value of a Constant node.
@@ -658,9 +600,5 @@ fn lesser(a: f64, b: f64) -> f64 {
 }
 
 fn mapped(x: &Constant, f: impl Fn(f64) -> f64) -> Constant {
-    Constant {
-        element: x.element,
-        dims: x.dims.clone(),
-        values: x.values.iter().map(|&v| rounded(x.element, f(v))).collect(),
-    }
+    x.with_values(x.values.iter().map(|&v| rounded(x.element, f(v))))
 }

@@ -34,6 +34,22 @@ pub(super) struct View {
     pub(super) axes: Axes,
 }
 
+impl View {
+    /// The node's values at other places.
+    pub(super) fn with(&self, axes: Axes) -> Self {
+        let node = self.node;
+        Self { node, axes }
+    }
+
+    pub(super) fn transposed(&self, order: &[usize]) -> Self {
+        self.with(self.axes.transposed(order))
+    }
+
+    pub(super) fn broadcast(&self, dims: &[usize]) -> Option<Self> {
+        self.axes.broadcast(dims).map(|axes| self.with(axes))
+    }
+}
+
 /// What a name of the file stands for.
 #[derive(Debug, Clone)]
 pub(super) enum Value {

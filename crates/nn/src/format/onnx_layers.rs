@@ -303,17 +303,11 @@ impl Importing<'_, '_> {
                 if rank == 1 {
                     return self.times_weight(&x, &w.moved(&turned(&axes)));
                 }
-                let x = View {
-                    node: x.node,
-                    axes: turned(&x.axes),
-                };
+                let x = x.with(turned(&x.axes));
                 let y = self.times_weight(&x, &w.moved(&turned(&axes)))?;
                 match w.dims.len() {
                     1 => Ok(y),
-                    _ => Ok(View {
-                        node: y.node,
-                        axes: turned(&y.axes),
-                    }),
+                    _ => Ok(y.with(turned(&y.axes))),
                 }
             }
             (Value::Node(a), Value::Node(b)) => match self.attention(&a, &b)? {
@@ -379,14 +373,10 @@ impl Importing<'_, '_> {
             .chain((0..=to.len()).map(place))
             .chain([to.len() + 1 + more.len()])
             .collect();
-        let y = View {
-            node: y.node,
-            axes: y.axes.transposed(&order),
-        };
         let mut result = to;
         result.extend((rank > 1).then_some(m));
         result.extend(n);
-        self.view_as(&y, result)
+        self.view_as(&y.transposed(&order), result)
     }
 
     /// The product of two computed matrices: all products of their values, and sums of these.
@@ -402,25 +392,12 @@ impl Importing<'_, '_> {
         to.extend([m, k, n]);
         self.bounded(&to)?;
         let rank = to.len();
-        let a = View {
-            node: a.node,
-            axes: a.axes.unsqueezed(&[da.len()]),
-        };
-        let b = View {
-            node: b.node,
-            axes: b.axes.unsqueezed(&[db.len() - 2]),
-        };
-        let wide = |v: &View| {
-            v.axes
-                .broadcast(&to)
-                .map(|axes| View { node: v.node, axes })
-        };
-        let (Some(a), Some(b)) = (wide(&a), wide(&b)) else {
+        let wide = |v: &View, axis| v.with(v.axes.unsqueezed(&[axis])).broadcast(&to);
+        let (Some(a), Some(b)) = (wide(a, da.len()), wide(b, db.len() - 2)) else {
             return self.refuse("its matrices can't be broadcast");
         };
         let products = self.both(Op::Mul, &a, &b)?;
-        let mean = self.mean(&products, &[rank - 2])?;
-        let sum = self.affine(&mean, k as f64, 0.0)?;
+        let sum = self.sum(&products, &[rank - 2])?;
         to.remove(rank - 2);
         self.view_as(&sum, to)
     }
@@ -590,10 +567,7 @@ impl Importing<'_, '_> {
         if k.axes.rank() != 4 || v.axes.rank() != 4 {
             return self.refuse("its keys and values don't have four axes as its queries do");
         }
-        let k = View {
-            node: k.node,
-            axes: k.axes.transposed(&[0, 1, 3, 2]),
-        };
+        let k = k.transposed(&[0, 1, 3, 2]);
         if let Some(mask) = self.optional_constant(3)? {
             let scores = scores(&q, &k);
             if broadcast_dims(&scores, &mask.dims).as_ref() != Some(&scores) {

@@ -3,7 +3,7 @@
 use super::onnx_axes::Axes;
 use super::onnx_constant::MOST_AXES;
 use super::onnx_import::{Imported, Stop, Value, View};
-use super::onnx_operator::Importing;
+use super::onnx_operator::{Importing, below};
 use super::onnx_place::shape_of;
 use crate::graph::NodeId;
 use crate::op::{Op, Pad, Padding};
@@ -33,26 +33,18 @@ impl Importing<'_, '_> {
                 Ok(Value::Constant(c.moved(&axes)))
             }
             Value::Node(view) => {
-                let axes = match change(&view.axes) {
-                    Some(axes) => axes,
+                let changed = match change(&view.axes) {
+                    Some(axes) => view.with(axes),
                     None => {
                         let compact = self.compact(&view)?;
-                        let axes = change(&compact.axes);
-                        let Some(axes) = axes else {
+                        let Some(axes) = change(&compact.axes) else {
                             return self.too_many(&view.axes.dims());
                         };
-                        self.checked(&axes)?;
-                        return Ok(Value::Node(View {
-                            node: compact.node,
-                            axes,
-                        }));
+                        compact.with(axes)
                     }
                 };
-                self.checked(&axes)?;
-                Ok(Value::Node(View {
-                    node: view.node,
-                    axes,
-                }))
+                self.checked(&changed.axes)?;
+                Ok(Value::Node(changed))
             }
             Value::Refused(why) => Err(Stop::Earlier(why)),
         }
@@ -135,11 +127,7 @@ impl Importing<'_, '_> {
             "Slice" => self.slice(x, &dims),
             "Gather" => self.gather(x, &dims),
             "Expand" => {
-                let shape = self.integers_of(1)?.unwrap_or_default();
-                let shape: Vec<usize> = shape
-                    .iter()
-                    .map(|&d| self.length(d))
-                    .collect::<crate::Result<_>>()?;
+                let shape = self.lengths(&self.integers_of(1)?.unwrap_or_default())?;
                 let Some(to) = broadcast_dims(&dims, &shape) else {
                     return self.refuse(format!("{dims:?} can't be expanded to {shape:?}"));
                 };
@@ -262,8 +250,7 @@ impl Importing<'_, '_> {
             return self.refuse("starts, ends, axes and steps differ in length");
         }
         self.axes(&axes, dims.len())?;
-        let mut lists: Vec<Vec<Option<usize>>> =
-            dims.iter().map(|&d| (0..d).map(Some).collect()).collect();
+        let mut lists = everything(dims);
         for i in 0..count {
             let axis = self.axis(axes[i], dims.len())?;
             let length = dims[axis] as i64;
@@ -310,12 +297,8 @@ impl Importing<'_, '_> {
         let axis = self.axis(self.integer("axis", 0), dims.len())?;
         let whole = indices.integers();
         let whole = whole.ok_or_else(|| self.invalid("input 1 must hold integers"))?;
-        let length = dims[axis] as i64;
-        let inside = |&i: &i64| {
-            let i = usize::try_from(if i < 0 { i.saturating_add(length) } else { i }).ok();
-            i.filter(|&i| i < dims[axis])
-        };
-        let list: Option<Vec<usize>> = whole.iter().map(inside).collect();
+        let list = whole.iter().map(|&i| below(i, dims[axis]));
+        let list: Option<Vec<usize>> = list.collect();
         let list = list.ok_or_else(|| {
             self.invalid(format!("an index lies outside of axis {axis} of {dims:?}"))
         })?;
@@ -350,8 +333,7 @@ impl Importing<'_, '_> {
         if given.len() != 2 * axes.len() {
             return self.refuse(format!("{} pads for {} axes", given.len(), axes.len()));
         }
-        let mut lists: Vec<Vec<Option<usize>>> =
-            dims.iter().map(|&d| (0..d).map(Some).collect()).collect();
+        let mut lists = everything(dims);
         // the order of begin and end stays with the axes as given
         for (i, &axis) in axes.iter().enumerate() {
             let axis = self.axis(axis, rank)?;
@@ -448,10 +430,7 @@ impl Importing<'_, '_> {
         let axis = self.axis(self.integer("axis", 0), dims.len())?;
         let count = self.node.output.len();
         let sizes: Vec<usize> = match self.list("split", 1)? {
-            Some(sizes) => sizes
-                .iter()
-                .map(|&s| self.length(s))
-                .collect::<crate::Result<_>>()?,
+            Some(sizes) => self.lengths(&sizes)?,
             None => {
                 let each = dims[axis].div_ceil(count.max(1));
                 (0..count)
@@ -657,10 +636,7 @@ impl Importing<'_, '_> {
                     // the new axis comes last
                     let mut order: Vec<usize> = (0..rank - 1).collect();
                     order.insert(axis, rank - 1);
-                    View {
-                        node: mapped.node,
-                        axes: mapped.axes.transposed(&order),
-                    }
+                    mapped.transposed(&order)
                 }
             };
         }
@@ -767,6 +743,12 @@ impl Sampled {
             other => at.refuse(format!("mode {other} is not read")),
         }
     }
+}
+
+/// All indices along every axis.
+fn everything(dims: &[usize]) -> Vec<Vec<Option<usize>>> {
+    let all = dims.iter().map(|&d| (0..d).map(Some).collect());
+    all.collect()
 }
 
 /// The lengths that two tensors have when each is broadcast to the other.

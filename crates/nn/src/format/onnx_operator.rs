@@ -25,6 +25,13 @@ pub(super) struct Importing<'i, 'a> {
     pub(super) name: String,
 }
 
+/// An index below this length, which counts from the end where it is negative.
+pub(super) fn below(index: i64, length: usize) -> Option<usize> {
+    let from_end = if index < 0 { length as i64 } else { 0 };
+    let found = usize::try_from(index.saturating_add(from_end)).ok();
+    found.filter(|&i| i < length)
+}
+
 impl<'a> Importing<'_, 'a> {
     pub(super) fn invalid(&self, detail: impl Into<String>) -> Error {
         Error::invalid(&self.name, &self.node.op_type, detail)
@@ -170,16 +177,17 @@ impl<'a> Importing<'_, 'a> {
         size.ok_or_else(|| self.invalid(format!("{v} is no possible size here")))
     }
 
+    pub(super) fn lengths(&self, all: &[i64]) -> Result<Vec<usize>> {
+        all.iter().map(|&v| self.length(v)).collect()
+    }
+
     pub(super) fn shape(&self, id: NodeId) -> Shape {
         self.import.network.shape(id)
     }
 
     /// Axis of a tensor of so many, not negative.
     pub(super) fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
-        let from_end = if axis < 0 { rank as i64 } else { 0 };
-        let found = usize::try_from(axis.saturating_add(from_end)).ok();
-        let found = found.filter(|&a| a < rank);
-        found
+        below(axis, rank)
             .ok_or_else(|| self.invalid(format!("axis {axis} lies outside of the tensor's {rank}")))
     }
 
@@ -192,6 +200,16 @@ impl<'a> Importing<'_, 'a> {
             true => Err(self.invalid("an axis is named twice")),
             false => Ok(axes),
         }
+    }
+
+    /// The axes that are reduced; None where nothing is summed, but what is done to each value stays.
+    pub(super) fn reduced_axes(&self, rank: usize) -> Imported<Option<Vec<usize>>> {
+        let list = self.list("axes", 1)?.unwrap_or_default();
+        Ok(match list.is_empty() {
+            true if self.integer("noop_with_empty_axes", 0) != 0 => None,
+            true => Some((0..rank).collect()),
+            false => Some(self.axes(&list, rank)?),
+        })
     }
 
     /// The values that the node gives; what it computes is added to the network.
@@ -208,11 +226,7 @@ impl<'a> Importing<'_, 'a> {
         if let Some((a, x)) = self.import.pattern(node)
             && let Some(Value::Node(x)) = self.import.values.get(x).cloned()
         {
-            return Ok(vec![Value::Node(self.each(
-                "",
-                Op::Elementwise(a.into()),
-                &x,
-            )?)]);
+            return Ok(vec![Value::Node(self.act("", a, &x)?)]);
         }
         if node.op_type == "Constant" {
             return Ok(vec![Value::Constant(self.stated()?)]);
@@ -322,11 +336,10 @@ impl<'a> Importing<'_, 'a> {
             return Err(self.unsupported(&self.advice()).into());
         }
         let x = self.computed(0)?;
-        let a = |f: Activation| Op::Elementwise(f.into());
         match operator {
             "Gelu" => match self.text("approximate").as_str() {
-                "" | "none" => self.each("", a(Activation::Gelu), &x),
-                "tanh" => self.each("", a(Activation::GeluTanh), &x),
+                "" | "none" => self.act("", Activation::Gelu, &x),
+                "tanh" => self.act("", Activation::GeluTanh, &x),
                 other => self.refuse(format!("approximate is {other:?}; none and tanh are read")),
             },
             "LeakyRelu" => {
@@ -353,14 +366,14 @@ impl<'a> Importing<'_, 'a> {
                 let alpha = self.float("alpha", 1.673_263_2);
                 let gamma = self.float("gamma", 1.050_701);
                 if (alpha - 1.673_263_2).abs() < 1e-5 && (gamma - 1.050_701).abs() < 1e-5 {
-                    return self.each("", a(Activation::Selu), &x);
+                    return self.act("", Activation::Selu, &x);
                 }
                 self.elu(&x, (alpha, 1.0), gamma)
             }
-            "Sqrt" => self.each("", a(Activation::Sqrt), &x),
-            "Reciprocal" => self.each("", a(Activation::Reciprocal), &x),
+            "Sqrt" => self.act("", Activation::Sqrt, &x),
+            "Reciprocal" => self.act("", Activation::Reciprocal, &x),
             _ => match known {
-                Some(known) => self.each("", a(known), &x),
+                Some(known) => self.act("", known, &x),
                 None => Err(self.unsupported(&self.advice()).into()),
             },
         }
@@ -387,7 +400,7 @@ impl<'a> Importing<'_, 'a> {
 
     /// 2·ReLU(x) − x.
     pub(super) fn absolute(&mut self, x: &View) -> Imported<View> {
-        let positive = self.each("positive", Op::Elementwise(Activation::Relu.into()), x)?;
+        let positive = self.act("positive", Activation::Relu, x)?;
         let twice = self.affine(&positive, 2.0, 0.0)?;
         let less = self.affine(x, -1.0, 0.0)?;
         self.both(Op::Add, &twice, &less)
@@ -395,7 +408,7 @@ impl<'a> Importing<'_, 'a> {
 
     /// α·x + (1 − α)·ReLU(x).
     fn sloped(&mut self, x: &View, alpha: f64) -> Imported<View> {
-        let positive = self.each("positive", Op::Elementwise(Activation::Relu.into()), x)?;
+        let positive = self.act("positive", Activation::Relu, x)?;
         let positive = self.affine(&positive, 1.0 - alpha, 0.0)?;
         let all = self.affine(x, alpha, 0.0)?;
         self.both(Op::Add, &all, &positive)
@@ -409,19 +422,19 @@ impl<'a> Importing<'_, 'a> {
             true => x.clone(),
             false => self.affine(x, factor, shift)?,
         };
-        self.each("", Op::Elementwise(Activation::HardSigmoid.into()), &inner)
+        self.act("", Activation::HardSigmoid, &inner)
     }
 
     /// γ·(x above 0, α(e^(x/β) − 1) below) = γα·ELU(x/β) + γ(1 − α/β)·ReLU(x), where β is 1 or α.
     fn elu(&mut self, x: &View, (alpha, beta): (f64, f64), gamma: f64) -> Imported<View> {
         let inner = self.affine(x, 1.0 / beta, 0.0)?;
-        let y = self.each("", Op::Elementwise(Activation::Elu.into()), &inner)?;
+        let y = self.act("", Activation::Elu, &inner)?;
         let y = self.affine(&y, gamma * alpha, 0.0)?;
         let rest = gamma * (1.0 - alpha / beta);
         if rest == 0.0 {
             return Ok(y);
         }
-        let positive = self.each("positive", Op::Elementwise(Activation::Relu.into()), x)?;
+        let positive = self.act("positive", Activation::Relu, x)?;
         let positive = self.affine(&positive, rest, 0.0)?;
         self.both(Op::Add, &y, &positive)
     }
@@ -439,20 +452,19 @@ impl<'a> Importing<'_, 'a> {
         // no encrypted value gets as large as the ends that exporters write for none
         let low = end("min", 1)?.filter(|&v| v.is_nan() || v > -MOST_CLIPPED);
         let high = end("max", 2)?.filter(|&v| v.is_nan() || v < MOST_CLIPPED);
-        let relu = || Op::Elementwise(Activation::Relu.into());
         match (low, high) {
             (None, None) => Ok(x.clone()),
             (Some(low), Some(high)) if low < high => {
                 if (low, high) == (0.0, 6.0) {
-                    return self.each("", Op::Elementwise(Activation::Relu6.into()), x);
+                    return self.act("", Activation::Relu6, x);
                 }
                 let width = high - low;
                 if width > WIDE_CLIP {
                     // low + ReLU(x − low) − ReLU(x − high): what is divided by the width would lose as much precision
                     let above = self.affine(x, 1.0, -low)?;
-                    let above = self.each("above", relu(), &above)?;
+                    let above = self.act("above", Activation::Relu, &above)?;
                     let over = self.affine(x, 1.0, -high)?;
-                    let over = self.each("over", relu(), &over)?;
+                    let over = self.act("over", Activation::Relu, &over)?;
                     let over = self.affine(&over, -1.0, low)?;
                     return self.both(Op::Add, &above, &over);
                 }
@@ -461,12 +473,12 @@ impl<'a> Importing<'_, 'a> {
             }
             (Some(low), None) if low < MOST_CLIPPED => {
                 let above = self.affine(x, 1.0, -low)?;
-                let above = self.each("", relu(), &above)?;
+                let above = self.act("", Activation::Relu, &above)?;
                 self.affine(&above, 1.0, low)
             }
             (None, Some(high)) if high > -MOST_CLIPPED => {
                 let below = self.affine(x, -1.0, high)?;
-                let below = self.each("", relu(), &below)?;
+                let below = self.act("", Activation::Relu, &below)?;
                 self.affine(&below, -1.0, high)
             }
             _ => {

@@ -12,7 +12,7 @@ use crate::op::{
     Slice,
 };
 use crate::tensor::{Parameter, Shape};
-use approx::Polynomial;
+use approx::{Activation, Polynomial};
 
 /// The shape that a tensor of these axes has as a network's value: the batch is left out where it is 1.
 pub(super) fn shape_of(dims: &[usize]) -> Shape {
@@ -309,6 +309,10 @@ impl Importing<'_, '_> {
         let laid = self.laid(x)?;
         let node = self.add_as(suffix, op, &[laid.node])?;
         self.stored(node, &x.axes.dims(), &laid.order)
+    }
+
+    pub(super) fn act(&mut self, suffix: &str, f: Activation, x: &View) -> Imported<View> {
+        self.each(suffix, Op::Elementwise(f.into()), x)
     }
 
     /// factor·x + shift.

@@ -7,6 +7,9 @@ use super::onnx_proto::NodeProto;
 /// Dropout); so are attributes that only training or those outputs have.
 type Operator = (&'static str, usize, usize, &'static str);
 
+/// What every operator has that makes one value of many along axes.
+const REDUCED: &str = "axes=I keepdims=i noop_with_empty_axes=i";
+
 /// An attribute is followed by what it holds: a float, an integer, a text, a tensor, floats, or integers.
 const OPERATORS: [Operator; 74] = [
     ("Abs", 1, 1, ""),
@@ -97,43 +100,13 @@ const OPERATORS: [Operator; 74] = [
     ("RMSNormalization", 2, 1, "axis=i epsilon=f stash_type=i"),
     ("Range", 3, 1, ""),
     ("Reciprocal", 1, 1, ""),
-    ("ReduceL2", 2, 1, "axes=I keepdims=i noop_with_empty_axes=i"),
-    (
-        "ReduceMax",
-        2,
-        1,
-        "axes=I keepdims=i noop_with_empty_axes=i",
-    ),
-    (
-        "ReduceMean",
-        2,
-        1,
-        "axes=I keepdims=i noop_with_empty_axes=i",
-    ),
-    (
-        "ReduceMin",
-        2,
-        1,
-        "axes=I keepdims=i noop_with_empty_axes=i",
-    ),
-    (
-        "ReduceProd",
-        2,
-        1,
-        "axes=I keepdims=i noop_with_empty_axes=i",
-    ),
-    (
-        "ReduceSum",
-        2,
-        1,
-        "axes=I keepdims=i noop_with_empty_axes=i",
-    ),
-    (
-        "ReduceSumSquare",
-        2,
-        1,
-        "axes=I keepdims=i noop_with_empty_axes=i",
-    ),
+    ("ReduceL2", 2, 1, REDUCED),
+    ("ReduceMax", 2, 1, REDUCED),
+    ("ReduceMean", 2, 1, REDUCED),
+    ("ReduceMin", 2, 1, REDUCED),
+    ("ReduceProd", 2, 1, REDUCED),
+    ("ReduceSum", 2, 1, REDUCED),
+    ("ReduceSumSquare", 2, 1, REDUCED),
     ("Reshape", 2, 1, "allowzero=i"),
     (
         "Resize",

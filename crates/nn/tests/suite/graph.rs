@@ -276,12 +276,8 @@ fn poly_graphs_need_polynomials_and_fitting_ranges() {
     );
     assert_eq!(graph.activations().count(), 2);
     let square = Polynomial::from_monomial(&[0.0, 0.0, 1.0], (-2.0, 2.0)).expect("valid");
-    let poly = PolyGraph::try_from(
-        graph
-            .replace_activations(|_, _| Ok(square.clone()))
-            .expect("replaces"),
-    )
-    .expect("polynomial");
+    let network = graph.try_map(|_, _| Ok(square.clone()));
+    let poly = PolyGraph::from(network.expect("replaces"));
     assert_eq!(poly.polynomials().count(), 2);
     let one = Range { min: 0.0, max: 1.0 };
     assert!(matches!(

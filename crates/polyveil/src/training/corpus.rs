@@ -2,6 +2,7 @@
 
 use crate::error::{Result, named};
 use crate::files::{Content, Existing, Output};
+use crate::inputs::text;
 use crate::progress::{Listener, Progress, Say};
 use data::Sentences;
 use nn::AttentionScheme;
@@ -194,11 +195,4 @@ pub(super) fn tokens_of(tokenizer: &Tokenizer, text: &str) -> task::Result<Vec<u
         Tokenizer::Scored(_) => tokenizer.sequence(text),
         _ => tokenizer.encode(text),
     }
-}
-
-/// A text file.
-pub(super) fn text(path: &Path) -> Result<String> {
-    let limit = nn::format::DEFAULT_LIMIT;
-    let raw = nn::format::read_limited(path, limit).map_err(named(path))?;
-    String::from_utf8(raw).map_err(|e| named(path)(e.to_string()))
 }

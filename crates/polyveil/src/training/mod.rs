@@ -1,6 +1,7 @@
 //! Adaptation, training, scoring and studies.
 //!
-//! Training takes hours and is stopped: it keeps a folder of checkpoints and of everything that was said, in which network and data are files.
+//! Training takes hours and is stopped: it keeps a folder of checkpoints and of everything that was said. Adaptation can do without one, and gives its network
+//! as a value either way.
 
 pub mod corpus;
 mod price;
@@ -15,5 +16,5 @@ pub mod tasks;
 
 pub use ::train::vectors::Scaling;
 pub use ::train::{config, study::activations, surgery};
-pub use run::{Saving, adapt, adapt_vectors, train};
+pub use run::{Adapted, Saving, adapt, adapt_vectors, train};
 pub use start::{Adapting, Recipe, Start, Vectors};

@@ -4,11 +4,13 @@ use super::start::{Adapting, Start, Vectors};
 use crate::error::{Error, Help, Result, named};
 use crate::files::{Content, Existing, clean, expect_place};
 use crate::memory;
+use crate::network::network;
 use crate::progress::{Listener, Progress, Say};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use train::config::{Network, Run};
+use train::direct::Finished;
 use train::language::{LanguageConfig, Passages};
 use train::runs::{CHECKPOINT, CONFIGURATION, FILES};
 use train::sentences::{Corpus, SentenceConfig};
@@ -50,10 +52,10 @@ impl Default for Saving {
     }
 }
 
-/// The folder of a run, and the file that its configuration was read from.
+/// The folder of a run, if it has one, and the file that its configuration was read from.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
-    pub(super) folder: &'a Path,
+    pub(super) folder: Option<&'a Path>,
     pub(super) config: Option<&'a Path>,
 }
 
@@ -61,12 +63,15 @@ impl Place<'_> {
     /// Refuses a folder that holds files which are no run's and would be replaced, and never gives up an input of the run; removes what a killed
     /// run left half written.
     fn claim(&self, text: &str, existing: Existing, tell: Listener<'_>) -> Result<()> {
+        let Some(folder) = self.folder else {
+            return Ok(());
+        };
         let paths = train::runs::paths(text);
         let inputs: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         let all: Vec<&Path> = inputs.iter().copied().chain(self.config).collect();
-        let begun = self.folder.join(CHECKPOINT).exists();
+        let begun = folder.join(CHECKPOINT).exists();
         for name in FILES.into_iter().chain([CHECKPOINT, CONFIGURATION]) {
-            let path = self.folder.join(name);
+            let path = folder.join(name);
             if begun && name == CONFIGURATION {
                 continue;
             }
@@ -97,7 +102,7 @@ impl Place<'_> {
 /// Configurations and data that can't be read or do not fit; runs that diverge.
 pub fn train(config: &Path, folder: &Path, saving: &Saving, tell: Listener<'_>) -> Result<Score> {
     let place = Place {
-        folder,
+        folder: Some(folder),
         config: Some(config),
     };
     let config = AnyConfig::load(config)?;
@@ -110,31 +115,54 @@ pub fn train(config: &Path, folder: &Path, saving: &Saving, tell: Listener<'_>) 
         .into());
     }
     match config {
-        AnyConfig::Pictures(config) => direct::<Sources>(&config, "pictures", place, saving, tell),
-        AnyConfig::Vectors(config) => direct::<Table>(&config, "vectors", place, saving, tell),
-        AnyConfig::Text(config) => text(&config, place, saving, tell),
-        AnyConfig::Sentences(config) => encoder(&config, place, saving, tell),
+        AnyConfig::Pictures(config) => {
+            Ok(direct::<Sources>(&config, "pictures", place, saving, tell)?.score)
+        }
+        AnyConfig::Vectors(config) => {
+            Ok(direct::<Table>(&config, "vectors", place, saving, tell)?.score)
+        }
+        AnyConfig::Text(config) => text(&config, (place, folder), saving, tell),
+        AnyConfig::Sentences(config) => encoder(&config, (place, folder), saving, tell),
     }
 }
 
-/// Makes a trained network polynomial and trains it back, in a folder; goes on where it was stopped.
+/// What adaptation comes to.
+pub struct Adapted {
+    /// On held-out data.
+    pub score: Score,
+    /// The network; polynomial, unless a recipe left activations.
+    pub network: crate::network::Network,
+}
+
+impl TryFrom<Finished> for Adapted {
+    type Error = Error;
+
+    fn try_from(finished: Finished) -> Result<Self> {
+        Ok(Self {
+            network: network(finished.network)?,
+            score: finished.score,
+        })
+    }
+}
+
+/// Makes a trained network polynomial and trains it back. In a folder it goes on where it was stopped; without one nothing is written.
 ///
 /// # Errors
 /// As [`fn@train`].
 pub fn adapt(
     start: &Start,
     how: &Adapting,
-    folder: &Path,
+    folder: Option<&Path>,
     saving: &Saving,
     tell: Listener<'_>,
-) -> Result<Score> {
+) -> Result<Adapted> {
     let start = &start.normalised(tell)?;
     let config = how.config(start, start.data.second.as_ref(), tell)?;
     let place = Place {
         folder,
         config: None,
     };
-    direct::<Sources>(&config, "pictures", place, saving, tell)
+    direct::<Sources>(&config, "pictures", place, saving, tell)?.try_into()
 }
 
 /// As [`adapt`], of a network that takes plain vectors.
@@ -144,16 +172,16 @@ pub fn adapt(
 pub fn adapt_vectors(
     start: &Start<Vectors>,
     how: &Adapting,
-    folder: &Path,
+    folder: Option<&Path>,
     saving: &Saving,
     tell: Listener<'_>,
-) -> Result<Score> {
+) -> Result<Adapted> {
     let config = how.config(start, None, tell)?;
     let place = Place {
         folder,
         config: None,
     };
-    direct::<Table>(&config, "vectors", place, saving, tell)
+    direct::<Table>(&config, "vectors", place, saving, tell)?.try_into()
 }
 
 fn parameters(model: &Model) -> usize {
@@ -161,17 +189,19 @@ fn parameters(model: &Model) -> usize {
 }
 
 /// Trains to the end, and calls `ended` after every stage: with its name, or with none after the last one, whose score it gives.
-fn drive<'a, S: Source>(
-    mut trainer: Trainer<'a, S>,
+fn drive<'a, S: Source, R>(
     (noun, config): (&str, &'a Run<S::Network, S::Data>),
-    saving: &Saving,
+    (model, teacher, sources): (Model, Option<Model>, S),
+    (place, saving): (Place<'_>, &Saving),
     tell: Listener<'_>,
-    mut ended: impl FnMut(&mut Trainer<'a, S>, Option<&str>, Listener<'_>) -> Result<Option<Score>>,
-) -> Result<Score> {
+    mut ended: impl FnMut(&mut Trainer<'a, S>, Option<&str>, Listener<'_>) -> Result<Option<R>>,
+) -> Result<R> {
+    memory::train(&model, config)?;
+    let mut trainer = Trainer::new(config, model, teacher, sources, place.folder)?;
     trainer.every = saving.every;
-    tell.note(
-        "Ctrl-C stops this run; the same command goes on from its last checkpoint, with the same result",
-    );
+    if place.folder.is_some() {
+        tell.note("Ctrl-C stops this run; the same command goes on from its last checkpoint, with the same result");
+    }
     loop {
         let stage = trainer.position().stage;
         let done = trainer.run_stage(&mut |e| {
@@ -236,15 +266,14 @@ fn clock(seconds: f64) -> String {
     }
 }
 
-/// A run on pictures or vectors; gives the score on held-out ones.
+/// A run on pictures or vectors.
 pub(super) fn direct<S: Direct>(
     config: &Run<Network, S::Data>,
     noun: &str,
     place: Place<'_>,
     saving: &Saving,
     tell: Listener<'_>,
-) -> Result<Score> {
-    let folder = place.folder;
+) -> Result<Finished> {
     place.claim(&config.to_toml()?, saving.existing, tell)?;
     let start = train::direct::start::<S>(config)?;
     tell.note(format_args!(
@@ -256,10 +285,9 @@ pub(super) fn direct<S: Direct>(
         tell.note(format_args!("left out {what}"));
     }
     let metadata = start.metadata;
-    memory::train(&start.model, config)?;
-    let trainer = Trainer::new(config, start.model, start.teacher, start.sources, folder)?;
-    let what = (noun, config);
-    drive(trainer, what, saving, tell, |trainer, stage, tell| {
+    let parts = (start.model, start.teacher, start.sources);
+    let (what, place) = ((noun, config), (place, saving));
+    drive(what, parts, place, tell, |trainer, stage, tell| {
         if stage.is_some() {
             return Ok(None);
         }
@@ -284,19 +312,24 @@ pub(super) fn direct<S: Direct>(
                 ));
             }
         }
-        say_score(&finished.path, noun, &finished.score, tell);
-        Ok(Some(finished.score))
+        let path = finished.path.as_deref();
+        say_score(
+            path.unwrap_or(Path::new("the network")),
+            noun,
+            &finished.score,
+            tell,
+        );
+        Ok(Some(finished))
     })
 }
 
 /// A run on text.
 fn text(
     config: &LanguageConfig,
-    place: Place<'_>,
+    (place, folder): (Place<'_>, &Path),
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Score> {
-    let folder = place.folder;
     place.claim(&config.to_toml()?, saving.existing, tell)?;
     let passages = Passages::open(&config.data)?;
     let (network, model, teacher) = language::models(config, &passages)?;
@@ -306,16 +339,19 @@ fn text(
         passages.held_out.text().tokens().len(),
         parameters(&model)
     ));
-    memory::train(&model, config)?;
-    let trainer = Trainer::new(config, model, teacher, passages, folder)?;
-    let what = ("text", config);
-    drive(trainer, what, saving, tell, |trainer, stage, tell| {
-        if stage.is_some() {
-            return Ok(None);
-        }
-        let score = language::export(folder, trainer, &network)?;
-        let circuits = approximations::programs(&trainer.model).lines().count() - 1;
-        tell.note(format_args!(
+    let (what, parts) = (("text", config), (model, teacher, passages));
+    drive(
+        what,
+        parts,
+        (place, saving),
+        tell,
+        |trainer, stage, tell| {
+            if stage.is_some() {
+                return Ok(None);
+            }
+            let score = language::export(folder, trainer, &network)?;
+            let circuits = approximations::programs(&trainer.model).lines().count() - 1;
+            tell.note(format_args!(
             "{}: {:.4} nats a token on {} held-out tokens, {:.1} % right, {} values outside of their intervals; {circuits} programs",
             folder.display(),
             score.loss,
@@ -323,18 +359,18 @@ fn text(
             100.0 * score.accuracy(),
             score.outside
         ));
-        Ok(Some(score))
-    })
+            Ok(Some(score))
+        },
+    )
 }
 
 /// A run on sentences; every stage is exported.
 fn encoder(
     config: &SentenceConfig,
-    place: Place<'_>,
+    (place, folder): (Place<'_>, &Path),
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Score> {
-    let folder = place.folder;
     place.claim(&config.to_toml()?, saving.existing, tell)?;
     let corpus = Corpus::open(&config.data)?;
     let (network, model, teacher) = sentences::models(config, &corpus)?;
@@ -345,20 +381,24 @@ fn encoder(
         corpus.truncated,
         parameters(&model)
     ));
-    memory::train(&model, config)?;
-    let trainer = Trainer::new(config, model, teacher, corpus, folder)?;
-    let what = ("sentences", config);
-    drive(trainer, what, saving, tell, |trainer, stage, tell| {
-        let into = match stage {
-            Some(name) => folder.join("stages").join(name),
-            None => folder.to_path_buf(),
-        };
-        let score = sentences::export(&into, trainer, &network)?;
-        if stage.is_none() {
-            say_score(folder, "ones", &score, tell);
-        }
-        Ok(Some(score))
-    })
+    let (what, parts) = (("sentences", config), (model, teacher, corpus));
+    drive(
+        what,
+        parts,
+        (place, saving),
+        tell,
+        |trainer, stage, tell| {
+            let into = match stage {
+                Some(name) => folder.join("stages").join(name),
+                None => folder.to_path_buf(),
+            };
+            let score = sentences::export(&into, trainer, &network)?;
+            if stage.is_none() {
+                say_score(folder, "ones", &score, tell);
+            }
+            Ok(Some(score))
+        },
+    )
 }
 
 fn say_score(path: &Path, noun: &str, score: &Score, tell: Listener<'_>) {

@@ -48,14 +48,7 @@ pub fn score(
     let activation = activation.map(train::networks::activation).transpose()?;
     let mut rows: Vec<Scored> = Vec::new();
     for path in models {
-        let model = zoo::open(
-            path,
-            &zoo::Options {
-                activation,
-                ..zoo::Options::default()
-            },
-        )
-        .map_err(named(path))?;
+        let model = zoo::open(path, &activation.into()).map_err(named(path))?;
         let (task, judged) = match model {
             zoo::Model::Encoder(_) => encoder(path, source)?,
             model => {
@@ -254,7 +247,7 @@ pub(super) fn judge(
 }
 
 /// What tests of two classes are judged by, the second class being the finding (a disease).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Finding {
     /// Of pictures with the finding: found, all.
     positive: (usize, usize),
@@ -267,11 +260,7 @@ struct Finding {
 
 /// None unless there are two classes and pictures of both.
 fn finding(judged: &Judged) -> Option<Finding> {
-    let mut found = Finding {
-        positive: (0, 0),
-        negative: (0, 0),
-        auc: 0.0,
-    };
+    let mut found = Finding::default();
     let mut order: Vec<usize> = (0..judged.margins.len()).collect();
     order.sort_by(|&a, &b| judged.margins[a].total_cmp(&judged.margins[b]));
     let mut pairs = 0.0;

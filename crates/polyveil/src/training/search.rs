@@ -9,16 +9,17 @@ use crate::machine::{Machine, Probing};
 use crate::progress::{Listener, Say};
 use compiler::{Layers, Outline, Target};
 use nn::approximations::Approximations;
-use nn::{Graph, PolyGraph};
+use nn::{Graph, Nonlinearity, PolyGraph};
 use rayon::prelude::*;
 use runtime::Basis;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use train::config::{Config, Degrees, Order, Substitution};
+pub use train::search::Budget;
 use train::search::report::{self, Row};
 use train::search::sensitivity::Bench;
-use train::search::{Cost, Costs, Limits, Point, Sensitivity};
+use train::search::{Cost, Costs, Point, Sensitivity};
 use train::sources::Direct;
 use train::{Model, Sources};
 
@@ -32,7 +33,7 @@ pub struct Searching {
     /// What a run may take, for example 60s, 6bootstraps or 5GB; several are all kept.
     #[cfg_attr(
         feature = "clap",
-        arg(long = "budget", required = true, value_name = "BUDGET")
+        arg(long = "budget", required = true, value_name = "BUDGET", value_parser = budget)
     )]
     pub budgets: Vec<Budget>,
     /// Degrees to choose from: for each number of levels the largest is worth its price.
@@ -77,61 +78,45 @@ impl Default for Searching {
     }
 }
 
-/// A limit of what a run may take.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Budget {
-    /// Wall seconds.
-    Seconds(f64),
-    /// Bootstraps.
-    Bootstraps(usize),
-    /// Memory at the peak.
-    Bytes(u64),
-}
-
-impl std::str::FromStr for Budget {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let refused =
-            || format!("`{text}` is not a budget; write for example 60s, 2min, 6bootstraps or 5GB");
-        let text = text.trim();
-        let digits = text
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .unwrap_or(text.len());
-        let (number, unit) = (&text[..digits], text[digits..].trim());
-        let seconds = |factor: f64| {
-            let seconds = factor * number.parse::<f64>().map_err(|_| refused())?;
-            if seconds > 0.0 {
-                Ok(Budget::Seconds(seconds))
-            } else {
-                Err(refused())
-            }
-        };
-        match unit {
-            "s" => seconds(1.0),
-            "min" => seconds(60.0),
-            "bootstrap" | "bootstraps" => number
-                .parse()
-                .map(Budget::Bootstraps)
-                .map_err(|_| refused()),
-            "" => Err(refused()),
-            _ => runtime::parse_size(text)
-                .map(Budget::Bytes)
-                .ok_or_else(refused),
-        }
+impl Searching {
+    fn budget(&self) -> String {
+        let all: Vec<String> = self.budgets.iter().map(Budget::to_string).collect();
+        all.join(", ")
     }
 }
 
-fn limits(budgets: &[Budget]) -> Limits {
-    let mut l = Limits::default();
-    for b in budgets {
-        match *b {
-            Budget::Seconds(s) => l.seconds = Some(l.seconds.map_or(s, |o: f64| o.min(s))),
-            Budget::Bootstraps(n) => l.bootstraps = Some(l.bootstraps.map_or(n, |o| o.min(n))),
-            Budget::Bytes(n) => l.bytes = Some(l.bytes.map_or(n, |o| o.min(n))),
+/// A budget as it is written: 60s, 2min, 6bootstraps, 5GB.
+///
+/// # Errors
+/// Another text.
+pub fn budget(text: &str) -> std::result::Result<Budget, String> {
+    let refused =
+        || format!("`{text}` is not a budget; write for example 60s, 2min, 6bootstraps or 5GB");
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
+    let (number, unit) = (&text[..digits], text[digits..].trim());
+    let seconds = |factor: f64| {
+        let seconds = factor * number.parse::<f64>().map_err(|_| refused())?;
+        if seconds > 0.0 {
+            Ok(Budget::Seconds(seconds))
+        } else {
+            Err(refused())
         }
+    };
+    match unit {
+        "s" => seconds(1.0),
+        "min" => seconds(60.0),
+        "bootstrap" | "bootstraps" => number
+            .parse()
+            .map(Budget::Bootstraps)
+            .map_err(|_| refused()),
+        "" => Err(refused()),
+        _ => runtime::parse_size(text)
+            .map(Budget::Bytes)
+            .ok_or_else(refused),
     }
-    l
 }
 
 /// The compiler's and the runtime's word on costs.
@@ -162,13 +147,14 @@ fn network(
         .iter()
         .zip(choice)
         .map(|(row, &k)| row[k].clone());
-    let graph = graph.replace_activations(|node, _| {
-        polynomials.next().ok_or_else(|| nn::Error::NotPolynomial {
-            node: node.name().into(),
-            function: "activation".into(),
-        })
+    let network = graph.clone().try_map(|node, function| match function {
+        Nonlinearity::Polynomial(p) => Ok(p),
+        Nonlinearity::Activation(a) => polynomials.next().ok_or_else(|| nn::Error::NotPolynomial {
+            node: node.into(),
+            function: a.to_string(),
+        }),
     })?;
-    Ok(PolyGraph::try_from(graph)?.with_ranges(ranges.to_vec())?)
+    Ok(PolyGraph::from(network).with_ranges(ranges.to_vec())?)
 }
 
 impl Costs for Planner<'_> {
@@ -268,7 +254,6 @@ fn search_into(
     tell: Listener<'_>,
 ) -> Result<String> {
     let files = Files::open(from, (output, existing), tell)?;
-    let limits = limits(&a.budgets);
     let mut degrees = a.degrees.clone();
     degrees.sort_unstable();
     degrees.dedup();
@@ -279,8 +264,13 @@ fn search_into(
     let start = from.network();
     let mut sources = Sources::open(&from.data)?;
     let basis = a.machine.basis(Probing::AsItIs)?;
-    let mut target = a.machine.target(limits.bytes);
-    if limits.bootstraps.is_some() {
+    let bytes = a.budgets.iter().filter_map(|b| match *b {
+        Budget::Bytes(most) => Some(most),
+        _ => None,
+    });
+    let mut target = a.machine.target(bytes.min());
+    let bootstraps = |b: &Budget| matches!(b, Budget::Bootstraps(_));
+    if a.budgets.iter().any(bootstraps) {
         // in coefficients every activation takes one, whatever its degree
         target.layers = Layers::Slots;
     }
@@ -306,9 +296,7 @@ fn search_into(
         tell.count("measured", done, all);
     })?;
     let graph = model.template().clone();
-    let ranged = sources.calibration(RANGED)?;
-    let tensors = (0..ranged.len()).map(|i| ranged.tensor(i, &sources.normalization));
-    let tensors: Vec<nn::Tensor> = tensors.collect::<data::Result<_>>()?;
+    let tensors = sources.examples(RANGED)?;
     let ranges = nn::calibrate::calibrate(
         &graph,
         &Approximations::default(),
@@ -334,10 +322,11 @@ fn search_into(
         candidates.len(),
         front.len()
     ));
-    let (chosen, cost) = train::search::pick(&planner, &sensitivity, &candidates, &limits)?;
+    let (chosen, cost) = train::search::pick(&planner, &sensitivity, &candidates, &a.budgets)?;
     let chosen_degrees = sensitivity.degrees_of(&chosen.choice);
     let found = format!(
-        "{limits}: degrees {chosen_degrees:?}, {cost} predicted, sum of divergences {:.4}",
+        "{}: degrees {chosen_degrees:?}, {cost} predicted, sum of divergences {:.4}",
+        a.budget(),
         chosen.divergence
     );
     tell.note(&found);
@@ -375,7 +364,7 @@ fn search_into(
             &config,
             "pictures",
             Place {
-                folder: &output.join("run"),
+                folder: Some(&output.join("run")),
                 config: None,
             },
             &Saving {
@@ -396,11 +385,10 @@ fn write(
     (rows, sensitivity): (&[Row], &Sensitivity),
     config: &Config,
 ) -> Result<()> {
-    let budgets: Vec<String> = a.budgets.iter().map(|b| b.text()).collect();
     let degrees: Vec<String> = degrees.iter().map(usize::to_string).collect();
     let what = format!(
         "{name}, budget {}, degrees {}",
-        budgets.join(" "),
+        a.budget(),
         degrees.join(",")
     );
     let title = format!("{name} before fine-tuning (labels: bootstraps)");
@@ -408,16 +396,6 @@ fn write(
     markdown.write_bytes(report::markdown(rows, sensitivity).as_bytes())?;
     svg.write_bytes(report::chart(rows, &title, &what)?.as_bytes())?;
     toml.write_bytes(config.to_toml()?.as_bytes())
-}
-
-impl Budget {
-    fn text(self) -> String {
-        match self {
-            Self::Seconds(s) => format!("{s}s"),
-            Self::Bootstraps(n) => format!("{n}bootstraps"),
-            Self::Bytes(n) => format!("{n}B"),
-        }
-    }
 }
 
 /// The schedule of adaptation for the median degree.
@@ -444,10 +422,6 @@ fn fine_tuning(
 mod tests {
     use super::*;
 
-    fn budget(text: &str) -> std::result::Result<Budget, String> {
-        text.parse()
-    }
-
     #[test]
     fn budgets_are_seconds_bootstraps_or_memory() {
         assert_eq!(budget("60s"), Ok(Budget::Seconds(60.0)));
@@ -462,18 +436,5 @@ mod tests {
                 "{message}"
             );
         }
-        let both = limits(&[
-            Budget::Seconds(60.0),
-            Budget::Bytes(7),
-            Budget::Seconds(50.0),
-        ]);
-        assert_eq!(
-            both,
-            Limits {
-                seconds: Some(50.0),
-                bootstraps: None,
-                bytes: Some(7)
-            }
-        );
     }
 }

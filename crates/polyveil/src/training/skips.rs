@@ -39,16 +39,14 @@ pub(super) fn study(
         let folder = runs.join(skip);
         tell.note(format_args!("== {reads} =="));
         let place = Place {
-            folder: &folder,
+            folder: Some(&folder),
             config: Some(path),
         };
-        let score = direct::<Sources>(&config, "pictures", place, saving, tell)?;
-        let graph =
-            nn::format::artefact::load(&folder.join("network.pvm"), nn::format::DEFAULT_LIMIT)
-                .map_err(|e| {
-                    format!("{e}; the configuration's last stage must leave polynomials")
-                })?;
-        let p = price(&graph)?;
+        let made = direct::<Sources>(&config, "pictures", place, saving, tell)?;
+        let zoo::Model::Polynomial(graph) = made.network else {
+            return Err("the configuration's last stage must leave polynomials".into());
+        };
+        let (p, score) = (price(&graph)?, made.score);
         let right = format!("{} of {}", score.right, score.answers);
         table.row([
             ("skip connections", reads.to_string()),

@@ -52,14 +52,7 @@ impl<D: Clone> Start<D> {
     fn graph(&self) -> Result<(Graph, Metadata)> {
         let activation = self.activation.as_deref();
         let activation = activation.and_then(approx::Activation::named);
-        let model = zoo::open(
-            &self.model,
-            &zoo::Options {
-                activation,
-                ..zoo::Options::default()
-            },
-        );
-        model
+        zoo::open(&self.model, &activation.into())
             .and_then(zoo::Model::graph)
             .map_err(named(&self.model))
     }

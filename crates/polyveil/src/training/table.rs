@@ -5,9 +5,9 @@ use super::score::{difference, judge, paired, wilson};
 use crate::error::{Result, named};
 use crate::files::name;
 use crate::inputs::{Inputs, Source};
-use crate::machine::median;
 use crate::markdown::{Table, interval, or_none};
 use crate::network::task_of;
+use cost::workload::median;
 use nn::PolyGraph;
 use std::path::{Path, PathBuf};
 use train::search::Cost;
@@ -31,15 +31,9 @@ pub fn table(
     let (mut table, mut first, mut count_all) = (Table::default(), None::<Vec<bool>>, 0);
     for (name, path) in models {
         let activation = activation.and_then(approx::Activation::named);
-        let (graph, metadata) = zoo::open(
-            path,
-            &zoo::Options {
-                activation,
-                ..zoo::Options::default()
-            },
-        )
-        .and_then(zoo::Model::graph)
-        .map_err(named(path))?;
+        let (graph, metadata) = zoo::open(path, &activation.into())
+            .and_then(zoo::Model::graph)
+            .map_err(named(path))?;
         let task = task_of(&metadata, graph.input().shape(), graph.output().shape());
         let task = task.map_err(named(path))?;
         let outputs = graph.output().shape().len();
@@ -122,7 +116,11 @@ fn medians(path: &Path) -> Result<String> {
     if wall.is_empty() {
         return Err(format!("{}: no results in it", path.display()).into());
     }
-    let (n, wall, cpu) = (wall.len(), median(wall), median(cpu));
+    let (n, wall, cpu) = (
+        wall.len(),
+        median(wall.into_iter()),
+        median(cpu.into_iter()),
+    );
     Ok(format!(
         "{wall:.0} ({cpu:.0}), {agree} of {n} classes as in clear"
     ))

@@ -1,8 +1,9 @@
 //! Language models on text, LAMBADA and PIQA, side by side.
 
-use super::corpus::{text, tokens_of};
+use super::corpus::tokens_of;
 use super::score::wilson;
 use crate::error::{Error, Help, Result, named};
+use crate::inputs::text;
 use crate::markdown::{Table, interval, or_none};
 use crate::progress::{Listener, Say};
 use crate::questions::{Questions, Sequence};

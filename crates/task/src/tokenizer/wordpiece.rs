@@ -10,13 +10,9 @@
 
 use super::cut::{chinese, punctuation};
 use crate::error::{Error, Result};
-use nn::format::read_limited;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
 
 const FORMAT: &str = "vocab.txt";
-/// Most bytes of a vocabulary.
-const FILE_LIMIT: u64 = 16 << 20;
 /// Most pieces: multilingual vocabularies have some 250,000.
 const PIECES_LIMIT: usize = 1 << 20;
 /// Longer words are unknown, as in the original.
@@ -41,16 +37,6 @@ impl WordPiece {
     /// [`Error::Malformed`] for a piece that is empty or there twice, and without one of `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`.
     pub fn from_text(text: &str) -> Result<Self> {
         Self::new(text.lines().map(|l| l.trim_end().to_string()).collect())
-    }
-
-    /// From a file of at most 16 MB.
-    ///
-    /// # Errors
-    /// [`Error::Nn`] for one that can't be read or is too large, and those of [`WordPiece::from_text`].
-    pub fn load(path: &Path) -> Result<Self> {
-        let text = String::from_utf8(read_limited(path, FILE_LIMIT)?);
-        let text = text.map_err(|e| malformed(format!("it is no UTF-8: {e}")))?;
-        Self::from_text(&text)
     }
 
     fn new(pieces: Vec<String>) -> Result<Self> {

@@ -64,36 +64,39 @@ pub struct Point {
     pub divergence: f64,
 }
 
-/// What a network may cost; what is None is not limited.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Limits {
+/// A limit of what a run may take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
     /// Wall seconds.
-    pub seconds: Option<f64>,
+    Seconds(f64),
     /// Bootstraps.
-    pub bootstraps: Option<usize>,
-    /// Bytes of memory.
-    pub bytes: Option<u64>,
+    Bootstraps(usize),
+    /// Memory at the peak.
+    Bytes(u64),
 }
 
-impl Limits {
-    /// By how much the cost exceeds the limits, as a factor; at most 1 where it keeps them.
-    #[must_use]
-    pub fn excess(&self, cost: &Cost) -> f64 {
-        let over = |had: f64, most: Option<f64>| {
-            most.map_or(0.0, |m| if had <= m { 0.0 } else { had / m.max(1e-9) })
+impl Budget {
+    /// By how much the cost exceeds it, as a factor; 0 where it keeps it.
+    fn excess(self, cost: &Cost) -> f64 {
+        let (had, most) = match self {
+            Self::Seconds(s) => (cost.seconds, s),
+            Self::Bootstraps(n) => (cost.bootstraps as f64, n as f64),
+            Self::Bytes(n) => (cost.bytes as f64, n as f64),
         };
-        over(cost.seconds, self.seconds)
-            .max(over(
-                cost.bootstraps as f64,
-                self.bootstraps.map(|b| b as f64),
-            ))
-            .max(over(cost.bytes as f64, self.bytes.map(|b| b as f64)))
+        match had <= most {
+            true => 0.0,
+            false => had / most.max(1e-9),
+        }
     }
 
-    /// Whether the cost keeps them.
-    #[must_use]
-    pub fn keep(&self, cost: &Cost) -> bool {
-        self.excess(cost) <= 1.0
+    /// One of this kind, as it is written, that this cost keeps.
+    fn enough(self, cost: &Cost) -> String {
+        let (seconds, bytes) = (10.0 * cost.seconds, cost.bytes as f64 / 1e7);
+        match self {
+            Self::Seconds(_) => format!("{:.1}s", seconds.ceil() / 10.0),
+            Self::Bootstraps(_) => format!("{}bootstraps", cost.bootstraps),
+            Self::Bytes(_) => format!("{:.2}GB", bytes.ceil() / 100.0),
+        }
     }
 }
 
@@ -279,7 +282,7 @@ pub fn thinned(front: &[Point], most: usize) -> Vec<Point> {
     kept
 }
 
-/// The most faithful candidate that keeps the limits by its exact cost.
+/// The most faithful candidate that keeps all budgets by its exact cost.
 ///
 /// # Errors
 /// [`Error::Budget`] with the nearest where none does; what the costs' owner brings.
@@ -287,8 +290,9 @@ pub fn pick(
     costs: &dyn Costs,
     sensitivity: &Sensitivity,
     candidates: &[Point],
-    limits: &Limits,
+    budgets: &[Budget],
 ) -> Result<(Point, Cost)> {
+    let excess = |cost: &Cost| budgets.iter().fold(0.0, |m: f64, b| m.max(b.excess(cost)));
     let mut order: Vec<&Point> = candidates.iter().collect();
     order.sort_by(|a, b| {
         a.divergence
@@ -298,17 +302,17 @@ pub fn pick(
     // wall seconds for one foreseen CPU second, from the last exact cost; a little is left for what it does not foresee
     let mut rate: Option<f64> = None;
     for p in order {
-        let hopeless = limits.bootstraps.is_some_and(|b| p.bootstraps > b)
-            || limits
-                .seconds
-                .zip(rate)
-                .is_some_and(|(s, rate)| 0.97 * rate * p.cpu_seconds > s);
-        if hopeless {
+        let hopeless = |budget: &Budget| match *budget {
+            Budget::Seconds(s) => rate.is_some_and(|rate| 0.97 * rate * p.cpu_seconds > s),
+            Budget::Bootstraps(n) => p.bootstraps > n,
+            Budget::Bytes(_) => false,
+        };
+        if budgets.iter().any(hopeless) {
             continue;
         }
         let cost = costs.exact(&p.choice)?;
         rate = Some(cost.seconds / p.cpu_seconds);
-        if limits.keep(&cost) {
+        if excess(&cost) == 0.0 {
             return Ok((p.clone(), cost));
         }
     }
@@ -317,51 +321,34 @@ pub fn pick(
     let ends = candidates.first().into_iter().chain(fewest);
     let ends = ends.map(|p| Ok((p, costs.exact(&p.choice)?)));
     let ends: Vec<(&Point, Cost)> = ends.collect::<Result<_>>()?;
-    let excess = |end: &(&Point, Cost)| limits.excess(&end.1);
-    let nearest = (ends.iter()).min_by(|a, b| excess(a).total_cmp(&excess(b)));
+    let nearest = (ends.iter()).min_by(|a, b| excess(&a.1).total_cmp(&excess(&b.1)));
     let Some((p, cost)) = nearest else {
         let remedy = "there is nothing to choose from";
         return Err(Error::setting("degrees", "", remedy));
     };
+    let written = |each: &dyn Fn(&Budget) -> String, between| {
+        let all: Vec<String> = budgets.iter().map(each).collect();
+        all.join(between)
+    };
     Err(Error::Budget {
-        budget: limits.to_string(),
+        budget: written(&|b| b.to_string(), ", "),
         nearest: cost.to_string(),
         degrees: sensitivity.degrees_text(&p.choice),
-        enough: limits.enough(cost),
+        enough: written(&|b| b.enough(cost), " and "),
     })
-}
-
-impl Limits {
-    /// Limits of the same kind, as they are written, that this cost keeps.
-    fn enough(&self, cost: &Cost) -> String {
-        let (seconds, bytes) = (10.0 * cost.seconds, cost.bytes as f64 / 1e7);
-        let parts = [
-            self.seconds
-                .map(|_| format!("{:.1}s", seconds.ceil() / 10.0)),
-            self.bootstraps
-                .map(|_| format!("{}bootstraps", cost.bootstraps)),
-            self.bytes.map(|_| format!("{:.2}GB", bytes.ceil() / 100.0)),
-        ];
-        parts
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(" and ")
-    }
 }
 
 fn bootstraps(n: usize) -> String {
     format!("{n} bootstrap{}", if n == 1 { "" } else { "s" })
 }
 
-impl std::fmt::Display for Limits {
+impl std::fmt::Display for Budget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parts = [
-            self.seconds.map(|s| format!("{s} s")),
-            self.bootstraps.map(bootstraps),
-            self.bytes.map(|b| format!("{:.2} GB", b as f64 / 1e9)),
-        ];
-        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+        match *self {
+            Self::Seconds(s) => write!(f, "{s} s"),
+            Self::Bootstraps(n) => f.write_str(&bootstraps(n)),
+            Self::Bytes(n) => write!(f, "{:.2} GB", n as f64 / 1e9),
+        }
     }
 }
 

@@ -108,10 +108,7 @@ fn budgets_are_kept_by_the_exact_cost() {
     let all = candidates(&Chain, &s).expect("searches");
     let mut previous = f64::INFINITY;
     for seconds in [12.0, 16.5, 20.0, 26.0, 40.0] {
-        let limits = Limits {
-            seconds: Some(seconds),
-            ..Limits::default()
-        };
+        let limits = [Budget::Seconds(seconds)];
         let (point, cost) = pick(&Chain, &s, &all, &limits).expect("fits");
         assert!(cost.seconds <= seconds && point.divergence <= previous);
         previous = point.divergence;
@@ -125,10 +122,7 @@ fn budgets_are_kept_by_the_exact_cost() {
         }
     }
     for most in [1, 2, 3] {
-        let limits = Limits {
-            bootstraps: Some(most),
-            ..Limits::default()
-        };
+        let limits = [Budget::Bootstraps(most)];
         let (point, cost) = pick(&Chain, &s, &all, &limits).expect("fits");
         let best = choices(6)
             .filter(|c| Chain::cost(c).1 <= most)
@@ -139,11 +133,7 @@ fn budgets_are_kept_by_the_exact_cost() {
             "{most}: {point:?}"
         );
     }
-    let both = Limits {
-        seconds: Some(20.0),
-        bytes: Some(1_000_030_000),
-        ..Limits::default()
-    };
+    let both = [Budget::Seconds(20.0), Budget::Bytes(1_000_030_000)];
     let (_, cost) = pick(&Chain, &s, &all, &both).expect("fits");
     assert!(cost.bytes <= 1_000_030_000 && cost.seconds <= 20.0);
 }
@@ -152,15 +142,12 @@ fn budgets_are_kept_by_the_exact_cost() {
 fn a_budget_that_no_network_keeps_offers_the_nearest() {
     let s = sensitivity();
     let all = candidates(&Chain, &s).expect("searches");
-    let refused = |limits: Limits| {
-        pick(&Chain, &s, &all, &limits)
+    let refused = |budget: Budget| {
+        pick(&Chain, &s, &all, &[budget])
             .expect_err("too little")
             .to_string()
     };
-    let message = refused(Limits {
-        seconds: Some(3.0),
-        ..Limits::default()
-    });
+    let message = refused(Budget::Seconds(3.0));
     // six activations and maps of one level each: 12 levels, one bootstrap, 22 CPU seconds foreseen
     assert!(
         message.contains("no network keeps 3 s: the nearest takes 11.2 s, 1 bootstrap, 1.00 GB"),
@@ -171,25 +158,13 @@ fn a_budget_that_no_network_keeps_offers_the_nearest() {
         "{message}"
     );
     assert!(!message.contains('\n'), "{message}");
-    let message = refused(Limits {
-        bootstraps: Some(0),
-        ..Limits::default()
-    });
+    let message = refused(Budget::Bootstraps(0));
     assert!(
         message.contains("no network keeps 0 bootstraps") && message.contains("allow 1bootstraps,"),
         "{message}"
     );
     // what is offered is kept
-    let (_, cost) = pick(
-        &Chain,
-        &s,
-        &all,
-        &Limits {
-            seconds: Some(11.3),
-            ..Limits::default()
-        },
-    )
-    .expect("fits");
+    let (_, cost) = pick(&Chain, &s, &all, &[Budget::Seconds(11.3)]).expect("fits");
     assert!(cost.seconds <= 11.3);
 }
 

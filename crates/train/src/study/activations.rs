@@ -196,7 +196,7 @@ pub fn activations(
                         degree,
                         range,
                         sup: made.sup_error,
-                        rms: weighted_root_mean_square(f, polynomial, &density),
+                        rms: weighted_root_mean_square(f, |x| polynomial.eval(x), &density),
                         cost: price(function, degree, Candidate::Polynomial(polynomial))?,
                     });
                 }
@@ -213,18 +213,14 @@ pub fn activations(
                 .iter()
                 .map(Polynomial::degree)
                 .product();
-            let (mut sum, mut weight) = (0.0, 0.0);
-            for (x, w) in samples(range, 0.0) {
-                sum += w * (composite.eval(x) - function.value(x)).powi(2);
-                weight += w;
-            }
+            let (f, density) = (|x| function.value(x), samples(range, 0.0));
             rows.push(Row {
                 function,
                 method: Method::Composite { alpha },
                 degree,
                 range,
                 sup: composite.sup_error(),
-                rms: (sum / weight).sqrt(),
+                rms: weighted_root_mean_square(f, |x| composite.eval(x), &density),
                 cost: price(function, degree, Candidate::Composite(&composite))?,
             });
         }

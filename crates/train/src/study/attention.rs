@@ -11,6 +11,7 @@ use data::Windows;
 use nn::attention::Scheme;
 use nn::{AttentionScheme, Op};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use task::scores::log_probability;
 use zoo::language::LanguageModel;
 
 /// One head.
@@ -171,17 +172,11 @@ fn add(sums: &mut Sums, position: usize, weights: &[f64]) {
 /// Mean cross-entropy of logits `(V, 1, L)`.
 fn mean_loss(logits: &[f64], next: &[usize]) -> f64 {
     let length = next.len();
-    let total: f64 = next
-        .iter()
-        .enumerate()
-        .map(|(t, &right)| {
-            let column = || logits.iter().skip(t).step_by(length);
-            let largest = column().fold(f64::NEG_INFINITY, |m, &x| m.max(x));
-            let sum: f64 = column().map(|x| (x - largest).exp()).sum();
-            sum.ln() + largest - logits[right * length + t]
-        })
-        .sum();
-    total / length as f64
+    let lost = |(t, &right): (usize, &usize)| {
+        let column: Vec<f64> = logits.iter().skip(t).step_by(length).copied().collect();
+        -log_probability(&column, right)
+    };
+    next.iter().enumerate().map(lost).sum::<f64>() / length as f64
 }
 
 /// Distance and entropy of even weights over windows of this length.
