@@ -226,12 +226,14 @@ fn product_limb(
     }
 }
 
-/// For each term the integer that lifts it to the scale, and where the result's limbs lie among its own.
+/// A term of a sum: the integer that lifts it to the sum's scale, and where the sum's limbs lie among its own.
+type Prepared<'a> = (i128, &'a Ciphertext, Vec<usize>);
+
 fn prepared<'a>(
     terms: &[(f64, &'a Ciphertext)],
     indices: &[usize],
     scale: f64,
-) -> Result<Vec<(i128, &'a Ciphertext, Vec<usize>)>, Error> {
+) -> Result<Vec<Prepared<'a>>, Error> {
     let one = |&(c, x): &(f64, &'a Ciphertext)| {
         let positions = switch::positions(x.polys[0].indices(), indices);
         Ok((integer(c * (scale / x.info.scale))?, x, positions))
