@@ -138,7 +138,7 @@ pub trait Arithmetic: Sync {
         map: &BlockMap,
         scale: f64,
     ) -> Result<Vec<Self::Value>, Error> {
-        crate::map::apply(self, xs, map, scale)
+        crate::linear::apply(self, xs, map, scale)
     }
     /// ModRaise to `to`, then a block map of one input: its baby steps are rotations of [`Arithmetic::mod_raise`].
     fn raise_linear(
@@ -148,7 +148,7 @@ pub trait Arithmetic: Sync {
         map: &BlockMap,
         scale: f64,
     ) -> Result<Vec<Self::Value>, Error> {
-        crate::map::apply_raised(self, x, to, map, scale)
+        crate::linear::apply_raised(self, x, to, map, scale)
     }
     /// p(x) for x in [−1, 1], at the canonical scale `p.depth()` levels below.
     fn polynomial(&self, x: &Self::Value, p: &Polynomial) -> Result<Self::Value, Error> {

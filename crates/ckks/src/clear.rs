@@ -328,7 +328,7 @@ impl Arithmetic for Clear {
         map: &BlockMap,
         scale: f64,
     ) -> Result<Vec<ClearValue>, Error> {
-        let to = crate::map::typed(self, xs, map, scale)?.result;
+        let to = crate::linear::typed(self, xs, map, scale)?.result;
         let n = map.slots();
         let mut outs = vec![vec![Complex64::new(0.0, 0.0); n]; map.outputs()];
         for t in map.terms() {

@@ -5,7 +5,7 @@ use crate::{Arithmetic, Ciphertext, CostTable, Error, KeyRequest, Level};
 /// An interpreter over ciphertexts that a server can run plans with: where values live, and what they take there, is its own affair.
 ///
 /// [`crate::Evaluator`] computes on the processor; an engine elsewhere has [`crate::Context`], [`crate::EvaluationKeys`] and
-/// [`crate::map::typed`] to build on, and overrides as much of [`Arithmetic`] as pays.
+/// [`crate::linear::typed`] to build on, and overrides as much of [`Arithmetic`] as pays.
 #[allow(clippy::missing_errors_doc, reason = "as for Arithmetic")]
 pub trait Engine: Arithmetic + Send + Sync {
     /// Takes a ciphertext in.

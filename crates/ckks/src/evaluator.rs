@@ -226,6 +226,21 @@ fn product_limb(
     }
 }
 
+/// A term of a sum: the integer that lifts it to the sum's scale, and where the sum's limbs lie among its own.
+type Prepared<'a> = (i128, &'a Ciphertext, Vec<usize>);
+
+fn prepared<'a>(
+    terms: &[(f64, &'a Ciphertext)],
+    indices: &[usize],
+    scale: f64,
+) -> Result<Vec<Prepared<'a>>, Error> {
+    let one = |&(c, x): &(f64, &'a Ciphertext)| {
+        let positions = switch::positions(x.polys[0].indices(), indices);
+        Ok((integer(c * (scale / x.info.scale))?, x, positions))
+    };
+    terms.iter().map(one).collect()
+}
+
 /// The integer nearest to x.
 #[expect(clippy::cast_possible_truncation, reason = "checked against 2^126")]
 pub(crate) fn integer(x: f64) -> Result<i128, Error> {
@@ -281,11 +296,7 @@ impl Arithmetic for Evaluator {
     ) -> Result<Ciphertext, Error> {
         let info = typing::combination(terms.iter().map(|(_, x)| x.info), level, scale)?;
         let indices = self.parameters().limbs(level).clone();
-        let mut prepared = Vec::with_capacity(terms.len());
-        for (c, x) in terms {
-            let positions = switch::positions(x.polys[0].indices(), &indices);
-            prepared.push((integer(c * (scale / x.info.scale))?, *x, positions));
-        }
+        let prepared = prepared(terms, &indices, scale)?;
         let constant = integer(constant * scale)?;
         let polys = (0..=info.degree)
             .map(|p| {
@@ -323,11 +334,7 @@ impl Arithmetic for Evaluator {
         let infos = std::iter::once(product).chain(terms.iter().map(|(_, x)| x.info));
         let info = typing::combination(infos, level, scale)?;
         let indices = self.parameters().limbs(level).clone();
-        let mut prepared = Vec::with_capacity(terms.len());
-        for (c, x) in terms {
-            let positions = switch::positions(x.polys[0].indices(), &indices);
-            prepared.push((integer(c * (scale / x.info.scale))?, *x, positions));
-        }
+        let prepared = prepared(terms, &indices, scale)?;
         let (factor, constant) = (integer(factor)?, integer(constant * scale)?);
         let polys = (0..3usize)
             .map(|p| {

@@ -115,8 +115,8 @@ impl Known {
         let moves = |s: &usize| !s.is_multiple_of(map.slots());
         let babies = map.terms().iter().map(|t| t.baby);
         gain.babies.extend(babies.filter(moves));
-        for climbs in map.climbs() {
-            gain.others.extend(climbs.iter().map(|c| c.by));
+        for giant_rotations in map.giant_rotations() {
+            gain.others.extend(giant_rotations.iter().map(|c| c.by));
             gain.others.extend(map.folds());
         }
         for terms in &by_output {

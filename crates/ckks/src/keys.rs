@@ -347,7 +347,7 @@ impl EvaluationKeys {
         self
     }
     /// Those of the small ring, by their names there; they stay among these, too.
-    pub(crate) fn in_small_ring(&self) -> Self {
+    pub fn in_small_ring(&self) -> Self {
         let inner = |name: &KeyName| match name {
             KeyName::Small(g) => Some(KeyName::Galois(*g)),
             _ => None,

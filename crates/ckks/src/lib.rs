@@ -1,11 +1,10 @@
 //! The RNS-CKKS scheme: parameters, keys, encoding, evaluation, circuits and bootstrapping.
 //!
-//! **The law of the house**: every homomorphic circuit is written once over [`Arithmetic`] and read three
-//! ways: [`Clear`] (f64: what it means), [`Meter`] (levels, scales, noise, counts: what it costs) and
+//! **The law**: every homomorphic circuit is written once over [`Arithmetic`] and read three ways: [`Clear`] (f64: what it means), [`Meter`] (levels, scales, noise, counts: what it costs) and
 //! [`Evaluator`] (ciphertexts: what it does).
 //!
-//! Reading order: [`parameters`] ([`levelled`]: sets made to measure) → [`security`] → [`typing`] → [`context`] → [`arithmetic`] → [`encoder`] → [`ciphertext`] → [`keys`] → [`secret`] → [`engine`] → [`evaluator`] →
-//! [`map`] → [`polynomial`] → [`coefficients`] → [`bootstrap`] → [`clear`] → [`work`] and [`memory`] (what operations cost) → [`meter`] (`errors`: where a value's error comes from; `gains`: how maps let it grow).
+//! Reading order: [`parameters`] ([`levelled`]: sets made to measure) → [`security`] → [`typing`] → [`map`] and [`Polynomial`] (what is evaluated) → [`context`] → [`arithmetic`] → [`encoder`] → [`ciphertext`] → [`keys`] → [`secret`] → [`engine`] → [`evaluator`] →
+//! [`linear`] → [`polynomial`] → [`coefficients`] → [`bootstrap`] → [`clear`] → [`work`] and [`memory`] (what operations cost) → [`meter`] (`errors`: where a value's error comes from; `gains`: how maps let it grow).
 //!
 //! Notation: N ring degree, n slots (a power of two, n ≤ N/2; a vector of n slots is repeated N/2n times),
 //! ℓ level (counts down to 0), `Q_ℓ` the product of level ℓ's primes, `S_ℓ` the canonical scale at level ℓ.
@@ -15,6 +14,7 @@
 
 pub mod arithmetic;
 pub mod bootstrap;
+mod chebyshev;
 pub mod ciphertext;
 pub mod clear;
 pub mod coefficients;
@@ -29,6 +29,7 @@ pub mod folded;
 mod gains;
 pub mod keys;
 pub mod levelled;
+pub mod linear;
 pub mod map;
 pub mod memory;
 pub mod meter;
@@ -45,6 +46,7 @@ pub mod work;
 
 pub use arithmetic::Arithmetic;
 pub use bootstrap::{Bootstrap, HalfBootstrap};
+pub use chebyshev::Polynomial;
 pub use ciphertext::{Ciphertext, EncodedPlain, SeededCiphertext};
 pub use clear::{Clear, ClearValue};
 pub use coefficients::{Coefficients, Descent};
@@ -60,7 +62,6 @@ pub use map::BlockMap;
 pub use meter::{Meter, MeterValue, Weights};
 pub use num_complex::Complex64;
 pub use parameters::{Level, Parameters, ParametersSpec};
-pub use polynomial::Polynomial;
 pub use ring_switch::{RingSwitch, RingSwitchKeys};
 pub use secret::{KeyMaker, SecretKey};
 pub use typing::Info;

@@ -1,7 +1,6 @@
 //! Block maps: matrices in diagonal form with their baby-step giant-step split.
 
-use crate::typing::{self, Info};
-use crate::{Arithmetic, Complex64, Error, Level, Parameters};
+use crate::{Complex64, Error};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -250,7 +249,7 @@ impl Giants {
 
 /// One rotation of a sum before a giant step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Climb {
+pub struct GiantRotation {
     /// The giant step whose sum it is.
     pub giant: usize,
     /// The giant step onto whose sum it is added; none: onto the result.
@@ -268,15 +267,15 @@ const NEIGHBOURS: usize = 16;
 impl Giants {
     /// The rotations of one output's giant steps, in an order in which what is rotated is complete; `known` rotations have keys anyway, and
     /// `differences` are those that other outputs found.
-    pub fn climbs(
+    pub fn giant_rotations(
         self,
         giants: &BTreeSet<usize>,
         slots: usize,
         known: &BTreeSet<usize>,
         differences: &mut Vec<usize>,
-    ) -> Vec<Climb> {
+    ) -> Vec<GiantRotation> {
         let moved = giants.iter().copied().filter(|g| g % slots != 0);
-        let alone = |giant| Climb {
+        let alone = |giant| GiantRotation {
             giant,
             onto: None,
             by: giant,
@@ -298,7 +297,7 @@ impl Giants {
         };
         // by residue
         let mut before: BTreeMap<usize, usize> = BTreeMap::new();
-        let mut climbs: Vec<Climb> = Vec::with_capacity(moved.len());
+        let mut giant_rotations: Vec<GiantRotation> = Vec::with_capacity(moved.len());
         for giant in moved {
             let step = giant % slots;
             let onto = |&by: &usize| {
@@ -310,19 +309,22 @@ impl Giants {
                 true => None,
                 false => differences.iter().find_map(onto).or_else(|| {
                     // the difference that joins most, 0 among what is reached
-                    let last = climbs.iter().rev().take(if room { NEIGHBOURS } else { 0 });
+                    let last = giant_rotations
+                        .iter()
+                        .rev()
+                        .take(if room { NEIGHBOURS } else { 0 });
                     let new = last.map(|c| (c.giant, (step + slots - c.giant % slots) % slots));
                     let best = new.filter(|n| n.1 != 0).max_by_key(|n| joins(n.1));
                     best.filter(|n| joins(n.1) > joins(step))
                 }),
             };
-            climbs.push(match nearer {
-                Some((onto, by)) => Climb {
+            giant_rotations.push(match nearer {
+                Some((onto, by)) => GiantRotation {
                     giant,
                     onto: Some(onto),
                     by,
                 },
-                None => Climb {
+                None => GiantRotation {
                     by: step,
                     ..alone(giant)
                 },
@@ -333,8 +335,8 @@ impl Giants {
             }
             before.entry(step).or_insert(giant);
         }
-        climbs.reverse();
-        climbs
+        giant_rotations.reverse();
+        giant_rotations
     }
 }
 
@@ -462,7 +464,7 @@ impl BlockMap {
         self.giants
     }
     /// The rotations of sums before giant steps, by output.
-    pub fn climbs(&self) -> Vec<Vec<Climb>> {
+    pub fn giant_rotations(&self) -> Vec<Vec<GiantRotation>> {
         let Steps { babies, giants } = self.steps();
         let babies = babies
             .into_iter()
@@ -471,7 +473,7 @@ impl BlockMap {
         let known = babies.map(|b| b % self.slots).collect();
         let mut differences = Vec::new();
         (giants.iter())
-            .map(|g| (self.giants).climbs(g, self.slots, &known, &mut differences))
+            .map(|g| (self.giants).giant_rotations(g, self.slots, &known, &mut differences))
             .collect()
     }
     /// A name under which an interpreter may keep the encoded diagonals between uses: maps of the same parameters with the same
@@ -525,9 +527,9 @@ impl BlockMap {
     }
     /// All non-zero rotations that it uses.
     pub fn rotations(&self) -> BTreeSet<usize> {
-        let climbs = self.climbs().into_iter().flatten().map(|c| c.by);
+        let giant_rotations = self.giant_rotations().into_iter().flatten().map(|c| c.by);
         (self.terms.iter().map(|t| t.baby))
-            .chain(climbs)
+            .chain(giant_rotations)
             .chain(self.folds.iter().copied())
             .filter(|&r| r % self.slots != 0)
             .collect()
@@ -538,166 +540,6 @@ impl BlockMap {
             |t: &Term| !t.giant.is_multiple_of(self.slots) || !t.baby.is_multiple_of(self.slots);
         !self.folds.is_empty() || self.terms.iter().any(moved)
     }
-}
-
-/// The definition: rotations, products, sums, one rescale. Interpreters may be faster, never different.
-///
-/// # Errors
-/// If the operands do not match the map, or no level is left.
-pub fn apply<A: Arithmetic + ?Sized>(
-    a: &A,
-    xs: &[A::Value],
-    map: &BlockMap,
-    scale: f64,
-) -> Result<Vec<A::Value>, Error> {
-    let plain_scale = typed(a, xs, map, scale)?.plain_scale;
-    let rotated = (0..map.inputs())
-        .map(|i| {
-            let babies = map.babies(i);
-            let by: Vec<i64> = babies.iter().map(|&b| b as i64).collect();
-            Ok(babies
-                .into_iter()
-                .zip(a.rotate_many(&xs[i], &by)?)
-                .collect())
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
-    of_rotated(a, &rotated, map, (plain_scale, scale))
-}
-
-/// The definition of [`Arithmetic::raise_linear`].
-///
-/// # Errors
-/// As [`apply`] and [`Arithmetic::mod_raise`].
-pub fn apply_raised<A: Arithmetic + ?Sized>(
-    a: &A,
-    x: &A::Value,
-    to: Level,
-    map: &BlockMap,
-    scale: f64,
-) -> Result<Vec<A::Value>, Error> {
-    let raised = |b: usize| Ok((b, a.mod_raise(x, to, &[b])?));
-    let rotated: Vec<_> = (map.babies(0).into_iter().map(raised)).collect::<Result<_, Error>>()?;
-    let first: Vec<A::Value> = rotated.iter().take(1).map(|(_, x)| x.clone()).collect();
-    let plain_scale = typed(a, &first, map, scale)?.plain_scale;
-    of_rotated(a, &[rotated], map, (plain_scale, scale))
-}
-
-/// A map of inputs whose rotations by their baby steps are there, in order.
-fn of_rotated<A: Arithmetic + ?Sized>(
-    a: &A,
-    rotated: &[Vec<(usize, A::Value)>],
-    map: &BlockMap,
-    (plain_scale, scale): (f64, f64),
-) -> Result<Vec<A::Value>, Error> {
-    let n = map.slots();
-    let plus = |sum: Option<A::Value>, y: A::Value| match sum {
-        None => Ok(y),
-        Some(sum) => a.add(&sum, &y),
-    };
-    let mut outs = Vec::with_capacity(map.outputs());
-    for (o, climbs) in map.climbs().into_iter().enumerate() {
-        let mut sums: BTreeMap<usize, A::Value> = BTreeMap::new();
-        for g in map.giants(o) {
-            let mut inner: Option<A::Value> = None;
-            for t in map.terms().iter().filter(|t| t.output == o && t.giant == g) {
-                // rot_g(rot_{-g}(v) ⊙ rot_b(x)) = v ⊙ rot_{g+b}(x)
-                let v = t.values.rotated(g);
-                let x = &rotated[t.input]
-                    .iter()
-                    .find(|(b, _)| *b == t.baby)
-                    .expect("every baby step was rotated")
-                    .1;
-                let p = a.mul_plain(x, &v, plain_scale)?;
-                inner = Some(plus(inner, p)?);
-            }
-            sums.insert(g, inner.expect("a giant step has a term"));
-        }
-        let mut total: Option<A::Value> = None;
-        for g in map.giants(o).iter().filter(|&&g| g % n == 0) {
-            total = (sums.remove(g))
-                .map(|sum| plus(total.take(), sum))
-                .transpose()?;
-        }
-        for Climb { giant, onto, by } in climbs {
-            let Some(sum) = sums.remove(&giant) else {
-                continue;
-            };
-            let y = a.rotate(&sum, by as i64)?;
-            match onto {
-                None => total = Some(plus(total, y)?),
-                Some(onto) => {
-                    let sum = plus(sums.remove(&onto), y)?;
-                    sums.insert(onto, sum);
-                }
-            }
-        }
-        let mut y = total.expect("an output has a term");
-        for &f in map.folds() {
-            y = a.add(&y, &a.rotate(&y, f as i64)?)?;
-        }
-        let y = a.rescale(&y)?;
-        outs.push(a.with_slots(&a.with_exact_scale(&y, scale)?, n)?);
-    }
-    Ok(outs)
-}
-
-/// Where a map and its plaintexts stand.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Typed {
-    /// The operands' level.
-    pub level: Level,
-    /// Scale at which the diagonals are encoded.
-    pub plain_scale: f64,
-    /// Of every output.
-    pub result: Info,
-}
-
-/// Checks the operands of a map whose result is wanted at `scale`.
-///
-/// # Errors
-/// If the operands do not match the map or each other, or no level is left.
-pub fn typed<A: Arithmetic + ?Sized>(
-    a: &A,
-    xs: &[A::Value],
-    map: &BlockMap,
-    scale: f64,
-) -> Result<Typed, Error> {
-    let infos: Vec<Info> = xs.iter().map(|x| a.info(x)).collect();
-    typed_at(a.parameters(), &infos, map, scale)
-}
-
-/// [`typed`] of operands that stand there.
-pub(crate) fn typed_at(
-    p: &Parameters,
-    operands: &[Info],
-    map: &BlockMap,
-    scale: f64,
-) -> Result<Typed, Error> {
-    let Some(first) = operands.first().filter(|_| operands.len() == map.inputs()) else {
-        let reason = format!("{} inputs given, {} needed", operands.len(), map.inputs());
-        return Err(Error::conformance("block map", reason));
-    };
-    for here in operands {
-        typing::sum("linear", first, here)?;
-        typing::linear_degree("linear", here)?;
-        if here.slots > map.slots() {
-            return Err(Error::Slots {
-                operation: "linear",
-                slots: here.slots,
-                most: map.slots(),
-            });
-        }
-    }
-    Ok(Typed {
-        level: first.level,
-        plain_scale: p.modulus(first.level) * scale / first.scale,
-        result: Info {
-            level: typing::below(p, "linear", first.level)?,
-            scale,
-            slots: map.slots(),
-            degree: 1,
-        },
-    })
 }
 
 #[cfg(test)]
@@ -769,24 +611,25 @@ mod tests {
         let reaches = |giants: &[usize], most: usize| {
             let giants: BTreeSet<usize> = giants.iter().copied().collect();
             let mut differences = Vec::new();
-            let climbs = Giants::Chained.climbs(&giants, slots, &BTreeSet::new(), &mut differences);
+            let giant_rotations =
+                Giants::Chained.giant_rotations(&giants, slots, &BTreeSet::new(), &mut differences);
             // each moved step once; what it is added to comes later
             let moved = giants.iter().filter(|g| *g % slots != 0).count();
-            assert_eq!(climbs.len(), moved);
-            for (i, c) in climbs.iter().enumerate() {
+            assert_eq!(giant_rotations.len(), moved);
+            for (i, c) in giant_rotations.iter().enumerate() {
                 let (mut at, mut sum) = (Some(c.giant), 0);
                 let mut from = i;
                 while let Some(giant) = at {
                     let j = from
-                        + climbs[from..]
+                        + giant_rotations[from..]
                             .iter()
                             .position(|d| d.giant == giant)
                             .expect("later");
-                    (sum, at, from) = (sum + climbs[j].by, climbs[j].onto, j);
+                    (sum, at, from) = (sum + giant_rotations[j].by, giant_rotations[j].onto, j);
                 }
                 assert_eq!(sum % slots, c.giant % slots);
             }
-            let by: BTreeSet<usize> = climbs.iter().map(|c| c.by).collect();
+            let by: BTreeSet<usize> = giant_rotations.iter().map(|c| c.by).collect();
             assert!(by.len() <= most, "{by:?}");
         };
         reaches(&[0, 16, 32, 48, 64, 80], 1);

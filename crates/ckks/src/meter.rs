@@ -266,7 +266,7 @@ impl Meter {
             true => x.spread(),
             false => x.clone(),
         };
-        let crate::polynomial::Range {
+        let crate::chebyshev::Range {
             most: bound,
             steepest,
             slope,
@@ -331,7 +331,7 @@ impl Meter {
         scale: f64,
         weights: Weights,
     ) -> Result<Vec<MeterValue>, Error> {
-        let typed = crate::map::typed(self, xs, map, scale)?;
+        let typed = crate::linear::typed(self, xs, map, scale)?;
         let (p, level) = (self.parameters(), typed.level);
         let gain = self.state().weights.gain(map);
         self.spend(self.at(level).map(&gain.size));
@@ -350,10 +350,10 @@ impl Meter {
         &self,
         xs: &[MeterValue],
         map: &BlockMap,
-        (typed, gain, inputs): (crate::map::Typed, &Arc<Gain>, f64),
+        (typed, gain, inputs): (crate::linear::Typed, &Arc<Gain>, f64),
         weights: Weights,
     ) -> Vec<MeterValue> {
-        let crate::map::Typed {
+        let crate::linear::Typed {
             level,
             plain_scale,
             result,
@@ -1049,7 +1049,7 @@ impl Arithmetic for Meter {
         scale: f64,
     ) -> Result<Vec<MeterValue>, Error> {
         let y = self.raised(x, to, 1)?;
-        let typed = crate::map::typed(self, std::slice::from_ref(&y), map, scale)?;
+        let typed = crate::linear::typed(self, std::slice::from_ref(&y), map, scale)?;
         let gain = self.state().weights.gain(map);
         self.spend(self.at(to).raised_map(&gain.size));
         let raise = |by: usize| KeyName::Raise(galois_element(self.parameters(), by as i64));

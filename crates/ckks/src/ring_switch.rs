@@ -103,7 +103,10 @@ impl RingSwitch {
         security::ring_switch_keys(wide.spec().log_n, small.spec().log_n, small.log_qp())
     }
     /// Where a value stands in the small ring, and whether it may go there.
-    pub(crate) fn narrowed(&self, x: &Info) -> Result<Info, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Degree`], or [`Error::Levels`] above the small ring's highest.
+    pub fn narrowed(&self, x: &Info) -> Result<Info, Error> {
         let highest = self.small.parameters().residual();
         typing::linear_degree("narrow", x)?;
         if x.level > highest {
@@ -119,7 +122,10 @@ impl RingSwitch {
         })
     }
     /// Where classes stand in the large ring, if they are all of one value: nothing stands for those that are zero.
-    pub(crate) fn widened(
+    ///
+    /// # Errors
+    /// [`Error::Conformance`] for another number of classes, or none; what does not fit together.
+    pub fn widened(
         &self,
         classes: impl ExactSizeIterator<Item = Option<Info>>,
     ) -> Result<Info, Error> {

@@ -322,7 +322,7 @@ fn override_is_definition(
     meter.linear(mx, map, scale).expect("meter");
     let needed = meter.keys();
     let definition = Meter::new(&Context::new(parameters));
-    ckks::map::apply(&definition, mx, map, scale).expect("meter");
+    ckks::linear::apply(&definition, mx, map, scale).expect("meter");
     assert_eq!(needed, definition.keys());
     let evaluator = Evaluator::new(
         &Context::new(parameters),
@@ -340,7 +340,7 @@ fn override_is_definition(
         })
         .collect();
     let fast = evaluator.linear(&xs, map, scale).expect("linear");
-    let slow = ckks::map::apply(&evaluator, &xs, map, scale).expect("linear");
+    let slow = ckks::linear::apply(&evaluator, &xs, map, scale).expect("linear");
     for (f, s) in fast.iter().zip(&slow) {
         assert_eq!(evaluator.info(f), evaluator.info(s));
         let (f, s) = (

@@ -171,7 +171,7 @@ fn a_map_of_a_raised_ciphertext_is_its_definition() {
     let scale = s.parameters.scale(s.parameters.below(top).expect("levels"));
     let slots_of = |y: Vec<ckks::Ciphertext>| s.secret.decrypt(&y[0]).expect("degree");
     let fast = slots_of(e.raise_linear(&x, top, &map, scale).expect("keys"));
-    let defined = ckks::map::apply_raised(e, &x, top, &map, scale).expect("keys");
+    let defined = ckks::linear::apply_raised(e, &x, top, &map, scale).expect("keys");
     let error = worst(&fast, &slots_of(defined));
     println!("a map of a raised ciphertext: 2^{:.1}", error.log2());
     assert!(error < 2f64.powi(-24), "{error:e}");

@@ -9,6 +9,7 @@
 //! chooses ways, levels and bootstraps together. A limit on the number of bootstraps is one more level that only goes down.
 
 use crate::error::Error;
+use runtime::liveness::Liveness;
 use std::collections::BTreeMap;
 
 /// States kept after each quantity.
@@ -131,7 +132,7 @@ struct Point {
 }
 
 /// A step back along a path.
-struct Trail {
+struct Step {
     previous: usize,
     decision: Decision,
 }
@@ -142,12 +143,9 @@ pub(crate) fn schedule(
     output: usize,
     machine: Machine<'_>,
 ) -> Result<(Vec<Decision>, f64), Error> {
-    let mut last_use: Vec<usize> = (0..stages.len()).collect();
-    for (v, stage) in stages.iter().enumerate() {
-        stage.sources.iter().for_each(|&w| last_use[w] = v);
-    }
-    last_use[output] = stages.len();
-    let mut trails: Vec<Trail> = Vec::new();
+    let reads = stages.iter().map(|s| s.sources.iter().copied());
+    let liveness = Liveness::new(reads, [output]);
+    let mut steps: Vec<Step> = Vec::new();
     let mut frontier: Vec<usize> = Vec::new();
     let mut points = vec![Point {
         levels: vec![machine.most_bootstraps.unwrap_or(0)],
@@ -165,7 +163,11 @@ pub(crate) fn schedule(
                 parameters: machine.parameters.into(),
             });
         }
-        let keep: Vec<bool> = frontier.iter().map(|&w| last_use[w] > v).collect();
+        let keep: Vec<bool> = {
+            let stays = |&w: &usize| liveness.outlives(w, v);
+            frontier.iter().map(stays).collect()
+        };
+        let stays = liveness.outlives(v, v);
         let mut reached: BTreeMap<Vec<usize>, (f64, usize, Decision)> = BTreeMap::new();
         for point in &points {
             let operand = |w: &usize| {
@@ -218,7 +220,7 @@ pub(crate) fn schedule(
                         };
                         let more = bootstrap.map_or(0.0, all);
                         let mut levels = kept.clone();
-                        if last_use[v] > v {
+                        if stays {
                             levels.push(bootstrap.unwrap_or(result));
                         }
                         let spent = match (bootstrap, machine.most_bootstraps) {
@@ -242,8 +244,8 @@ pub(crate) fn schedule(
             }
         }
         frontier.push(v);
-        frontier.retain(|&w| last_use[w] > v);
-        points = undominated(reached, &mut trails);
+        frontier.retain(|&w| liveness.outlives(w, v));
+        points = undominated(reached, &mut steps);
         if points.is_empty() {
             let had = machine.levels;
             return Err(Error::Levels {
@@ -260,8 +262,8 @@ pub(crate) fn schedule(
     let mut decisions = vec![Decision::default(); stages.len()];
     let mut step = best.step;
     for decision in decisions.iter_mut().rev() {
-        *decision = trails[step].decision;
-        step = trails[step].previous;
+        *decision = steps[step].decision;
+        step = steps[step].previous;
     }
     Ok((decisions, best.seconds))
 }
@@ -270,7 +272,7 @@ pub(crate) fn schedule(
 /// levels left, and may lead nowhere.
 fn undominated(
     reached: BTreeMap<Vec<usize>, (f64, usize, Decision)>,
-    trails: &mut Vec<Trail>,
+    steps: &mut Vec<Step>,
 ) -> Vec<Point> {
     let mut all: Vec<_> = reached.into_iter().collect();
     all.sort_by(|a, b| a.1.0.total_cmp(&b.1.0).then_with(|| b.0.cmp(&a.0)));
@@ -289,11 +291,11 @@ fn undominated(
                 .any(|p| p.levels.iter().zip(&levels).all(|(a, b)| a >= b))
         };
         if spared && points.len() <= MOST_STATES && !worse() {
-            trails.push(Trail { previous, decision });
+            steps.push(Step { previous, decision });
             points.push(Point {
                 levels,
                 seconds,
-                step: trails.len() - 1,
+                step: steps.len() - 1,
             });
         }
     }

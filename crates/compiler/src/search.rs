@@ -8,7 +8,7 @@ use crate::split::{Splits, split_all};
 use runtime::VerifiedPlan;
 
 /// How many times its worth a rotation key counts where memory is short: fewer keys, more rotations.
-pub(crate) const THRIFT: [f64; 5] = [1.0, 5.0, 50.0, 500.0, 5000.0];
+pub(crate) const KEY_PRICE_FACTORS: [f64; 5] = [1.0, 5.0, 50.0, 500.0, 5000.0];
 
 impl Draft<'_> {
     /// The cheapest plan whose predicted peak keeps the limit: `first`, or one with fewer rotation keys and more rotations, or whose
@@ -42,8 +42,8 @@ impl Draft<'_> {
             return Ok(first);
         }
         let mut all = vec![splits];
-        for thrift in THRIFT {
-            let made = split_all(packed, &self.cost, thrift * self.key_price());
+        for factor in KEY_PRICE_FACTORS {
+            let made = split_all(packed, &self.cost, factor * self.key_price());
             if !all.contains(&made) {
                 all.push(made);
             }

@@ -18,8 +18,8 @@ use crate::layout::{Layout, Scale};
 use crate::linear_op::Chain;
 use crate::normal::{self, Id, Kind, Normal};
 use crate::schedule::{self, Refresh, Stage};
-use crate::search::THRIFT;
-use crate::split::EAGERNESS;
+use crate::search::KEY_PRICE_FACTORS;
+use crate::split::FIRST_KEY_FACTORS;
 use crate::stages::stages;
 use crate::target::Target;
 use crate::target::Watch;
@@ -98,8 +98,8 @@ pub fn sketch(graph: &PolyGraph, scale: &Scale, target: &Target) -> Result<Sketc
         cost: &cost,
     };
     let mut best: Option<Sketch> = None;
-    for thrift in THRIFT {
-        let sketch = draft.sketch(thrift * target.key_price(&parameters))?;
+    for factor in KEY_PRICE_FACTORS {
+        let sketch = draft.sketch(factor * target.key_price(&parameters))?;
         let fits = target.max_memory.is_none_or(|m| sketch.peak_bytes <= m);
         // where it is not the keys that are too large, fewer of them don't help
         let other = sketch.peak_bytes - sketch.key_bytes;
@@ -218,8 +218,8 @@ impl Draft<'_> {
         } = self;
         // as for plans (`split::split_all`): the second time with all rotations of the first known
         let mut best: Option<(f64, Vec<Counted>)> = None;
-        for eagerness in EAGERNESS {
-            let first = self.counts(&BTreeSet::new(), eagerness * key_seconds)?;
+        for factor in FIRST_KEY_FACTORS {
+            let first = self.counts(&BTreeSet::new(), factor * key_seconds)?;
             let known = first.iter().flat_map(|c| c.rotations.clone()).collect();
             let counts = self.counts(&known, key_seconds)?;
             let rotations: BTreeSet<i64> =

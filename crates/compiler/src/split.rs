@@ -6,7 +6,7 @@
 use crate::cost::CostModel;
 use crate::pack::{Packed, Walk};
 use ckks::MapSize;
-use ckks::map::Climb;
+use ckks::map::GiantRotation;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub(crate) type Splits = Vec<Option<Split>>;
 
 /// Splits are chosen in rounds, from the second on with the rotations of all other maps known. How many times its worth a key counts
 /// in the first round: each is tried, the best outcome taken.
-pub(crate) const EAGERNESS: [f64; 4] = [0.2, 1.0, 6.0, 40.0];
+pub(crate) const FIRST_KEY_FACTORS: [f64; 4] = [0.2, 1.0, 6.0, 40.0];
 
 /// Splits every linear map, maps of the same pattern alike.
 pub(crate) fn split_all(packed: &[Option<Packed>], cost: &CostModel, key_seconds: f64) -> Splits {
@@ -50,9 +50,9 @@ pub(crate) fn split_all(packed: &[Option<Packed>], cost: &CostModel, key_seconds
         each.map(|s| cost.linear(&s.size, level)).sum::<f64>()
             + rotations(splits).len() as f64 * key_seconds
     };
-    let tries = EAGERNESS.map(|eagerness| {
+    let tries = FIRST_KEY_FACTORS.map(|first| {
         let mut splits: Vec<Option<Split>> = vec![None; packed.len()];
-        for factor in [eagerness, 0.5 * (1.0 + eagerness), 1.0, 1.0] {
+        for factor in [first, 0.5 * (1.0 + first), 1.0, 1.0] {
             for group in &groups {
                 // of all other maps
                 group.iter().for_each(|&v| splits[v] = None);
@@ -180,10 +180,12 @@ fn finish(packed: &Packed, cut: &Walk, anchor: Anchor, cost: &CostModel) -> Spli
     for &(output, giant) in &giants {
         of_output[output].insert(giant);
     }
-    let climbs: Vec<Climb> = (of_output.iter())
-        .flat_map(|g| (cost.giants()).climbs(g, slots, &known, &mut differences))
+    let giant_rotations: Vec<GiantRotation> = (of_output.iter())
+        .flat_map(|g| (cost.giants()).giant_rotations(g, slots, &known, &mut differences))
         .collect();
-    let all = known.into_iter().chain(climbs.into_iter().map(|c| c.by));
+    let all = known
+        .into_iter()
+        .chain(giant_rotations.into_iter().map(|c| c.by));
     let rotations = all
         .filter(|&r| r != 0)
         .map(|r| signed(r, packed.slots))

@@ -8,7 +8,7 @@
 //! * [`answer`]: what an honest answer cannot be, which is refused; [`alarm`]: sums beside it that tell of values which left an interval.
 //! * [`sharing`]: noise flooding for answers that leave the client, or their class alone, which needs none.
 //! * [`plan_file`], [`checkpoint`], [`inspection`]: the server's own files, and what any file says about itself.
-//! * [`check`]: the clear twin beside an encrypted run; [`noise`]: what error its answer will have, by simulation; [`prediction`]: what a run will cost, [`preparation`]: its memory, fetched ahead, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`limits`]: how much memory is left, [`machine_file`]: what
+//! * [`check`]: the clear twin beside an encrypted run; [`noise`]: what error its answer will have, by simulation; [`prediction`]: what a run will cost, [`preparation`]: its memory, fetched ahead, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`limits`]: how much memory is left, [`liveness`]: how long values take it, [`machine_file`]: what
 //!   a machine was measured to cost.
 //!
 //! Notation: plan units are normalised values, network units are the network's own; network value = unit × plan value.
@@ -28,6 +28,7 @@ pub mod inspection;
 pub mod integers;
 pub mod interpreter;
 pub mod limits;
+pub mod liveness;
 pub mod machine;
 pub mod machine_file;
 mod measure;

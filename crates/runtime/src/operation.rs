@@ -4,7 +4,7 @@ use crate::alarm;
 use crate::folding::{self, Folding, TermOn, Within};
 use crate::{Integers, Register};
 use ckks::coefficients::Parts;
-use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, Polynomial};
+use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, Polynomial, typing};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -391,13 +391,7 @@ impl Operation {
         a: &A,
         xs: &[A::Value],
     ) -> Result<Vec<A::Value>, Error> {
-        let below = |level: Level| {
-            a.parameters().below(level).ok_or(Error::Levels {
-                operation: "plan",
-                needed: 1,
-                had: 0,
-            })
-        };
+        let below = |level: Level| typing::below(a.parameters(), "plan", level);
         // a product at a level, brought one down
         let lowered = |product: &A::Value, level: Level| {
             let y = a.relinearize_rescale(product)?;

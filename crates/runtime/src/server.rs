@@ -87,14 +87,16 @@ impl<E: Engine> Server<E> {
     /// Takes a plan and an engine with the keys of the client whose key pair is `key`.
     ///
     /// # Errors
-    /// If a key that the plan needs is missing, or the engine has other parameters.
+    /// If a key that the plan needs is missing, or the engine has other parameters, or no small ring where the plan needs one.
     pub fn with_engine(plan: Arc<VerifiedPlan>, engine: E, key: KeyId) -> Result<Self> {
         if engine.parameters() != plan.parameters() {
-            return Err(ckks::Error::Conformance {
-                object: "engine",
-                reason: format!("it has {:?}", engine.parameters()),
-            }
-            .into());
+            let reason = format!("it has {:?}", engine.parameters());
+            return Err(ckks::Error::conformance("engine", reason).into());
+        }
+        let changes = plan.facts().keys.0.contains_key(&KeyName::RingDown);
+        if changes && engine.small().is_none() {
+            let reason = "the plan has layers in a small ring, and it has none";
+            return Err(ckks::Error::conformance("engine", reason).into());
         }
         let had = engine.key_request();
         for (&name, &limit) in &plan.facts().keys.0 {

@@ -4,6 +4,7 @@
 use crate::Register;
 use crate::facts::{KeySize, PlanFacts, StepFacts};
 use crate::folding;
+use crate::liveness::{Liveness, Resident};
 use crate::operation::{LARGEST_VALUE, Operation};
 use crate::plan::{Plan, Port, Step};
 use crate::wire::ciphertexts::ciphertext_bytes;
@@ -29,41 +30,30 @@ const MOST_PRODUCTS: usize = 1 << 12;
 pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Register, f64>)> {
     let parameters = conformance::parameters(plan.parameters.clone(), "plan")?;
     for (name, port) in [("input", &plan.input), ("output", &plan.output)] {
-        check_port(port, &parameters).map_err(|reason| Error::Port {
-            port: name.into(),
-            reason,
-        })?;
+        check_port(port, &parameters).map_err(misfit(name))?;
     }
     let name = check_name("the network's name", &plan.description.name);
-    name.map_err(|reason| Error::Port {
-        port: "description".into(),
-        reason,
-    })?;
+    name.map_err(misfit("description"))?;
     if let Some(simulated) = &plan.description.simulated {
-        simulated.check().map_err(|reason| Error::Port {
-            port: "description".into(),
-            reason,
-        })?;
+        simulated.check().map_err(misfit("description"))?;
     }
     if let Some(alarm) = &plan.description.alarm {
-        let refuse = |reason: String| Error::Port {
-            port: "alarm".into(),
-            reason,
-        };
-        (alarm.check(&parameters, plan.output.side_by_side())).map_err(refuse)?;
+        let checked = alarm.check(&parameters, plan.output.side_by_side());
+        checked.map_err(misfit("alarm"))?;
     }
-    let last_use = last_uses(plan)?;
+    let liveness = liveness(plan)?;
     let context = Context::new(&parameters);
     let mut pass = Pass::new(plan, &context)?;
     let steps = (0..plan.steps.len())
-        .map(|index| pass.step(index, &last_use))
+        .map(|index| pass.step(index, &liveness))
         .collect::<Result<Vec<_>>>()?;
     let Pass {
         reading,
-        peak,
+        resident,
         units,
         ..
     } = pass;
+    let peak = resident.peak();
     let [output_error, output_weights, output_magnitude] = reading.output(&plan.output)?;
     reading.alarm(plan)?;
     let meter = reading.meter;
@@ -130,10 +120,7 @@ impl<'a> Reading<'a> {
         for &r in &port.registers {
             let fresh = meter.input(Level::new(port.level), port.slots, bound)?;
             if live.insert(r, fresh).is_some() {
-                return Err(Error::Port {
-                    port: "input".into(),
-                    reason: format!("register {r} occurs twice"),
-                });
+                return Err(misfit("input")(format!("register {r} occurs twice")));
             }
         }
         let biases = RefCell::default();
@@ -218,11 +205,7 @@ impl<'a> Reading<'a> {
     ) -> std::result::Result<Vec<MeterValue>, ckks::Error> {
         let (meter, parameters) = (&self.meter, self.meter.parameters());
         let level = operands.first().map_or(Level::new(0), |x| x.info.level);
-        let below = parameters.below(level).ok_or(ckks::Error::Levels {
-            operation: "plan",
-            needed: 1,
-            had: 0,
-        })?;
+        let below = ckks::typing::below(parameters, "plan", level)?;
         let scale = parameters.scale(below);
         let results = meter.mapped(operands, map, scale, Weights::Rounded)?;
         (results.iter().zip(bias))
@@ -245,10 +228,7 @@ impl<'a> Reading<'a> {
             });
         match most.is_nan() {
             false => Ok(most),
-            true => Err(ckks::Error::Conformance {
-                object: "bias",
-                reason: "a constant is not finite".into(),
-            }),
+            true => Err(ckks::Error::conformance("bias", "a constant is not finite")),
         }
     }
 
@@ -261,22 +241,16 @@ impl<'a> Reading<'a> {
         let (level, slots) = (Level::new(alarm.level), alarm.slots);
         match had.is_some_and(|i| i.level == level && i.slots <= slots) {
             true => Ok(()),
-            false => Err(Error::Port {
-                port: "alarm".into(),
-                reason: format!(
-                    "register {} does not end at level {level:?} with {slots} slots: {had:?}",
-                    alarm.register
-                ),
-            }),
+            false => Err(misfit("alarm")(format!(
+                "register {} does not end at level {level:?} with {slots} slots: {had:?}",
+                alarm.register
+            ))),
         }
     }
 
     /// Bounds on what the port gives, network units: the encryption's error, that of rounded weights, the magnitude.
     fn output(&self, port: &Port) -> Result<[f64; 3]> {
-        let refuse = |reason: String| Error::Port {
-            port: "output".into(),
-            reason,
-        };
+        let refuse = misfit("output");
         // the meter counts in slots, where an error of every coefficient is √N times as large
         let slope = match port.in_coefficients(&self.plan.parameters) {
             true => 1.0 / (self.meter.parameters().n() as f64).sqrt(),
@@ -305,6 +279,14 @@ fn stated(bound: f64) -> f64 {
     if bound.is_finite() { bound } else { f64::MAX }
 }
 
+/// A port, or what a plan says beside its steps, that does not fit.
+fn misfit(port: &str) -> impl Fn(String) -> Error + '_ {
+    move |reason| {
+        let port = port.into();
+        Error::Port { port, reason }
+    }
+}
+
 fn refusal(index: usize, step: &Step, reason: String) -> Error {
     Error::Plan {
         step: index,
@@ -318,11 +300,9 @@ struct Pass<'a> {
     reading: Reading<'a>,
     parameters: &'a Parameters,
     units: BTreeMap<Register, f64>,
-    /// Bytes of what is alive, in memory and in a checkpoint.
-    resident: u64,
-    stored: u64,
-    /// The most bytes that were alive or needed at once.
-    peak: u64,
+    /// What is alive, in memory and in a checkpoint.
+    resident: Resident,
+    stored: Resident,
     allowed: folding::Allowance,
 }
 
@@ -333,15 +313,13 @@ impl<'a> Pass<'a> {
             units: (reading.live.keys().map(|&r| (r, plan.input.unit))).collect(),
             reading,
             parameters: context.parameters(),
-            resident: 0,
-            stored: 0,
-            peak: 0,
+            resident: Resident::default(),
+            stored: Resident::default(),
             allowed: folding::Allowance::default(),
         };
         let inputs: Vec<Level> = pass.reading.live.values().map(|v| v.info.level).collect();
         for level in inputs {
-            let (memory, file) = pass.bytes(level);
-            (pass.resident, pass.stored) = (pass.resident + memory, pass.stored + file);
+            pass.hold(level);
         }
         Ok(pass)
     }
@@ -350,6 +328,11 @@ impl<'a> Pass<'a> {
     fn bytes(&self, level: Level) -> (u64, u64) {
         let file = ciphertext_bytes(self.parameters, level) + 64;
         (memory::ciphertext(self.parameters, level), file)
+    }
+    fn hold(&mut self, level: Level) {
+        let (memory, file) = self.bytes(level);
+        self.resident.hold(memory);
+        self.stored.hold(file);
     }
 
     /// What an operation for slots reads lies in slots, and what one for coefficients reads in coefficients: the level says which.
@@ -384,7 +367,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn step(&mut self, index: usize, last_use: &BTreeMap<Register, usize>) -> Result<StepFacts> {
+    fn step(&mut self, index: usize, liveness: &Liveness<Register>) -> Result<StepFacts> {
         let step = &self.reading.plan.steps[index];
         let refuse = |reason: String| refusal(index, step, reason);
         let operation = &step.operation;
@@ -403,7 +386,7 @@ impl<'a> Pass<'a> {
             released: BTreeSet::new(),
         };
         let working = working_bytes(self.parameters, operation, Level::new(level_in));
-        self.peak = self.peak.max(self.resident + working);
+        self.resident.work(working);
         let below = matches!(
             operation,
             Operation::Descend { .. } | Operation::Weigh { .. } | Operation::Fold { .. }
@@ -425,24 +408,23 @@ impl<'a> Pass<'a> {
                 )));
             }
             self.units.insert(r, step.unit);
-            let (memory, file) = self.bytes(v.info.level);
-            (self.resident, self.stored) = (self.resident + memory, self.stored + file);
+            self.hold(v.info.level);
             if self.reading.live.insert(r, v).is_some() || r >= REGISTERS_LIMIT {
                 return Err(refuse(format!(
                     "register {r} is written twice or out of range"
                 )));
             }
         }
-        for r in operation.reads().into_iter().chain(operation.writes()) {
-            if last_use.get(&r).is_none_or(|&last| last <= index) {
-                facts.released.insert(r);
-                if let Some(v) = self.reading.live.remove(&r) {
-                    let (memory, file) = self.bytes(v.info.level);
-                    (self.resident, self.stored) = (self.resident - memory, self.stored - file);
-                }
+        let own = operation.reads().into_iter().chain(operation.writes());
+        facts.released = liveness.ending(index, own);
+        for r in &facts.released {
+            if let Some(v) = self.reading.live.remove(r) {
+                let (memory, file) = self.bytes(v.info.level);
+                self.resident.release(memory);
+                self.stored.release(file);
             }
         }
-        facts.stored = self.stored;
+        facts.stored = self.stored.bytes();
         Ok(facts)
     }
 }
@@ -457,14 +439,10 @@ fn input_bound(plan: &Plan) -> f64 {
     }
 }
 
-/// Last step that reads each register; output registers live for ever. Refuses writes to a register that already exists.
-fn last_uses(plan: &Plan) -> Result<BTreeMap<Register, usize>> {
-    let mut last = BTreeMap::new();
+/// How long registers are alive; those of the output stay. Refuses writes to a register that already exists.
+fn liveness(plan: &Plan) -> Result<Liveness<Register>> {
     let mut written: BTreeSet<Register> = plan.input.registers.iter().copied().collect();
     for (i, step) in plan.steps.iter().enumerate() {
-        for r in step.operation.reads() {
-            last.insert(r, i);
-        }
         for r in step.operation.writes() {
             if !written.insert(r) {
                 return Err(refusal(i, step, format!("register {r} is written twice")));
@@ -472,10 +450,11 @@ fn last_uses(plan: &Plan) -> Result<BTreeMap<Register, usize>> {
         }
     }
     let alarm = plan.description.alarm.iter().map(|a| &a.register);
-    for &r in plan.output.registers.iter().chain(alarm) {
-        last.insert(r, usize::MAX);
-    }
-    Ok(last)
+    let kept = plan.output.registers.iter().chain(alarm).copied();
+    Ok(Liveness::new(
+        plan.steps.iter().map(|s| s.operation.reads()),
+        kept,
+    ))
 }
 
 /// What [`Meter`] cannot see: shapes, finiteness, counts.

@@ -1,8 +1,8 @@
 //! Encoders of sentences: embeddings, a graph for any length, a head.
 //!
 //! The embeddings are the client's, their layer norm included, so that it costs nothing under encryption: a graph takes `(D + 1, 1, L)`, the
-//! embedded tokens and a last channel of marks, 1 for a token and 0 for padding. Padding is embedded as the token that it is, so that its values stay
-//! as tame as others'; attention does not look at it ([`Order::Marked`](nn::attention::Order::Marked)). How many tokens a sentence has is thus encrypted with it.
+//! embedded tokens and a last channel of marks, 1 for a token and 0 for padding. Padding is embedded as the token that it is, so that its values stay in the
+//! ranges of others'; attention does not look at it ([`Order::Marked`](nn::attention::Order::Marked)). How many tokens a sentence has is thus encrypted with it.
 
 use crate::bert::{Config, Head};
 use crate::blocks::{

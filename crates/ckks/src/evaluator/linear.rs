@@ -8,7 +8,8 @@
 use super::Evaluator;
 use super::switch::{Decomposed, DigitLimbs, KeyLimb, Raised, Turn, chunks, image};
 use crate::keys::{KeyName, galois_element};
-use crate::map::{Climb, Typed};
+use crate::linear::Typed;
+use crate::map::GiantRotation;
 use crate::tables::Plains;
 use crate::typing::Info;
 use crate::work::{At, Hoisting};
@@ -58,7 +59,7 @@ struct Hoisted<'a> {
     /// (output, giant step) of each inner sum.
     groups: Vec<(usize, usize)>,
     /// The rotations of each output's inner sums.
-    climbs: Vec<Vec<Climb>>,
+    giant_rotations: Vec<Vec<GiantRotation>>,
     hoisting: Hoisting,
     /// Ring indices of the sums' limbs: the level's, then, of double hoisting, P's, or of a raised operand, the first of P.
     limbs: Arc<[usize]>,
@@ -77,7 +78,7 @@ impl Evaluator {
         map: &BlockMap,
         scale: f64,
     ) -> Result<Vec<Ciphertext>, Error> {
-        let typed = crate::map::typed(self, xs, map, scale)?;
+        let typed = crate::linear::typed(self, xs, map, scale)?;
         let (operands, scale) = (Operands::Ciphertexts(xs), xs[0].info.scale);
         self.hoisted(Hoisted::new(self, operands, map, (typed, scale)))
     }
@@ -89,7 +90,7 @@ impl Evaluator {
         scale: f64,
     ) -> Result<Vec<Ciphertext>, Error> {
         let info = typing::raised(self.parameters(), &x.info, to, 1)?;
-        let typed = crate::map::typed_at(self.parameters(), &[info], map, scale)?;
+        let typed = crate::linear::typed_at(self.parameters(), &[info], map, scale)?;
         let raised = self.context.raise(&self.keys, x, to)?;
         let operands = Operands::Raised(raised);
         self.hoisted(Hoisted::new(self, operands, map, (typed, info.scale)))
@@ -104,8 +105,8 @@ impl Evaluator {
                 Some(_) => drop(sums.insert((output, giant), sum)),
             }
         }
-        for (output, climbs) in map.climbs.iter().enumerate() {
-            for &Climb { giant, onto, by } in climbs {
+        for (output, giant_rotations) in map.giant_rotations.iter().enumerate() {
+            for &GiantRotation { giant, onto, by } in giant_rotations {
                 let Some(sum) = sums.remove(&(output, giant)) else {
                     continue;
                 };
@@ -149,7 +150,7 @@ impl<'a> Hoisted<'a> {
             groups: (0..map.outputs())
                 .flat_map(|o| map.giants(o).into_iter().map(move |g| (o, g)))
                 .collect(),
-            climbs: map.climbs(),
+            giant_rotations: map.giant_rotations(),
             kept: shape.kept,
             ranges: chunks(limbs.len()),
             hoisting,
@@ -170,15 +171,15 @@ impl<'a> Hoisted<'a> {
     fn check_keys(&self) -> Result<(), Error> {
         let level = self.typed.level;
         let limit = self.evaluator.parameters().key_limit(level);
-        let climbs = self.climbs.iter().flatten().map(|c| c.by);
+        let giant_rotations = self.giant_rotations.iter().flatten().map(|c| c.by);
         let babies = self.babies.iter().flatten().copied();
         let galois = |by| self.element(by).map(KeyName::Galois);
         let names: Vec<KeyName> = match self.operands {
-            Operands::Ciphertexts(_) => babies.chain(climbs).filter_map(galois).collect(),
+            Operands::Ciphertexts(_) => babies.chain(giant_rotations).filter_map(galois).collect(),
             Operands::Raised(_) => {
                 let raise = |by| galois_element(self.evaluator.parameters(), by as i64);
                 let babies = babies.map(|by| KeyName::Raise(raise(by)));
-                babies.chain(climbs.filter_map(galois)).collect()
+                babies.chain(giant_rotations.filter_map(galois)).collect()
             }
         };
         let check = |name| self.evaluator.keys.check(name, limit, level.index());

@@ -4,11 +4,12 @@ use super::kernel::Kernel;
 use super::layout::Laid;
 use super::network::{Id, Kind, Quantity};
 use super::slots::{self, Stays};
+use super::weigh::integer;
 use crate::Error;
 use crate::activation::{Activation, Form};
 use crate::layout::narrow;
 use ckks::{Folded, HalfBootstrap, Parameters};
-use runtime::folding::{Folding, LARGEST_WEIGHT, Term, WEIGHT_BITS, Within};
+use runtime::folding::{Folding, Term, WEIGHT_BITS, Within};
 use runtime::{Integers, Operation, Port, Register, Step};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -293,17 +294,7 @@ impl Writer<'_> {
         kernels
             .map(|(id, k)| {
                 let factor = scale / self.units[*id].scale;
-                let integer = |w: f64| {
-                    let w = (w * factor).round();
-                    if w.abs() <= f64::from(LARGEST_WEIGHT) {
-                        #[expect(clippy::cast_possible_truncation, reason = "within 2^24")]
-                        return Ok(w as i32);
-                    }
-                    Err(Error::Weight {
-                        layer: self.quantities[v].layer.clone(),
-                        value: w / f64::from(WEIGHT_BITS).exp2(),
-                    })
-                };
+                let integer = |w: f64| integer(&self.quantities[v].layer, w * factor);
                 let inputs = self.registers[*id].clone();
                 let (from, to) = (&self.laid.layouts[*id], &self.laid.layouts[v]);
                 match k.scalar() {

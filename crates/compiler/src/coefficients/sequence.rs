@@ -1,6 +1,6 @@
 //! Sequences of any length, with or without a public first token, as sequences of a power of two of tokens.
 //!
-//! What fills a sequence up must be as tame as its tokens are: it goes through the same norms and polynomials. So places without a token hold copies of
+//! What fills a sequence up must stay in the ranges that calibration found: it goes through the same norms and polynomials. So places without a token hold copies of
 //! others' values, made once of the input, with the same positions and the same view: they stay copies in every layer, and no key is looked for there. A
 //! public first token has a place of its own, whose key and value are the network's constants.
 

@@ -22,6 +22,19 @@ pub(crate) enum Scaled<'a> {
 /// Where a source's values lie in coefficients, and network value / plan value.
 pub(crate) type Low = (Vec<Register>, f64);
 
+/// A weight as a plan holds it, from its value in units of 2^-[`WEIGHT_BITS`].
+pub(crate) fn integer(layer: &str, weight: f64) -> Result<i32, Error> {
+    let weight = weight.round();
+    if weight.abs() <= f64::from(LARGEST_WEIGHT) {
+        #[expect(clippy::cast_possible_truncation, reason = "within 2^24")]
+        return Ok(weight as i32);
+    }
+    Err(Error::Weight {
+        layer: layer.into(),
+        value: weight / f64::from(WEIGHT_BITS).exp2(),
+    })
+}
+
 /// The layer of a quantity, whose sources lie in these layouts and have these registers.
 pub(crate) fn operation<'a>(
     q: &Quantity,
@@ -44,17 +57,7 @@ pub(crate) fn operation<'a>(
             Scaled::By(units) => unit * units.scale * f64::from(WEIGHT_BITS).exp2(),
             Scaled::Nothing => 0.0,
         };
-        let integer = |w: f64| {
-            let w = (w * factor).round();
-            if w.abs() <= f64::from(LARGEST_WEIGHT) {
-                #[expect(clippy::cast_possible_truncation, reason = "within 2^24")]
-                return Ok(w as i32);
-            }
-            Err(Error::Weight {
-                layer: q.layer.clone(),
-                value: w / f64::from(WEIGHT_BITS).exp2(),
-            })
-        };
+        let integer = |w: f64| integer(&q.layer, w * factor);
         let times = |chain: &&Chain| {
             let each = chain.iter().map(|l| l.op.scalar());
             each.product::<Option<f64>>()

@@ -7,6 +7,7 @@ use crate::normal::{Id, Kind};
 use crate::schedule::{Decision, Stage};
 use ckks::MapSize;
 use ckks::memory;
+use runtime::liveness::{Liveness, Resident};
 
 impl Draft<'_> {
     /// The most that ciphertexts and a step's sums take.
@@ -19,15 +20,14 @@ impl Draft<'_> {
     ) -> u64 {
         let parameters = self.cost.parameters();
         let count = stages.len();
-        let mut last: Vec<usize> = (0..count).collect();
+        let reads = stages.iter().map(|s| s.sources.iter().copied());
+        let liveness = Liveness::new(reads, [self.normal.output]);
         let mut summed = vec![false; count];
         for (v, stage) in stages.iter().enumerate() {
             for &w in &stage.sources {
-                last[w] = v;
                 summed[w] |= !self.layouts[v].by_row();
             }
         }
-        last[self.normal.output] = count;
         let mut mixed = vec![false; count];
         for (w, stage) in stages.iter().enumerate().rev() {
             if self.layouts[w].by_row() {
@@ -68,8 +68,7 @@ impl Draft<'_> {
         let bytes = |v: Id, level: usize| {
             alive(v) as u64 * memory::ciphertext(parameters, self.cost.level(level))
         };
-        let mut resident = 0u64;
-        let mut peak = 0u64;
+        let mut resident = Resident::default();
         for v in 0..count {
             let d = decisions[v];
             let size = &counts[v].size;
@@ -92,19 +91,19 @@ impl Draft<'_> {
                 .max(d.bootstrap.map_or(0, refresh));
             // row by row, a result takes the place of what it is made of
             let row_by_row = deep && Rowed::of(&self.layouts[v]).rows > 1 && !made(v);
-            let (before, after): (Vec<usize>, Vec<usize>) = (0..=v)
-                .filter(|&w| last[w] == v)
+            let own = stages[v].sources.iter().copied().chain([v]);
+            let (before, after): (Vec<usize>, Vec<usize>) = (liveness.ending(v, own).into_iter())
                 .partition(|&w| row_by_row && w < v && self.layouts[w].by_row());
             for w in before {
-                resident -= bytes(w, level_of(w));
+                resident.release(bytes(w, level_of(w)));
             }
-            resident += bytes(v, level_of(v));
-            peak = peak.max(resident + working);
+            resident.hold(bytes(v, level_of(v)));
+            resident.work(working);
             for w in after {
-                resident -= bytes(w, level_of(w));
+                resident.release(bytes(w, level_of(w)));
             }
         }
-        peak
+        resident.peak()
     }
 
     /// Ciphertexts that the channels of a head take.

@@ -2,13 +2,15 @@
 
 use super::support::*;
 use ckks::{
-    Arithmetic, Ciphertext, Complex64, Context, Engine, Evaluator, Info, KeyRequest, Level,
+    Arithmetic, BlockMap, Ciphertext, Coefficients, Complex64, Context, Engine, Evaluator, Info,
+    KeyRequest, Level, RingSwitch,
 };
 use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint};
 use polyveil_runtime::*;
 use ring::{Ntt, RnsPoly};
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 /// What a foreign engine keeps for a ciphertext: its polynomials, as if they were elsewhere.
 #[derive(Clone)]
@@ -17,19 +19,50 @@ struct Held {
     info: Info,
 }
 
-/// Carries every operation out by an [`Evaluator`] and writes it down. It implements what the trait requires and nothing else:
-/// circuits, and operations that the trait gains later, come by provided methods.
+/// Where the circuits of a [`Recorder`] come from.
+#[derive(Clone, Copy, PartialEq)]
+enum Circuits {
+    /// The trait.
+    Provided,
+    /// The evaluator: those that round in fewer places than what the trait provides.
+    Evaluators,
+}
+
+/// Carries every operation out by an [`Evaluator`] and writes it down. It implements what the trait requires, and the change of rings, which
+/// has keys of its own: all else, and what the trait gains later, comes by provided methods, unless the evaluator's own circuits are asked for.
 struct Recorder {
     evaluator: Evaluator,
+    circuits: Circuits,
+    small: Option<Box<Recorder>>,
     log: Mutex<Vec<&'static str>>,
 }
 
 impl Recorder {
-    fn new(evaluator: Evaluator) -> Self {
+    fn new(evaluator: Evaluator, circuits: Circuits) -> Self {
+        let small = RingSwitch::of(evaluator.context()).map(|switch| {
+            let keys = evaluator.keys().in_small_ring();
+            Box::new(Self::new(Evaluator::new(switch.small(), keys), circuits))
+        });
         Self {
             evaluator,
+            circuits,
+            small,
             log: Mutex::default(),
         }
+    }
+    fn all(
+        &self,
+        operation: &'static str,
+        results: std::result::Result<Vec<Ciphertext>, ckks::Error>,
+    ) -> std::result::Result<Vec<Held>, ckks::Error> {
+        let results = results?.into_iter();
+        results.map(|y| self.note(operation, Ok(y))).collect()
+    }
+    fn coefficients(
+        &self,
+        x: &Coefficients<Held>,
+    ) -> std::result::Result<Coefficients, ckks::Error> {
+        Coefficients::of(&self.evaluator, self.of(x.value())?)
     }
     fn note(
         &self,
@@ -132,6 +165,64 @@ impl Arithmetic for Recorder {
     fn with_slots(&self, x: &Held, slots: usize) -> Made {
         self.note("with_slots", self.evaluator.with_slots(&self.of(x)?, slots))
     }
+    fn small(&self) -> Option<&Self> {
+        self.small.as_deref()
+    }
+    fn narrow(
+        &self,
+        x: &Coefficients<Held>,
+    ) -> std::result::Result<Vec<Coefficients<Held>>, ckks::Error> {
+        let small = ckks::typing::small_ring(self.parameters(), self.small())?;
+        let classes = self.evaluator.narrow(&self.coefficients(x)?)?.into_iter();
+        let held = classes.map(|c| small.note("narrow", Ok(c.into_value())));
+        held.map(|c| Coefficients::of(small, c?)).collect()
+    }
+    fn widen(
+        &self,
+        classes: &[Option<Coefficients<Held>>],
+    ) -> std::result::Result<Coefficients<Held>, ckks::Error> {
+        let small = ckks::typing::small_ring(self.parameters(), self.small())?;
+        let classes = classes.iter().map(|c| match c {
+            Some(c) => small.coefficients(c).map(Some),
+            None => Ok(None),
+        });
+        let classes = classes.collect::<std::result::Result<Vec<_>, _>>()?;
+        let y = self.evaluator.widen(&classes)?.into_value();
+        Coefficients::of(self, self.note("widen", Ok(y))?)
+    }
+    fn relinearize_rescale(&self, x: &Held) -> Made {
+        if self.circuits == Circuits::Provided {
+            return self.rescale(&self.relinearize(x)?);
+        }
+        let y = self.evaluator.relinearize_rescale(&self.of(x)?);
+        self.note("relinearize_rescale", y)
+    }
+    fn linear(
+        &self,
+        xs: &[Held],
+        map: &BlockMap,
+        scale: f64,
+    ) -> std::result::Result<Vec<Held>, ckks::Error> {
+        if self.circuits == Circuits::Provided {
+            return ckks::linear::apply(self, xs, map, scale);
+        }
+        let xs = xs.iter().map(|x| self.of(x));
+        let xs = xs.collect::<std::result::Result<Vec<_>, _>>()?;
+        self.all("linear", self.evaluator.linear(&xs, map, scale))
+    }
+    fn raise_linear(
+        &self,
+        x: &Held,
+        to: Level,
+        map: &BlockMap,
+        scale: f64,
+    ) -> std::result::Result<Vec<Held>, ckks::Error> {
+        if self.circuits == Circuits::Provided {
+            return ckks::linear::apply_raised(self, x, to, map, scale);
+        }
+        let y = self.evaluator.raise_linear(&self.of(x)?, to, map, scale);
+        self.all("raise_linear", y)
+    }
 }
 
 impl Engine for Recorder {
@@ -174,7 +265,8 @@ fn an_engine_outside_ckks_runs_a_whole_plan() {
     let client = Client::new(client_file(&plan), &mut rng(1));
     let keys = client.evaluation_keys(&mut rng(2)).expect("keys");
     let key = keys.id;
-    let engine = Recorder::new(Evaluator::new(plan.context(), keys.keys));
+    let evaluator = Evaluator::new(plan.context(), keys.keys);
+    let engine = Recorder::new(evaluator, Circuits::Provided);
     let server = Server::with_engine(plan.clone(), engine, key).expect("keys are there");
     let x = small_tensor();
     let input = client
@@ -226,15 +318,109 @@ fn an_engine_outside_ckks_runs_a_whole_plan() {
 #[test]
 fn an_engine_without_a_key_or_with_other_parameters_is_refused() {
     let plan = plan(bootstrapped());
-    let without = Recorder::new(Evaluator::new(plan.context(), Default::default()));
+    let recorder = |keys| {
+        let evaluator = Evaluator::new(plan.context(), keys);
+        Recorder::new(evaluator, Circuits::Provided)
+    };
+    let without = recorder(Default::default());
     let refused = Server::with_engine(plan.clone(), without, Default::default()).map(drop);
     assert!(refused.is_err_and(|e| e.to_string().contains("key")));
     let other = super::support::plan(levelled());
     let client = Client::new(client_file(&plan), &mut rng(1));
     let keys = client.evaluation_keys(&mut rng(2)).expect("keys").keys;
-    let foreign = Recorder::new(Evaluator::new(plan.context(), keys));
-    let refused = Server::with_engine(other, foreign, client.key()).map(drop);
+    let refused = Server::with_engine(other, recorder(keys), client.key()).map(drop);
     assert!(refused.is_err_and(|e| e.to_string().contains("toy")));
+}
+
+/// Files of a golden plan (`tests/golden.rs`).
+struct Golden(PathBuf);
+
+impl Golden {
+    fn new(name: &str) -> Self {
+        let version = polyveil_runtime::wire::container::VERSION;
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        Self(folder.join(format!("{version}/{name}.plan")))
+    }
+    fn path(&self, ending: &str) -> PathBuf {
+        self.0.with_extension(ending)
+    }
+    fn file(&self, ending: &str) -> Vec<u8> {
+        std::fs::read(self.path(ending)).expect("a golden file")
+    }
+    fn plan(&self) -> Arc<VerifiedPlan> {
+        let weights = self.path("weights");
+        let beside = weights.exists().then_some(weights.as_path());
+        let bytes = self.file("plan");
+        let plan = VerifiedPlan::read_within(&bytes[..], "plan", Limits::default(), beside);
+        Arc::new(plan.expect("a plan"))
+    }
+    fn client(&self) -> Client {
+        let file = ClientFile::read(&self.file("client")[..], "client").expect("a client file");
+        Client::read(&self.file("key")[..], "key", file).expect("a key")
+    }
+    fn keys(&self, plan: &VerifiedPlan) -> ServerKeys {
+        let (bytes, needed) = (self.file("keys"), &plan.facts().keys);
+        let keys = ServerKeys::read(
+            &bytes[..],
+            "keys",
+            plan.parameters(),
+            needed,
+            &mut |_, _| {},
+        );
+        keys.expect("evaluation keys")
+    }
+    fn recorder(&self, plan: &VerifiedPlan, circuits: Circuits) -> Recorder {
+        let keys = self.keys(plan).keys;
+        Recorder::new(Evaluator::new(plan.context(), keys), circuits)
+    }
+}
+
+/// Of plans with a bootstrap and with layers in coefficients, one of which changes to the small ring and back.
+#[test]
+fn an_engine_outside_ckks_gives_the_evaluators_answer_bit_for_bit() {
+    for (name, expected) in [
+        ("refreshed", &["raise_linear", "linear"][..]),
+        (
+            "layers",
+            &["narrow", "widen", "linear", "divide_exactly"][..],
+        ),
+    ] {
+        let golden = Golden::new(name);
+        let (plan, client) = (golden.plan(), golden.client());
+        let input = golden.file("input");
+        let built_in = Server::new(plan.clone(), golden.keys(&plan)).expect("keys are there");
+        let answer = built_in.answer(&input, &mut ()).expect("runs");
+        let truth = client.read_answer(&answer[..], "answer").expect("decrypts");
+        let run = |circuits| {
+            let engine = golden.recorder(&plan, circuits);
+            let server = Server::with_engine(plan.clone(), engine, client.key());
+            let server = server.expect("keys are there");
+            let answer = server.answer(&input, &mut ()).expect("runs");
+            let mut seen = server.engine().seen();
+            seen.extend(server.engine().small().iter().flat_map(|s| s.seen()));
+            (answer, seen)
+        };
+        let (same, seen) = run(Circuits::Evaluators);
+        assert!(same == answer, "{name}: the answers differ in their bits");
+        for operation in expected {
+            assert!(seen.contains(operation), "{operation} not in {seen:?}");
+        }
+        // what the trait provides rounds in other places
+        let (provided, seen) = run(Circuits::Provided);
+        assert!(!seen.contains("linear") && seen.contains("mod_raise"));
+        let provided = client.read_answer(&provided[..], "answer");
+        close(&provided.expect("decrypts"), &truth, 1e-4);
+    }
+}
+
+#[test]
+fn an_engine_without_the_small_ring_of_a_plan_is_refused() {
+    let golden = Golden::new("layers");
+    let plan = golden.plan();
+    let mut engine = golden.recorder(&plan, Circuits::Provided);
+    engine.small = None;
+    let refused = Server::with_engine(plan, engine, golden.client().key()).map(drop);
+    assert!(refused.is_err_and(|e| e.to_string().contains("small ring")));
 }
 
 #[test]
