@@ -158,6 +158,10 @@ impl<'a> Inputs<'a> {
                 let lines = text.lines().filter(|l| !l.trim().is_empty());
                 Items::Prompts(lines.map(String::from).collect())
             }
+            // it has no ending to know it by
+            (Task::Pictures(_), None) if source.path == Path::new(STDIN) => {
+                Items::Pictures(vec![source.path.clone()])
+            }
             (_, None) => match pictures(&source.path)? {
                 files if files.is_empty() => Items::Set(set(task, source)?),
                 files => Items::Pictures(files),
@@ -446,6 +450,9 @@ fn pictures(path: &Path) -> Result<Vec<PathBuf>> {
     });
     Ok(files)
 }
+
+/// Standard input, of which one picture is read.
+const STDIN: &str = "/dev/stdin";
 
 /// What a network does not see of pictures.
 pub(crate) const LOST: [&str; 2] = [
