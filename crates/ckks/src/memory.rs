@@ -5,8 +5,12 @@ use crate::work::{At, Hoisting};
 use crate::{Form, Level, MapSize, Parameters, ParametersSpec, dft};
 use std::collections::BTreeSet;
 
-/// Code, tables of tests and the allocator's slack, beyond what is counted.
-const BASE_BYTES: u64 = 200 << 20;
+/// Code and what every process has, beyond what is counted.
+const CODE_BYTES: u64 = 16 << 20;
+
+/// The allocator's slack and what else grows with a run: a quarter of what is counted, and no more than this. Plans of a few layers on one and
+/// 16 threads took less than what is counted and [`CODE_BYTES`]; large ones had up to 0.2 GB more.
+const MOST_SLACK: u64 = 184 << 20;
 
 /// Buffers that wait to be used again, next to those in use: the embedded ResNet-20 and a ResNet-18 at 224 px had less than 0.1 GB of them, a
 /// ResNet-152 on two threads 0.28 GB (docs/performance.md, "Predictions").
@@ -139,7 +143,8 @@ pub fn process(
     let pool = peak.min(WAITING);
     let bottoms = parameters.bottoms().into_iter().flatten().map(all_limbs);
     let limbs = all_limbs(parameters) + bottoms.sum::<u64>();
-    BASE_BYTES + 30 * limbs + transforms(parameters, bootstraps) + peak + pool
+    let counted = 30 * limbs + transforms(parameters, bootstraps) + peak + pool;
+    CODE_BYTES + counted + (counted / 4).min(MOST_SLACK)
 }
 
 /// Words of a polynomial modulo every prime.

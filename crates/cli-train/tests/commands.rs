@@ -460,6 +460,8 @@ fn a_run_without_enough_memory_ends_with_one_line() {
         "training on batches of 80 needs about",
         "MB",
         "smaller batches",
+        ": layer ",
+        " takes most",
     ];
     assert!(words.iter().all(|w| text.contains(w)), "{text}");
 }

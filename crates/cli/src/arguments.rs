@@ -29,8 +29,8 @@ fn writable() -> impl TypedValueParser<Value = PathBuf> {
 /// Options of `demo`.
 #[derive(Args, Debug, Default)]
 pub(crate) struct DemoArgs {
-    /// Your own picture (PNG or JPEG) instead of the embedded one.
-    #[arg(long, value_name = "FILE")]
+    /// Your own picture (PNG or JPEG) instead of the embedded one; - for standard input.
+    #[arg(long, value_name = "FILE", value_parser = readable())]
     pub(crate) image: Option<PathBuf>,
     /// Scale the picture to the network's size (it must have that size otherwise).
     #[arg(long)]
@@ -277,7 +277,8 @@ pub(crate) struct CompileArgs {
 /// Options of `keygen`.
 #[derive(Args, Debug)]
 pub(crate) struct KeygenArgs {
-    /// The client file, which `compile` writes beside the plan.
+    /// The client file, which `compile` writes beside the plan; - for standard input.
+    #[arg(value_parser = readable())]
     pub(crate) client: PathBuf,
     /// The folder for both key files and the client file; made if missing.
     #[arg(short, long, value_name = "FOLDER")]
@@ -299,8 +300,8 @@ pub(crate) struct EncryptArgs {
     /// The client file that the key was made from [default: network.client beside the key].
     #[arg(long, value_name = "FILE")]
     pub(crate) client: Option<PathBuf>,
-    /// The picture (PNG or JPEG); several times for a plan that takes a batch.
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["data", "text"])]
+    /// The picture (PNG or JPEG), - for standard input; several times for a plan that takes a batch.
+    #[arg(long, value_name = "FILE", value_parser = readable(), required_unless_present_any = ["data", "text"])]
     pub(crate) image: Vec<PathBuf>,
     /// The prompt, for a language model, or the sentence, for an encoder: at most as many tokens as it was compiled for; several times for
     /// a plan that takes a batch.
@@ -378,7 +379,8 @@ pub(crate) struct DecryptArgs {
 /// Options of `inspect`.
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
-    /// Any file of Polyveil's.
+    /// Any file of Polyveil's; - for standard input, but for a secret key.
+    #[arg(value_parser = readable())]
     pub(crate) file: PathBuf,
     /// Print one JSON object on stdout.
     #[arg(long)]

@@ -403,7 +403,9 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
 pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
     let existing = a.overwrite.existing();
     let mut tell = |p: polyveil::Progress<'_>| note(p.message);
-    let files = network::PlanFiles::create(&a.output, &[&a.model], existing, &mut tell)?;
+    let machine = a.predict.machine.as_deref();
+    let inputs: Vec<&Path> = machine.into_iter().chain([a.model.as_path()]).collect();
+    let files = network::PlanFiles::create(&a.output, &inputs, existing, &mut tell)?;
     let beside = ["client", "weights"].map(|ending| a.output.with_extension(ending));
     let others = [&a.model, &a.output, &beside[0], &beside[1]].map(PathBuf::as_path);
     let prediction_file = a.predict.file(&others, a.overwrite)?;
@@ -502,14 +504,9 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     let mut inputs: Vec<Input> = a.image.iter().map(|path| item(path, 0)).collect();
     inputs.extend(a.text.iter().map(|text| Input::Text(text.clone(), long)));
     inputs.extend(a.data.iter().map(|path| item(path, a.index.unwrap_or(0))));
-    let mut others = vec![a.key.as_path()];
-    others.extend(
-        a.client
-            .iter()
-            .chain(&a.image)
-            .chain(&a.data)
-            .map(PathBuf::as_path),
-    );
+    let beside = a.client.clone().unwrap_or_else(|| client_beside(&a.key));
+    let mut others = vec![a.key.as_path(), &beside];
+    others.extend(a.image.iter().chain(&a.data).map(PathBuf::as_path));
     let content = Content::Container(Kind::Input);
     let output = output(&a.output, content, &others, a.overwrite)?;
     with_line(|tell| {
@@ -522,6 +519,11 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
         a.output.display()
     ));
     Ok(())
+}
+
+/// The client file that goes with a key where none is named.
+fn client_beside(key: &Path) -> PathBuf {
+    key.with_file_name(network::CLIENT_FILE)
 }
 
 /// Warns where others may read a secret key.
@@ -544,16 +546,6 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     if a.check && a.resume {
         return Err("--check follows a run from its beginning: leave --resume out".into());
     }
-    let mut others = vec![a.plan.as_path(), keys, &a.input, &a.output];
-    others.extend(a.key.iter().chain(&a.checkpoint).map(PathBuf::as_path));
-    let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
-    others.extend(a.report.as_deref());
-    let prediction_file = a.predict.file(&others, a.overwrite)?;
-    a.key.as_deref().map_or(Ok(()), own_key)?;
-    let limits = polyveil::runtime::Limits {
-        unpacked: a.max_memory,
-    };
-    let plan = Arc::new(network::plan_within(&a.plan, limits)?);
     let serving = Serving {
         plan: a.plan.clone(),
         keys: keys.clone(),
@@ -566,6 +558,24 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
         max_memory: a.max_memory,
         check: a.key.clone(),
     };
+    let (kept, weights) = (serving.kept(), a.plan.with_extension("weights"));
+    let beside = a.key.as_deref().map(client_beside);
+    let mut others = vec![a.plan.as_path(), keys, &a.input, &a.output, &kept, &weights];
+    others.extend(
+        a.key
+            .iter()
+            .chain(&beside)
+            .chain(&a.predict.machine)
+            .map(PathBuf::as_path),
+    );
+    let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
+    others.extend(a.report.as_deref());
+    let prediction_file = a.predict.file(&others, a.overwrite)?;
+    a.key.as_deref().map_or(Ok(()), own_key)?;
+    let limits = polyveil::runtime::Limits {
+        unpacked: a.max_memory,
+    };
+    let plan = Arc::new(network::plan_within(&a.plan, limits)?);
     let placement = serving.placement(&plan);
     let machine = a.predict.machine()?;
     let prediction = (a.predict).announce(prediction_file, &machine, &plan, placement.as_ref())?;

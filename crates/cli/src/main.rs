@@ -75,7 +75,7 @@ enum Command {
     Demo(DemoArgs),
     /// Run many inputs encrypted, and compare with the same polynomial network in the clear; goes on where it was stopped.
     #[command(
-        after_long_help = "Examples:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n  polyveil evaluate --model heart.pvm --data test.csv --class-column disease -o results.jsonl\n  polyveil evaluate --model stories.pvm --prompts prompts.txt -o results.jsonl\n  polyveil evaluate --model sst2.pvm --sentences sst2_dev.tsv -o results.jsonl\n  polyveil evaluate --model stories.pvm --batch 16 --lambada lambada.jsonl -o results.jsonl\n  polyveil evaluate --model stories.pvm --piqa valid.jsonl --labels valid.lst -o results.jsonl\n\nOne line of JSON for each picture, row, prompt, sentence, passage or answer goes to the results file, a summary to stdout (--json: as one JSON object). What an answer is compared with is the answer of the same polynomial network in the clear; how near that is to the network as it was trained, `calibrate` says. Started again with the same file, it does what is missing. Client and server share one process here, talking in bytes."
+        after_long_help = "Examples:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n  polyveil evaluate --model heart.pvm --data test.csv --class-column disease -o results.jsonl\n  polyveil evaluate --model stories.pvm --prompts prompts.txt -o results.jsonl\n  polyveil evaluate --model sst2.pvm --sentences sst2_dev.tsv -o results.jsonl\n  polyveil evaluate --model stories.pvm --batch 16 --lambada lambada.jsonl -o results.jsonl\n  polyveil evaluate --model stories.pvm --piqa valid.jsonl --labels valid.lst -o results.jsonl\n\nOne line of JSON for each picture, row, prompt, sentence, passage or answer goes to the results file, a summary to stdout (--json: as one JSON object). What an answer is compared with is the answer of the same polynomial network in the clear; how near that is to the network as it was trained, `calibrate` says. Started again with the same file, it does what is missing. An input whose values leave an interval in the clear is left out, and an answer that cannot be right is refused: both get a line that says so, the summary counts them (left_out, refused), and the exit code stays 0. Client and server share one process here, talking in bytes."
     )]
     Evaluate(EvaluateArgs),
     /// Turn a trained network into a polynomial one with calibrated intervals (.pvm), without training.
@@ -100,7 +100,7 @@ enum Command {
     Estimate(EstimateArgs),
     /// Client: make the secret key and the evaluation keys for a plan.
     #[command(
-        after_long_help = "Example:\n  polyveil keygen resnet20.client -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server\n\nBoth files are there in the end, or neither: what a killed keygen leaves is put right by the next one. With --replace the old ones stay (the secret one in keys/replaced) until the new ones are on disk. What a folder holds besides, as the record of what was shared (releases.json), goes with --replace alone."
+        after_long_help = "Examples:\n  polyveil keygen resnet20.client -o keys/\n  ssh server cat resnet20.client | polyveil keygen - -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server\n\nBoth files are there in the end, or neither: what a killed keygen leaves is put right by the next one. With --replace the old ones stay (the secret one in keys/replaced) until the new ones are on disk. What a folder holds besides, as the record of what was shared (releases.json), goes with --replace alone."
     )]
     Keygen(KeygenArgs),
     /// Client: encrypt a picture, a row of a table, a sentence or a prompt.
@@ -153,9 +153,8 @@ enum Command {
     },
 }
 
-/// What helps where memory runs out.
+/// What helps where memory runs out; a run that has a checkpoint says so when it is started again.
 const DRY: &str = " more could not be had; raise the memory limit (ulimit -v, the container's), close other programs, or use a larger machine. Files under their final names are whole; start again";
-const RUN_DRY: &str = " more could not be had; raise the memory limit (ulimit -v, the container's), close other programs, or use a larger machine. Files under their final names are whole; the run goes on from its checkpoint with --resume";
 
 /// Arguments that are handed on.
 #[derive(Args, Debug)]
@@ -172,13 +171,7 @@ fn main() -> ExitCode {
 fn work() -> ExitCode {
     terminal::prepare();
     let cli = Cli::parse();
-    ring::heap::last_words(
-        "error: memory ran out: ",
-        match cli.command {
-            Command::Run(_) => RUN_DRY,
-            _ => DRY,
-        },
-    );
+    ring::heap::last_words("error: memory ran out: ", DRY);
     ring::heap::last_deed(polyveil::files::abandon_at_once);
     let asked = std::env::var("RAYON_NUM_THREADS").ok();
     let asked = asked.and_then(|t| t.parse().ok().filter(|t| *t > 0));

@@ -151,11 +151,20 @@ fn outputs_never_take_the_place_of_inputs_secrets_or_foreign_files() {
         &[],
         &["notes.txt", "--force"],
     );
-    refused(
-        &format!("{run} -o {answer} --report {}", r.path("x.answer")),
-        &[],
-        &["needs"],
-    );
+    // what is written beside others, or read, without being named
+    let beside = ["x.answer", "x.answer.checkpoint", "toy.weights"].map(|name| r.path(name));
+    for beside in &beside {
+        for what in ["--report", "--prediction"] {
+            let command = format!("{run} -o {answer} {what} {beside} --force");
+            refused(&command, &[], &["needs"]);
+        }
+    }
+    let client = r.path("keys/network.client");
+    let kept = bytes(&client);
+    refused(&format!("{} {client} --force", r.encrypt), &[], &["needs"]);
+    let check = format!("{run} --check --key {key} -o {client} --force");
+    refused(&check, &[], &["needs"]);
+    assert!(bytes(&client) == kept);
     let after: Vec<Vec<u8>> = [&key, &model, &input, &notes].map(|p| bytes(p)).into();
     assert!(before == after);
     done(&format!("{} {notes} --force", r.encrypt), &[]);
@@ -222,6 +231,26 @@ fn records_of_shared_answers_and_what_only_looks_like_ours_stay() {
     let mine = r.folder.file("x.weights", b"mine");
     refused(&compile, &[], &["x.weights", "--force"]);
     assert_eq!(bytes(&mine), b"mine");
+}
+
+#[test]
+fn whoever_looks_is_told_who_takes_the_softmax() {
+    let r = Ready::new("softmax");
+    let answer = r.path("x.answer");
+    done(
+        &format!("{} --input {} -o {answer}", r.run, r.path("x.input")),
+        &[],
+    );
+    for name in ["toy.plan", "toy.client", "keys/client.key", "xor.pvm"] {
+        let (text, _) = done(&format!("inspect {}", r.path(name)), &[]);
+        assert!(text.contains("takes the softmax"), "{name}: {text}");
+    }
+    let (_, said) = done(&format!("{} {answer}", r.decrypt), &[]);
+    assert!(said.contains("shares are the softmax"), "{said}");
+    // nobody knows what a plan without its client file gives
+    std::fs::rename(r.path("toy.client"), r.path("away.client")).expect("moved");
+    let (text, _) = done(&format!("inspect {}", r.path("toy.plan")), &[]);
+    assert!(!text.contains("softmax"), "{text}");
 }
 
 #[test]
@@ -418,6 +447,43 @@ fn devices_pipes_and_links_stay_what_they_are() {
     assert!(answer == bytes(&r.path("a.answer")) && !Path::new("-").exists());
     let decrypted = program(&format!("{} -", r.decrypt), &r.path("a.answer"));
     assert!(String::from_utf8_lossy(&decrypted).contains("different"));
+    // a pipe is read once
+    let piped = |arguments: &str, bytes: &[u8]| {
+        let mut child = support::command(arguments, &[]);
+        let child = child.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = child.stderr(Stdio::piped()).spawn().expect("starts");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        let sent = std::io::Write::write_all(&mut pipe, bytes);
+        drop((sent, pipe));
+        let out = child.wait_with_output().expect("ends");
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        (out.status.success(), text(&out.stdout) + &text(&out.stderr))
+    };
+    for name in ["toy.plan", "toy.client", "x.input", "a.answer", "xor.pvm"] {
+        let (fine, text) = piped("inspect -", &bytes(&r.path(name)));
+        let (of_file, _) = done(&format!("inspect {}", r.path(name)), &[]);
+        assert!(fine, "{name}: {text}");
+        let kind = |text: &str| text.lines().nth(1).map(String::from);
+        assert_eq!(kind(&text), kind(&of_file), "{name}");
+    }
+    let (fine, text) = piped("inspect -", &bytes(&r.path("keys/client.key")));
+    assert!(!fine && text.contains("secret key"), "{text}");
+    let cut = bytes(&r.path("a.answer"));
+    let (fine, text) = piped("inspect -", &cut[..cut.len() - 9]);
+    assert!(!fine && text.contains("error: "), "{text}");
+    let (fine, text) = piped("inspect -", &[0; 1000]);
+    assert!(
+        !fine && text.contains("neither a file of Polyveil's"),
+        "{text}"
+    );
+    let keygen = format!("keygen - --insecure-toy -o {}", r.path("piped"));
+    let client = bytes(&r.path("toy.client"));
+    let (fine, text) = piped(&keygen, &client);
+    assert!(
+        fine && bytes(&r.path("piped/network.client")) == client,
+        "{text}"
+    );
+    done(&format!("inspect {}", r.path("piped/client.key")), &[]);
     let huge = std::fs::File::create(r.path("huge")).expect("made");
     huge.set_len(1 << 40).expect("sparse");
     refused(

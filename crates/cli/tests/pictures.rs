@@ -9,7 +9,9 @@ use nn::calibrate::FitOptions;
 use nn::lower::{Options, Outliers, adapt};
 use nn::{Metadata, PolyGraph, Tensor};
 use serde_json::Value;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 use support::{Folder, command, done};
 use task::{Normalization, Outputs, Picture, Pictures, Task};
 use zoo::resnet::Small;
@@ -137,10 +139,15 @@ fn a_network_in_coefficients_goes_the_whole_way() {
         &[],
     );
     let (image, input, answer) = (path(&names[0]), path("x.input"), path("x.answer"));
-    done(
-        &format!("encrypt --key {key} --image {image} -o {input}"),
-        &[],
-    );
+    // a picture from a pipe
+    let encrypt = format!("encrypt --key {key} --image - -o {input}");
+    let mut child = command(&encrypt, &[]);
+    let mut child = child.stdin(Stdio::piped()).spawn().expect("starts");
+    let picture = std::fs::read(&image).expect("reads");
+    let mut pipe = child.stdin.take().expect("a pipe");
+    pipe.write_all(&picture).expect("is read");
+    drop(pipe);
+    assert!(child.wait().expect("ends").success());
     let svg = path("x.svg");
     let run = format!(
         "run --plan {toy} --keys {keys} --input {input} -o {answer} --check --key {key} --json --report {svg}"

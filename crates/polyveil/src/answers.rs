@@ -1,6 +1,6 @@
 //! Answers beside those in the clear.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network;
 use runtime::VerifiedPlan;
 use runtime::report::Answer;
@@ -44,5 +44,16 @@ pub(crate) fn largest_error(answer: &[f64], truth: &[f64]) -> f64 {
 /// A lack of memory.
 pub fn require_memory(plan: &VerifiedPlan, peak: u64, max_memory: Option<u64>) -> Result<()> {
     let what = format!("this plan for {}", plan.plan().description.name);
-    Ok(runtime::machine::require_memory(&what, peak, max_memory)?)
+    let enough = runtime::machine::require_memory(&what, peak, max_memory);
+    enough.map_err(|e| at_its_peak(plan, e))
+}
+
+/// A lack of memory for a run, with the layer that takes most of what is not keys.
+pub(crate) fn at_its_peak(plan: &VerifiedPlan, mut e: runtime::Error) -> Error {
+    if let runtime::Error::Memory { what, .. } = &mut e
+        && let Ok(Some(step)) = plan.peak_step()
+    {
+        *what += &format!(", at its peak in layer {},", step.layer);
+    }
+    e.into()
 }

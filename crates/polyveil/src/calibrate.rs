@@ -389,11 +389,13 @@ fn prepared(
     pools: Pools,
     tell: Listener<'_>,
 ) -> Result<(Network, Option<Graph>)> {
-    let Network::Trained(mut graph, metadata) = network else {
+    let Network::Trained(mut graph, mut metadata) = network else {
         return Ok((network, None));
     };
     if let Some(before) = graph.without_last_softmax() {
-        tell.note("the softmax at the network's end is left to who reads its answers");
+        let left = "the softmax at the network's end is left to who reads its answers";
+        tell.note(left);
+        metadata.provenance.push(left.into());
         graph = before;
     }
     let maxima = |n: &nn::Node<Nonlinearity>| matches!(n.op(), Op::MaxPool(_));

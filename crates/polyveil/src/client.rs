@@ -192,7 +192,12 @@ impl Client {
     /// # Errors
     /// As [`Client::encrypt`], those of the file system, and a lack of memory.
     pub fn encrypt_file(&self, inputs: &[Input], output: Output, tell: Listener<'_>) -> Result<()> {
-        let memory = memory::encrypt(self.keys.file())?;
+        let name = |input: &Input| match input {
+            Input::Item(source, _) => source.path.display().to_string(),
+            _ => "what is at hand".into(),
+        };
+        let names: Vec<String> = inputs.iter().map(name).collect();
+        let memory = memory::encrypt(self.keys.file(), &names.join(", "))?;
         let values = self.encode(inputs, tell)?;
         tell.note(format_args!(
             "encrypting into {} ciphertexts: {}, {} of memory, about a second",
@@ -296,6 +301,9 @@ impl Client {
         }
         if matches!(task, Task::Prompts(_)) && prompts.is_empty() {
             tell.note("positions beyond the prompt's end continue the passage that fills it up; give the prompt to see what follows it alone");
+        }
+        if classes.is_some() {
+            tell.note("shares are the softmax of the network's scores (logits), taken here: the encrypted network ends before it");
         }
         let each = values.chunks(port.elements()).take(count);
         if let (false, None) = (text, &shared) {

@@ -165,6 +165,10 @@ impl<'a> Inputs<'a> {
                 return Err(named(&source.path)(what));
             }
             (Task::Prompts(_), None) => Items::Prompts(lines(&text(&source.path)?)),
+            // it has no ending to know it by
+            (Task::Pictures(_), None) if source.path == Path::new(STDIN) => {
+                Items::Pictures(vec![source.path.clone()])
+            }
             (_, None) => match pictures(&source.path)? {
                 files if files.is_empty() => Items::Set(set(task, source)?),
                 files => Items::Pictures(files),
@@ -466,6 +470,9 @@ fn pictures(path: &Path) -> Result<Vec<PathBuf>> {
     });
     Ok(files)
 }
+
+/// Standard input, of which one picture is read.
+const STDIN: &str = "/dev/stdin";
 
 /// What a network does not see of pictures.
 pub(crate) const LOST: [&str; 2] = [

@@ -4,14 +4,15 @@ use crate::error::{Help, Result, named};
 use crate::files;
 use crate::inputs::listed;
 use crate::machine::{self, Machine, Probing, forecast};
-use crate::network::CLIENT_FILE;
+use crate::network::{self, CLIENT_FILE};
 use crate::progress::duration;
 use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
 use nn::{Nonlinearity, Op};
-use runtime::size;
-use runtime::wire::container::{Kind, short};
+use runtime::machine::require_room;
+use runtime::wire::container::{HEADER_LEN, Header, Kind, short};
+use runtime::{ClientFile, VerifiedPlan, limits, size};
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 use task::{Normalization, Outputs, Task};
 
@@ -33,23 +34,58 @@ const WHO_MAY_SEE_MODELS: &str = "whoever may know the model: weights are in the
 /// # Errors
 /// Files of another kind, and damaged ones.
 pub fn inspect(path: &Path, machine: &Machine) -> Result<Inspection> {
-    if !std::fs::metadata(path).map_err(named(path))?.is_file() {
-        return Err(named(path)(
-            "it is no regular file; save it to one first, since it is read more than once",
-        ));
-    }
+    let held = held(path)?;
     let mut magic = [0u8; 5];
-    let ours = files::open(path)?.read_exact(&mut magic).is_ok() && &magic == b"PVEIL";
+    let ours = open(path, &held)?.read_exact(&mut magic).is_ok() && &magic == b"PVEIL";
     match ours {
-        true => container(path, machine),
-        false => model(path),
+        true => container(path, &held, machine),
+        false => model(path, held),
     }
 }
 
-fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
+/// What can be read but once, as a pipe, since it is read more than once: no more than its header says.
+fn held(path: &Path) -> Result<Option<Vec<u8>>> {
+    if std::fs::metadata(path).map_err(named(path))?.is_file() {
+        return Ok(None);
+    }
+    let (name, mut all) = (path.display().to_string(), Vec::new());
+    let mut pipe = files::open(path)?;
+    (pipe.by_ref().take(HEADER_LEN).read_to_end(&mut all)).map_err(named(path))?;
+    let length = match Header::read(&mut &all[..], &name) {
+        Ok(header) if header.kind == Kind::ClientKey => {
+            let what = "a secret key is not kept in memory to look at it; name its file";
+            return Err(named(path)(what));
+        }
+        Ok(header) => {
+            let needed = limits::resident().saturating_add(header.length);
+            require_room(&name, needed, ", or save it to a file first")?;
+            header.length
+        }
+        Err(_) if artefact::begins_like_one(&all) => DEFAULT_LIMIT,
+        Err(_) => 0,
+    };
+    let rest = length.saturating_add(1).saturating_sub(all.len() as u64);
+    (pipe.take(rest).read_to_end(&mut all)).map_err(named(path))?;
+    Ok(Some(all))
+}
+
+trait Source: Read + Seek {}
+impl<S: Read + Seek> Source for S {}
+
+fn open<'a>(path: &Path, held: &'a Option<Vec<u8>>) -> Result<Box<dyn Source + 'a>> {
+    Ok(match held {
+        Some(bytes) => Box::new(Cursor::new(bytes)),
+        None => Box::new(files::open(path)?),
+    })
+}
+
+fn container(path: &Path, held: &Option<Vec<u8>>, machine: &Machine) -> Result<Inspection> {
     let name = path.display().to_string();
-    let i = runtime::inspection::inspect(files::open(path)?, &name)?;
-    let on_disk = std::fs::metadata(path)?.len();
+    let i = runtime::inspection::inspect(open(path, held)?, &name)?;
+    let on_disk = match held {
+        Some(bytes) => bytes.len() as u64,
+        None => std::fs::metadata(path)?.len(),
+    };
     if on_disk != i.length {
         return Err(format!("{name}: length: the file has {on_disk} bytes but says {}; the file is damaged: copy or make it again", i.length).into());
     }
@@ -80,12 +116,16 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
     if let Some(key) = &i.key {
         text += &format!("  key          {key}\n");
     }
-    // a key's inputs are those of the client file that it was made from
+    // a key's inputs are those of the client file that it was made from, a plan's those of the one that was written with it
     let client = match i.kind {
-        Kind::ClientFile => Some(crate::network::client_file(path)?),
+        Kind::ClientFile => Some(ClientFile::read(open(path, held)?, &name)?),
         Kind::ClientKey => {
-            let beside = crate::network::client_file(&path.with_file_name(CLIENT_FILE)).ok();
+            let beside = network::client_file(&path.with_file_name(CLIENT_FILE)).ok();
             beside.filter(|c| i.details.contains(&("client file", short(c.digest()))))
+        }
+        Kind::Plan => {
+            let beside = network::client_file(&path.with_extension("client")).ok();
+            beside.filter(|c| short(&c.spec().plan) == i.plan_digest)
         }
         _ => None,
     };
@@ -117,7 +157,10 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
         "details": i.details.iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>(),
     });
     if i.kind == Kind::Plan {
-        let plan = crate::network::plan(path)?;
+        let plan = match held {
+            Some(bytes) => VerifiedPlan::read(&bytes[..], &name)?,
+            None => network::plan(path)?,
+        };
         let made = machine.predict(&plan, None, Probing::AsItIs)?;
         let (bounds, values) = (plan.answer_bounds(), plan.plan().output.elements());
         text += &format!("  answer       {values} values of {bounds}\n\n");
@@ -146,8 +189,8 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
     })
 }
 
-fn model(path: &Path) -> Result<Inspection> {
-    let bytes = read_limited(path, DEFAULT_LIMIT)?;
+fn model(path: &Path, held: Option<Vec<u8>>) -> Result<Inspection> {
+    let bytes = held.map_or_else(|| read_limited(path, DEFAULT_LIMIT), Ok)?;
     if !artefact::recognises(&bytes) {
         return Err(format!("{}: this is neither a file of Polyveil's nor a .pvm model; trained networks (.pt, .th, .safetensors, .onnx) are calibrated first", path.display()).into());
     }
@@ -291,7 +334,12 @@ fn meaning(task: &Task) -> String {
             [] => "without names".into(),
             names => listed(names),
         };
-        text += &format!("  outputs      {}: {names}\n", outputs.kind());
+        let taken = match outputs {
+            Outputs::Classes(_) => "; whoever decrypts takes the softmax of these scores",
+            Outputs::Labels(_) => "; whoever decrypts takes the sigmoid of these scores",
+            _ => "",
+        };
+        text += &format!("  outputs      {}: {names}{taken}\n", outputs.kind());
     }
     text
 }

@@ -7,11 +7,11 @@
 
 use crate::error::{Result, named};
 use crate::files::{Content, Existing, Filled, expect_place};
-use crate::network::CLIENT_FILE;
+use crate::network::{self, CLIENT_FILE};
 use crate::progress::{Listener, Say};
-use runtime::KeyId;
 use runtime::sharing::RECORD_NAME;
 use runtime::wire::container::{Header, Kind};
+use runtime::{ClientFile, KeyId};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -93,13 +93,11 @@ impl KeyFolder {
         }
     }
 
-    /// Refuses a folder that holds keys, or what belongs to keys: others than what lies in `client_file` would go with new ones.
-    pub(crate) fn expect_empty(&self, client_file: &Path) -> Result<()> {
+    /// Refuses a folder that holds keys, or what belongs to keys: another client file than `file` would go with new ones.
+    pub(crate) fn expect_empty(&self, file: &ClientFile) -> Result<()> {
         let (secret, public) = (self.files.secret.exists(), self.files.public.exists());
         let client = self.folder.join(CLIENT_FILE);
-        let other = client.exists()
-            && !disk::same_file(&client, client_file)
-            && std::fs::read(&client).ok() != std::fs::read(client_file).ok();
+        let other = client.exists() && network::client_file(&client).ok().as_ref() != Some(file);
         let why = match (secret, public) {
             (false, false) if self.folder.join(RECORD_NAME).exists() => {
                 "releases.json, which counts what was shared under a key that was taken away"
@@ -469,12 +467,15 @@ pub(crate) mod tests {
         let files = KeyFiles::within(&folder.0);
         let client = folder.0.join(CLIENT_FILE);
         let other = folder.0.join("other.client");
-        std::fs::write(&other, "another").expect("writes");
+        let another = plan_that_does_nothing("another").client_file([].into());
+        let another = another.expect("no task").write(Vec::new(), "x");
+        std::fs::write(&other, another.expect("writes")).expect("writes");
         for file in [files.secret, files.public] {
             std::fs::remove_file(file).expect("removes");
         }
         let refused = |client: &Path| {
-            let e = open(&folder.0).expect_empty(client).expect_err("not empty");
+            let file = network::client_file(client).expect("reads");
+            let e = open(&folder.0).expect_empty(&file).expect_err("not empty");
             e.to_string()
         };
         assert!(refused(&client).contains(RECORD_NAME));
@@ -483,7 +484,8 @@ pub(crate) mod tests {
         let same = folder.0.join("same.client");
         std::fs::copy(&client, &same).expect("copies");
         for client in [&client, &same] {
-            open(&folder.0).expect_empty(client).expect("its own");
+            let file = network::client_file(client).expect("reads");
+            open(&folder.0).expect_empty(&file).expect("its own");
         }
         open(&folder.0).expect_client_file().expect("one");
         std::fs::write(&client, "mine").expect("writes");
@@ -510,9 +512,10 @@ pub(crate) mod tests {
     fn folders_with_halves_of_pairs_say_so() {
         let (folder, _) = with_old("halves");
         let files = KeyFiles::within(&folder.0);
+        let file = network::client_file(&folder.0.join(CLIENT_FILE)).expect("reads");
         let refused = |words: &str| {
             let message = open(&folder.0)
-                .expect_empty(&folder.0.join(CLIENT_FILE))
+                .expect_empty(&file)
                 .expect_err("holds keys")
                 .to_string();
             assert!(

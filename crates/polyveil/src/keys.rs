@@ -11,7 +11,7 @@ use crate::progress::{Listener, Say, duration};
 use crate::session::rng;
 use runtime::machine::require_disk;
 use runtime::wire::container::Kind;
-use runtime::{Client, size};
+use runtime::{Client, ClientFile, size};
 use std::path::Path;
 
 /// What keys are made over.
@@ -48,7 +48,7 @@ pub fn keygen(
     let locked = |tell: Listener<'_>| -> Result<KeyFolder> {
         let locked = KeyFolder::lock(folder, tell)?;
         if !options.replace {
-            locked.expect_empty(client_file)?;
+            locked.expect_empty(&file)?;
         }
         locked.expect_client_file()?;
         Ok(locked)
@@ -61,7 +61,7 @@ pub fn keygen(
     let (_, seconds) = machine.cost().keys(parameters, list, threads);
     let memory = memory::keygen(&file)?;
     let mut rng = rng();
-    let client = Client::new(file, &mut rng);
+    let client = Client::new(file.clone(), &mut rng);
     let bytes = client.evaluation_keys_bytes();
     tell.note(format_args!(
         "making {count} evaluation keys: {} on disk, {} of memory, about {}",
@@ -80,7 +80,7 @@ pub fn keygen(
     };
     let public = open(&keys.public, Kind::EvaluationKeys)?;
     let secret = open(&keys.secret, Kind::ClientKey)?;
-    let beside = beside(client_file, &folder.join(CLIENT_FILE), tell)?;
+    let beside = beside((client_file, &file), &folder.join(CLIENT_FILE), tell)?;
     let (public, ()) = public.fill(|out, name| {
         let mut told = |done, all| tell.count("key", done, all);
         let written = client.write_evaluation_keys(out, name, &mut rng, &mut told);
@@ -96,13 +96,17 @@ pub fn keygen(
 }
 
 /// A copy of the client file, to be put beside the keys that are made from it; none where it lies there.
-fn beside(from: &Path, to: &Path, tell: Listener<'_>) -> Result<Option<Filled>> {
-    if disk::same_file(from, to) {
+fn beside(
+    (path, file): (&Path, &ClientFile),
+    to: &Path,
+    tell: Listener<'_>,
+) -> Result<Option<Filled>> {
+    if disk::same_file(path, to) {
         return Ok(None);
     }
     let content = Content::Container(Kind::ClientFile);
     let output = Output::create(to, content, &[], Existing::Kin, tell)?;
-    let mut file = files::open(from)?;
-    let (copy, _) = output.fill(|out, _| Ok(std::io::copy(&mut file, out)?))?;
+    // what was read: a pipe is read once
+    let (copy, ()) = output.fill(|out, name| Ok(file.write(out, name).map(drop)?))?;
     Ok(Some(copy))
 }

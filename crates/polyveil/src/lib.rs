@@ -67,7 +67,7 @@ pub mod training;
 pub use {ckks, compiler, data, nn, runtime, task, zoo};
 
 pub use answers::require_memory;
-pub(crate) use answers::{answer_of, largest_error};
+pub(crate) use answers::{answer_of, at_its_peak, largest_error};
 pub use client::{Client, Input};
 pub use error::{Error, Help, Result};
 pub use progress::{Listener, Progress};

@@ -14,22 +14,36 @@ use runtime::{ClientFile, size};
 /// A lack of memory.
 pub(crate) fn keygen(file: &ClientFile) -> Result<u64> {
     let p = file.parameters();
-    let bytes = |&(key, limit): &(KeyName, usize)| SwitchingKey::bytes_for(p, key, limit);
-    let most = file.spec().keys.iter().map(bytes).max().unwrap_or(0);
-    required("making keys", memory::key_generation(p, most))
+    let keys = &file.spec().keys;
+    let bytes = |&(key, limit): &(KeyName, usize)| (SwitchingKey::bytes_for(p, key, limit), key);
+    let largest = keys.iter().map(bytes).max();
+    let most = largest.map_or(0, |(most, _)| most);
+    // which layers ask for them the plan knows, not the client file
+    let mut what = format!("making the {} keys of {}", keys.len(), network(file));
+    if let Some((most, key)) = largest {
+        what += &format!(", of {} at most ({key}),", size(most));
+    }
+    required(&what, memory::key_generation(p, most))
 }
 
-/// Bytes of a process that encrypts the inputs of one run.
+fn network(file: &ClientFile) -> &str {
+    &file.spec().description.name
+}
+
+/// Bytes of a process that encrypts the inputs of one run, of these names.
 ///
 /// # Errors
 /// A lack of memory.
-pub(crate) fn encrypt(file: &ClientFile) -> Result<u64> {
+pub(crate) fn encrypt(file: &ClientFile, names: &str) -> Result<u64> {
     let port = &file.spec().input;
     let (level, count) = (Level::new(port.level), port.registers.len());
-    required(
-        "encrypting",
-        memory::encryption(file.parameters(), level, count),
-    )
+    let what = format!(
+        "encrypting {names}, the input {} of {},",
+        port.name,
+        network(file)
+    );
+    let bytes = memory::encryption(file.parameters(), level, count);
+    required(&what, bytes)
 }
 
 /// Bytes of a process that decrypts the answer of one run.
@@ -39,10 +53,8 @@ pub(crate) fn encrypt(file: &ClientFile) -> Result<u64> {
 pub(crate) fn decrypt(file: &ClientFile) -> Result<u64> {
     let port = &file.spec().output;
     let (level, count) = (Level::new(port.level), port.registers.len());
-    required(
-        "decrypting",
-        memory::decryption(file.parameters(), level, count),
-    )
+    let what = format!("decrypting an answer of {}", network(file));
+    required(&what, memory::decryption(file.parameters(), level, count))
 }
 
 fn required(what: &str, bytes: u64) -> Result<u64> {
@@ -72,9 +84,29 @@ pub(crate) fn calibrate(shapes: &[Shape], inputs: usize) -> Result<()> {
 pub(crate) fn train<N, D>(model: &train::Model, run: &train::config::Run<N, D>) -> Result<()> {
     let what = format!("training on batches of {}", run.batch);
     let needed = limits::resident() + model.training_bytes(run);
-    Ok(require_room(
-        &what,
-        needed,
-        ", or train on smaller batches or in more parts",
-    )?)
+    let parts = run.stages.iter().map(|s| s.parts.max(1)).min();
+    let mut instead = ", or train on smaller batches or in more parts".to_string();
+    if let Some(layer) = largest(model.template(), run.batch.div_ceil(parts.unwrap_or(1))) {
+        instead += &format!(": layer {layer} takes most");
+    }
+    Ok(require_room(&what, needed, instead)?)
+}
+
+/// The layer whose pass over so many inputs takes most: its operands, its results and, six times, its weights.
+#[cfg(feature = "train")]
+fn largest(graph: &nn::Graph, inputs: usize) -> Option<&str> {
+    let bytes = |n: &nn::Node<nn::Nonlinearity>| {
+        let operands = n.inputs().iter().map(|&i| graph.node(i).shape().len());
+        let weights: usize = match n.op() {
+            nn::Op::Linear(l) => l.weight.shape().iter().product(),
+            nn::Op::Conv2d(c) => c.weight.shape().iter().product(),
+            _ => 0,
+        };
+        inputs * (n.shape().len() + operands.sum::<usize>()) + 6 * weights
+    };
+    graph
+        .nodes()
+        .iter()
+        .max_by_key(|n| bytes(n))
+        .map(nn::Node::name)
 }

@@ -244,7 +244,7 @@ pub fn plan_within(path: &Path, limits: Limits) -> Result<VerifiedPlan> {
 }
 
 /// The ending of a file of weights beside a plan.
-const WEIGHTS: &str = "weights";
+pub(crate) const WEIGHTS: &str = "weights";
 
 /// The files that a compilation writes, opened before it begins: a plan, and beside it, with the ending `client`, what clients need of
 /// it. A plan that goes into a pipe or a device has nothing beside it. One whose layers in coefficients have a megabyte of weights or more has them

@@ -3,9 +3,10 @@
 use crate::client::Client;
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output, folder_of, with_suffix};
+use crate::network::{CLIENT_FILE, WEIGHTS};
 use crate::progress::{Listener, Say, duration};
 use crate::session::{fetched, prepare};
-use crate::{answer_of, require_memory};
+use crate::{answer_of, at_its_peak, require_memory};
 use ckks::Ciphertext;
 use runtime::checkpoint::{
     Checkpointer, Hashing, checkpoint_bytes, expect_checkpoint, read_checkpoint,
@@ -55,13 +56,22 @@ impl Serving {
         let limited = self.max_memory.is_some_and(|m| m < facts.peak_bytes);
         (self.keys_on_disk || limited).then(|| facts.keys_on_disk(self.max_memory.unwrap_or(0)))
     }
-}
 
-impl Serving {
+    /// Where checkpoints go, if the output is a file or a place is named.
+    pub fn kept(&self) -> PathBuf {
+        let beside = || with_suffix(&self.output, ".checkpoint");
+        self.checkpoint.clone().unwrap_or_else(beside)
+    }
+
     /// Its answer's file, opened, and where checkpoints go: beside it, but nowhere where it is a pipe or a device and no place is named.
     fn outputs<'a>(&'a self, tell: Listener<'_>) -> Result<(Output, Option<PathBuf>)> {
-        let mut inputs = vec![self.plan.as_path(), &self.keys, &self.input];
-        inputs.extend(self.check.as_deref());
+        let weights = self.plan.with_extension(WEIGHTS);
+        let client = self
+            .check
+            .as_ref()
+            .map(|key| key.with_file_name(CLIENT_FILE));
+        let mut inputs = vec![self.plan.as_path(), &weights, &self.keys, &self.input];
+        inputs.extend(self.check.as_deref().into_iter().chain(client.as_deref()));
         let besides =
             |more: Option<&'a Path>| inputs.iter().copied().chain(more).collect::<Vec<_>>();
         let (answer, kept) = (Kind::Answer, Kind::Checkpoint);
@@ -73,10 +83,8 @@ impl Serving {
             self.existing,
             tell,
         )?;
-        let beside = output
-            .is_file()
-            .then(|| with_suffix(&self.output, ".checkpoint"));
-        let checkpoint = self.checkpoint.clone().or(beside);
+        let kept_at_all = self.checkpoint.is_some() || output.is_file();
+        let checkpoint = kept_at_all.then(|| self.kept());
         if let Some(path) = &checkpoint {
             // Opened and left again: a run is long before it writes the first one. What is there is looked at when the input is known.
             let others = besides(Some(&self.output));
@@ -256,7 +264,7 @@ fn open(
     let peak = placement.map_or(plan.facts().peak_bytes, |p| p.peak_bytes);
     let what = format!("this plan for {}", plan.plan().description.name);
     let instead = ", wait for the other, or leave keys on disk";
-    require_of(shared, &what, peak, instead)?;
+    require_of(shared, &what, peak, instead).map_err(|e| at_its_peak(plan, e))?;
     Ok(server)
 }
 

@@ -92,6 +92,8 @@ fn pictures_at_hand_are_normalised_as_is_stated() {
         let x = b.add("dense", dense, &[x]).expect("valid");
         let silu = Op::Elementwise(Nonlinearity::Activation(approx::Activation::Silu));
         let x = b.add("act", silu, &[x]).expect("valid");
+        let shares = Op::Softmax(nn::Softmax::Shares);
+        let x = b.add("shares", shares, &[x]).expect("valid");
         Network::Trained(b.finish(x).expect("valid"), Metadata::default())
     };
     let shape = data::Shape {
@@ -120,6 +122,8 @@ fn pictures_at_hand_are_normalised_as_is_stated() {
     let [a, b] = [range(&of_pictures), range(&of_tensors)];
     assert!((a.min - b.min).abs() < 1e-6 && (a.max - b.max).abs() < 1e-6);
     assert!(a.max > a.min + 0.1);
+    let made = &of_pictures.metadata().provenance;
+    assert!(made[0].contains("softmax at the network's end"), "{made:?}");
     let task = network::task_of_graph(&of_pictures).expect("a task");
     let names = task.outputs().map(Outputs::names);
     assert_eq!(names, Some(&["dark".into(), "bright".into()][..]));

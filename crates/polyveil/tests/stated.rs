@@ -138,3 +138,89 @@ fn a_deep_networks_stated_error_is_simulated_and_holds() {
     // sharing counts with what holds for all inputs
     assert_eq!(plan.client_spec().answer.error, plan.facts().output_error);
 }
+
+/// Slots that one matrix fills from a single one are summed by the next, with signs that no fold sees: errors that the bound takes as independent are
+/// the same in all of them.
+fn conspiring() -> PolyGraph {
+    const WIDTH: usize = 256;
+    let sign = |seed: u64| -> Vec<f32> {
+        let all = zoo::random::uniform(seed, "signs", WIDTH, 1.0);
+        all.into_iter().map(f32::signum).collect()
+    };
+    let (s, t) = (sign(1), sign(2));
+    let dense = |rows: usize, value: &dyn Fn(usize, usize) -> f32| {
+        let each = (0..rows).flat_map(|r| (0..WIDTH).map(move |c| (r, c)));
+        let values: Vec<f32> = each.map(|(r, c)| value(r, c)).collect();
+        Op::Linear(Linear {
+            weight: Parameter::new("w", [rows, WIDTH], values).expect("finite"),
+            bias: None,
+        })
+    };
+    let odd = approx::Polynomial::new(vec![0.0, 1.0, 0.0, 0.1], (-2.0, 2.0)).expect("valid");
+    let mut b = Network::<approx::Polynomial>::builder();
+    let mut x = b.input("x", Shape::Vector(WIDTH)).expect("valid");
+    let copies = dense(WIDTH, &|r, c| if c == 0 { t[r] } else { 0.0 });
+    let sums = dense(WIDTH, &|r, c| s[r] * t[c] / 4.0);
+    for (name, matrix) in [("copies", copies), ("sums", sums)] {
+        x = b.add(name, matrix, &[x]).expect("valid");
+        let act = Op::Elementwise(odd.clone());
+        x = b.add(format!("{name}.act"), act, &[x]).expect("valid");
+    }
+    let last = dense(2, &|r, c| s[c] * (1.0 - 2.0 * r as f32) / 16.0);
+    let y = b.add("last", last, &[x]).expect("valid");
+    let graph = PolyGraph::from(b.finish(y).expect("valid"));
+    let wide = |_: &nn::Node<approx::Polynomial>| nn::Range {
+        min: -2.0,
+        max: 2.0,
+    };
+    let ranges = graph.nodes().iter().map(wide).collect();
+    graph.with_ranges(ranges).expect("fits")
+}
+
+#[test]
+fn weights_that_conspire_do_not_exceed_what_is_stated() {
+    let graph = conspiring();
+    let x = vec![0.0; 256];
+    let precise = ParametersSpec::named("levelled-15-11x40-3").expect("a set");
+    for parameters in [None, Some(precise)] {
+        let small = parameters.is_some();
+        let target = Target {
+            parameters,
+            ..Target::default()
+        };
+        let plan = Arc::new(compile(&graph, &target).expect("compiles"));
+        let (bounds, noise) = (plan.answer_bounds(), runtime::Noise::of(&plan));
+        let noise = noise.expect("verified");
+        let exact = plan.simulate(&x, None).expect("runs");
+        let errors = (100..116).map(|seed| {
+            let noisy = plan.simulate(&x, Some((&noise, seed))).expect("runs");
+            largest(&noisy, &exact)
+        });
+        let worst = errors.fold(0.0, f64::max);
+        let client = polyveil::client_file(&plan, &graph).expect("its own");
+        let client = polyveil::Client::new(client).expect("a task");
+        let keys = client.evaluation_keys().expect("keys");
+        let input = client.encrypt(&[polyveil::Input::Row(x.clone())]);
+        let server = polyveil::Server::new(plan.clone(), &keys).expect("its own");
+        let answer = server.run(&input.expect("encrypts")).expect("runs");
+        let answer = client.keys().read_doubtful(&answer[..], "answer");
+        let encrypted = largest(&answer.expect("can be right").values, &exact);
+        println!(
+            "{}: bound {:.1e}, stated {:.1e} of {:.1}; simulated afresh {worst:.1e}, encrypted {encrypted:.1e}",
+            plan.parameters().spec().name,
+            bounds.error,
+            bounds.stated_error(),
+            bounds.magnitude
+        );
+        // it was stated where it is small beside the largest value
+        let bound = bounds.error + bounds.weights;
+        assert!(!small || bound < bounds.magnitude / 16384.0);
+        assert!(worst > bounds.error, "they conspire");
+        assert!(worst < bounds.stated_error() && encrypted < bounds.stated_error());
+    }
+}
+
+fn largest(had: &[f64], want: &[f64]) -> f64 {
+    let each = had.iter().zip(want).map(|(h, w)| (h - w).abs());
+    each.fold(0.0, f64::max)
+}

@@ -6,7 +6,7 @@ use crate::answer::AnswerBounds;
 use crate::beside::{Beside, beside};
 use crate::facts::PlanFacts;
 use crate::operation::Operation;
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use crate::plan_file::Limits;
 use crate::simulated::Simulated;
 use crate::verify::{self, Reading};
@@ -17,8 +17,8 @@ use crate::wire::{
     KeyId,
     container::{Digest, Header, Ids, Kind},
 };
-use ckks::memory::KeptTransforms;
-use ckks::{Context, CostTable, HalfBootstrap, MeterValue, Parameters, SeededCiphertext};
+use ckks::memory::{self, KeptTransforms};
+use ckks::{Context, CostTable, HalfBootstrap, Level, MeterValue, Parameters, SeededCiphertext};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
@@ -216,6 +216,29 @@ impl VerifiedPlan {
             reading.live.retain(|r, _| !facts.released.contains(r));
         }
         Ok((fresh, steps))
+    }
+    /// The step at which ciphertexts and its own sums take most memory; none where there are no steps. The plan is read once more.
+    ///
+    /// # Errors
+    /// `Error::Plan`: none for a verified plan.
+    pub fn peak_step(&self) -> Result<Option<&Step>> {
+        let mut reading = Reading::new(&self.plan, &self.context)?;
+        let parameters = self.parameters();
+        let mut most = None;
+        for (index, (step, facts)) in self.plan.steps.iter().zip(&self.facts.steps).enumerate() {
+            let alive = reading.live.values();
+            let alive = alive.map(|v| memory::ciphertext(parameters, v.info.level));
+            let level = Level::new(facts.level_in);
+            let working = verify::working_bytes(parameters, &step.operation, level);
+            let bytes = alive.sum::<u64>() + working;
+            if most.is_none_or(|(had, _)| bytes > had) {
+                most = Some((bytes, step));
+            }
+            let results = reading.step(index)?.results;
+            reading.live.extend(results);
+            reading.live.retain(|r, _| !facts.released.contains(r));
+        }
+        Ok(most.map(|(_, step)| step))
     }
     /// Registers that are alive after a step, ascending; none where there is no such step.
     pub fn live_after(&self, step: usize) -> Option<Vec<Register>> {

@@ -649,7 +649,7 @@ fn in_slots(level: usize, parameters: &Parameters) -> bool {
 }
 
 /// Bytes that a step needs beside what is alive.
-fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -> u64 {
+pub(crate) fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -> u64 {
     match operation {
         Operation::Linear { map, .. } => {
             let values = map.terms().iter().map(|t| t.values.len()).sum();

@@ -166,7 +166,8 @@ impl<'a> Evaluation<'a> {
         let mut simulated = plan.answer_bounds().simulated;
         if let (inputs @ Samples::Examples(_), None) = (Samples::of(self.graph)?, simulated) {
             let diverge = "simulated runs diverge: noise is larger than what the smallest divisors leave room for; train their intervals narrower, or let Power-Softmax add a larger ε";
-            simulated = Some(stated::simulated(plan, self.graph, &inputs)?.ok_or(diverge)?);
+            let runs = plan.runs_to_simulate();
+            simulated = Some(stated::simulated(plan, self.graph, &inputs, runs)?.ok_or(diverge)?);
         }
         if let Some(simulated) = simulated {
             let stated = simulated.error + simulated.network.unwrap_or_default();
