@@ -7,7 +7,7 @@ use nn::{Conv2d, Network, Op, Padding, PolyGraph, Shape};
 use polyveil_compiler::{CostTable, Layers, Outline, Target, compile};
 use runtime::VerifiedPlan;
 use support::transformer::{SMALL, Size, transformer};
-use support::{Random, act, conv_bn, resnet, twin};
+use support::{Random, act, conv_bn, replaced, resnet, twin};
 
 /// Seconds that a byte of keys counts.
 const KEY_BYTE: f64 = 1e-9;
@@ -306,10 +306,11 @@ fn outlines_know_both_ways() {
         .expect("ranges")
         .to_vec();
     let with = |choice: &[usize]| {
-        let mut rows = alternatives.iter().zip(choice);
-        let next = |_: &_, _| Ok(rows.next().map(|(r, &k)| r[k].clone()).expect("a row"));
-        let graph = graph.replace_activations(next).expect("valid");
-        let graph = PolyGraph::try_from(graph).expect("polynomial");
+        let chosen = alternatives
+            .iter()
+            .zip(choice)
+            .map(|(row, &k)| row[k].clone());
+        let graph = replaced(&graph, chosen);
         graph.with_ranges(ranges.clone()).expect("as many")
     };
     let target = |layers| Target {

@@ -7,7 +7,7 @@ use ckks::ParametersSpec;
 use nn::{Graph, Network, NodeId, Nonlinearity, Op, PolyGraph, Shape};
 use polyveil_compiler::{CostTable, Error, Target, Watch, compile, summarise};
 use runtime::{Operation, Work};
-use support::{Builder, Random, act, agree, conv_bn, describe, free_level, resnet, twin};
+use support::{Builder, Random, act, agree, conv_bn, describe, free_level, replaced, resnet, twin};
 
 fn target(log_n: u32) -> Target {
     Target {
@@ -489,18 +489,12 @@ fn an_outline_foresees_the_plan_of_every_choice() {
             .expect("fits")
             .expect("possible");
         assert_eq!(foreseen.alternatives, choice);
-        let mut next = 0;
-        let chosen = graph
-            .replace_activations(|_, _| {
-                next += 1;
-                Ok(alternatives[next - 1][choice[next - 1]].clone())
-            })
-            .expect("valid");
+        let chosen = alternatives
+            .iter()
+            .zip(choice)
+            .map(|(row, k)| row[k].clone());
         let ranges = twins[2].graph.ranges().expect("calibrated").to_vec();
-        let chosen = nn::PolyGraph::try_from(chosen)
-            .expect("polynomial")
-            .with_ranges(ranges)
-            .expect("valid");
+        let chosen = replaced(&graph, chosen).with_ranges(ranges).expect("valid");
         let plan = compile(&chosen, &target).expect("compiles");
         assert_eq!(
             summarise(plan.plan()).bootstraps,

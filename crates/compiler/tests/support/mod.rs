@@ -3,7 +3,7 @@
 
 pub(crate) mod transformer;
 
-use approx::Activation;
+use approx::{Activation, Polynomial};
 use ckks::BlockMap;
 use nn::calibrate::FitOptions;
 use nn::lower::{Options, Outliers, adapt};
@@ -13,6 +13,20 @@ use nn::{
 };
 use polyveil_compiler::{Target, compile};
 use runtime::{Operation, Plan, VerifiedPlan};
+
+/// The same network with polynomials in the place of activations, one after the other.
+pub(crate) fn replaced(
+    graph: &Graph,
+    polynomials: impl IntoIterator<Item = Polynomial>,
+) -> PolyGraph {
+    let mut polynomials = polynomials.into_iter();
+    let next = |_: &str, f| match f {
+        Nonlinearity::Activation(_) => Ok(polynomials.next().expect("one for each activation")),
+        Nonlinearity::Polynomial(p) => Ok(p),
+    };
+    let nodes = graph.clone().try_map::<Polynomial>(next);
+    PolyGraph::from(nodes.expect("polynomials alone"))
+}
 
 /// SplitMix64.
 pub(crate) struct Random(pub(crate) u64);
