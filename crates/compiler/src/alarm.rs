@@ -5,6 +5,8 @@
 //! change. Squares of several operands are summed and share what follows, as [`GROUPS`] says; the last are added up, slot by slot, and the slots
 //! folded to fewer sums for each input. Operands that share would sum to large numbers at the ends of their intervals: a factor brings
 //! them to [`SHARED`]. The factor takes a level. Where few are left, that level is one more squaring instead, and the operand goes alone.
+//! Below the levels for slots, which bootstraps need and the alarm takes as well, squares come with a gain ([`runtime::alarm::gain`]), which the factor
+//! undoes: there every operand has one. The lower, the fewer primes.
 //! Whatever is summed early is seen late: of two operands whose squares are summed first, one must be √2 times as large to count as both, of two whose
 //! fourth powers are summed, 1.19 times. So nothing shares its first squaring.
 //!
@@ -14,7 +16,7 @@
 //!
 //! **Range.** Sums are read at the bottom of the chain, where coefficients up to about 2^9 do not wrap. A ciphertext's coefficients are means over
 //! slots; folding makes them sums. Folding shows the client less of the network and raises the threshold, so slots are folded as far as the threshold
-//! keeps below [`FOLDED`]. One above [`MOST`] without any folding is read a level higher; where there is none, what would make it larger is
+//! keeps below [`FOLDED`]. Where it is above [`MOST`] without any folding, all lies a level higher; without bootstraps, what would make it larger is
 //! watched at a lower power or not at all. What is far larger than the threshold wraps anyhow, in the alarm as elsewhere: to garbage in all of
 //! its sums, which are all small with a probability of about (threshold/512)^sums.
 
@@ -22,7 +24,8 @@ use crate::cost::CostModel;
 use crate::error::Error;
 use crate::normal::{Id, Kind, Normal};
 use ckks::{Level, Parameters};
-use runtime::{Alarm, Operation, Plan, Purpose, Register, Step};
+use runtime::alarm::gain;
+use runtime::{Alarm, Operation, Plan, Purpose, Register, Step, Work};
 use std::collections::HashMap;
 
 /// Squarings of an operand whose levels allow it.
@@ -48,6 +51,9 @@ const PLAIN_LEVELS: usize = 4;
 /// How far beyond its interval a value may lie, by the errors of encryption and of rounded weights.
 const SLACK: f64 = 1.01;
 
+/// The smallest end of an interval that is scaled: a smaller one counts for less than others.
+const LEAST_END: f64 = 1e-3;
+
 /// How often an operand with so many levels left is squared.
 const fn squarings(left: usize, factor: Factor) -> usize {
     let left = match factor {
@@ -55,6 +61,11 @@ const fn squarings(left: usize, factor: Factor) -> usize {
         Factor::None => left,
     };
     if left < SQUARINGS { left } else { SQUARINGS }
+}
+
+/// What squares are multiplied by at each squaring if the sums lie at this level.
+fn gains(parameters: &Parameters, bottom: usize) -> [f64; SQUARINGS] {
+    std::array::from_fn(|stage| gain(parameters, bottom + SQUARINGS - stage))
 }
 
 /// Whether a level is taken for a factor.
@@ -65,11 +76,10 @@ enum Factor {
 }
 
 impl Factor {
-    const fn of(left: usize) -> Self {
-        if left > PLAIN_LEVELS {
-            Self::Level
-        } else {
-            Self::None
+    fn of(left: usize, parameters: &Parameters) -> Self {
+        match left > PLAIN_LEVELS || parameters.floor() > Level::new(0) {
+            true => Self::Level,
+            false => Self::None,
         }
     }
 }
@@ -84,16 +94,19 @@ const fn together(entry: usize, stage: usize, factor: Factor) -> usize {
     }
 }
 
-/// What the end of an interval is scaled to for an operand with a factor: all that share come to [`SHARED`] then.
-fn end(entry: usize) -> f64 {
-    let before = |after: f64, stage| (after / together(entry, stage, Factor::Level) as f64).sqrt();
+/// What the end of an interval is scaled to for an operand with a factor: all that share come to [`SHARED`] then, the gains in it.
+fn end(entry: usize, gains: &[f64; SQUARINGS]) -> f64 {
+    let before = |after: f64, stage: usize| {
+        (after / gains[stage] / together(entry, stage, Factor::Level) as f64).sqrt()
+    };
     (entry..SQUARINGS).rev().fold(SHARED, before) / SLACK
 }
 
-/// CPU seconds of watching one ciphertext that has so many levels left, its share of what others share with it.
+/// CPU seconds of watching one ciphertext at a free level, its share of what others share with it.
 pub(crate) fn seconds(cost: &CostModel, level: usize) -> Result<f64, Error> {
+    let level = cost.level(level).index();
     let (mut seconds, mut share, mut had) = (0.0, 1.0, level);
-    let factor = Factor::of(level);
+    let factor = Factor::of(level, cost.parameters());
     let entry = SQUARINGS - squarings(level, factor);
     for stage in entry..SQUARINGS {
         let left = SQUARINGS - stage;
@@ -102,11 +115,11 @@ pub(crate) fn seconds(cost: &CostModel, level: usize) -> Result<f64, Error> {
             inputs: vec![(1.0, 0); together],
             sum: None,
             output: 1,
-            level: cost.level(left).index(),
+            level: left,
         };
         share /= together as f64;
         // the first brings it down
-        seconds += share * cost.operation(&squares, had)?;
+        seconds += share * cost.operation_at(&squares, Level::new(had))?;
         had = left - 1;
     }
     Ok(seconds)
@@ -135,9 +148,20 @@ struct Known {
 
 /// Adds the alarm to a plan, before each step whose operand it watches and at the end. Nothing changes where nothing can be watched.
 pub(crate) fn watch(plan: &mut Plan, parameters: &Parameters) {
+    watch_at(plan, parameters, 0);
+    let large = |alarm: &Alarm| alarm.threshold > MOST;
+    if parameters.floor() > Level::new(0) && plan.description.alarm.as_ref().is_some_and(large) {
+        plan.steps.retain(|s| s.work() != Work::Alarm);
+        watch_at(plan, parameters, 1);
+    }
+}
+
+/// [`watch`], with the sums at this level.
+fn watch_at(plan: &mut Plan, parameters: &Parameters, bottom: usize) {
     let mut writer = Writer {
         parameters,
-        bottom: parameters.floor().index(),
+        bottom,
+        gains: gains(parameters, bottom),
         next: next(plan),
         steps: Vec::with_capacity(2 * plan.steps.len()),
         known: HashMap::new(),
@@ -184,8 +208,9 @@ struct Summand {
 
 struct Writer<'a> {
     parameters: &'a Parameters,
-    /// The level of the sums: the lowest in slots.
+    /// The level of the sums.
     bottom: usize,
+    gains: [f64; SQUARINGS],
     next: Register,
     steps: Vec<Step>,
     known: HashMap<Register, Known>,
@@ -254,31 +279,33 @@ impl Writer<'_> {
         };
         // what norms and attention divide by is mostly near one end: with others like it, it would often read most
         let alone = matches!(step.purpose, Purpose::Norm | Purpose::Attention);
-        let scalable = left > 1 && (1e-3..1e3).contains(&most);
-        let mut factor = if scalable {
-            Factor::of(left)
-        } else {
-            Factor::None
-        };
+        let scalable = left > 1 && most < 1e3;
+        let mut factor = Factor::of(left, self.parameters);
         if factor == Factor::None {
             let count = (most * SLACK).powi(1 << squarings(left, factor));
-            let fits = self.bottom > 0 || self.plain + count <= MOST;
-            match (count <= PLAIN && fits, scalable) {
-                (true, _) => self.plain += count,
-                (false, true) => factor = Factor::Level,
-                (false, false) => return,
+            match count <= PLAIN && self.plain + count <= MOST {
+                true => self.plain += count,
+                false => factor = Factor::Level,
             }
+        }
+        if factor == Factor::Level && !scalable {
+            return;
         }
         let squarings = squarings(left, factor);
         let stage = SQUARINGS - squarings;
+        let power = 1u32 << squarings;
+        // what 1 comes to, by the gains alone
+        let gained = self.gains[stage..].iter().fold(1.0, |x, gain| x * x * gain);
+        let gained: f64 = f64::powf(gained, 1.0 / f64::from(power));
+        let most_scaled = most.max(LEAST_END);
         let scale = match (factor, alone) {
             (Factor::None, _) => 1.0,
-            (Factor::Level, true) => END_ALONE / most,
-            (Factor::Level, false) => end(stage) / most,
+            (Factor::Level, true) => END_ALONE / gained / most_scaled,
+            (Factor::Level, false) => end(stage, &self.gains) / most_scaled,
         };
-        let (end, power) = (most * scale, 1u32 << squarings);
+        let end = most * scale;
         self.slots = self.slots.max(of.slots);
-        self.watched.push((power, end));
+        self.watched.push((power, end * gained));
         let (layer, purpose) = (step.layer.clone(), step.purpose);
         let like = move |operation| Step {
             layer: layer.clone(),
@@ -317,7 +344,7 @@ impl Writer<'_> {
     ) -> Summand {
         let (output, last) = (self.next, stage + 1 == SQUARINGS);
         self.next += 1;
-        let most = inputs.iter().map(|x| x.most * x.most).sum();
+        let most = self.gains[stage] * inputs.iter().map(|x| x.most * x.most).sum::<f64>();
         let sum = match last {
             true => {
                 self.most += most;
@@ -368,7 +395,7 @@ impl Writer<'_> {
         }
         let folded = (self.slots / slots) as f64;
         let threshold = (folded * self.most).max(LEAST);
-        let level = usize::from(threshold > MOST).min(self.bottom);
+        let level = self.bottom;
         let output = self.next;
         self.next += 1;
         self.steps.push(like(Operation::Fold {

@@ -159,12 +159,16 @@ impl CostModel {
 
     /// An operation of one or two operands at `level`, as the meter counts it.
     pub(crate) fn operation(&self, operation: &Operation, level: usize) -> Result<f64, Error> {
+        self.operation_at(operation, self.level(level))
+    }
+    /// [`CostModel::operation`] at any level of the chain.
+    pub(crate) fn operation_at(&self, operation: &Operation, level: Level) -> Result<f64, Error> {
         let meter = Meter::new(&self.context);
         let slots = match operation {
             Operation::Bootstrap { bootstrap, .. } => bootstrap.slots,
             _ => 4,
         };
-        let x = meter.input(self.level(level), slots, 0.5)?;
+        let x = meter.input(level, slots, 0.5)?;
         match operation {
             // the definition alone: the noise of a polynomial takes longer to bound than its cost
             Operation::Polynomial { polynomial, .. } => {

@@ -90,7 +90,21 @@ impl std::fmt::Display for Alarm {
     }
 }
 
-/// Σ (c·x)² of operands that are brought to `level` first, and what comes after them is added: [`Operation::Squares`](crate::Operation::Squares).
+/// What squares of canonical operands at a level are multiplied by, since their result is at the canonical scale below: 1 where values lie in slots, as
+/// scales follow the primes there. Below, scales are made for linear layers: S²/Q is another than that of the level below.
+pub fn gain(parameters: &Parameters, level: usize) -> f64 {
+    let level = Level::new(level);
+    match parameters.below(level) {
+        Some(below) if level <= parameters.floor() => {
+            let scale = parameters.scale(level);
+            scale / parameters.modulus(level) * (scale / parameters.scale(below))
+        }
+        _ => 1.0,
+    }
+}
+
+/// Σ (c·x)² of operands that are brought to `level` first, times [`gain`], and what comes after them is added:
+/// [`Operation::Squares`](crate::Operation::Squares).
 ///
 /// # Errors
 /// What the interpreter refuses.
@@ -108,15 +122,24 @@ pub(crate) fn squares<A: Arithmetic + ?Sized>(
     })?;
     let mut sum: Option<A::Value> = None;
     for ((factor, _), x) in inputs.iter().zip(xs) {
-        let x = scaled(a, x, *factor, level)?;
-        let square = a.mul(&x, &x)?;
+        // what lies there already is not copied
+        let brought = match *factor == 1.0 && a.info(x).level == level {
+            true => None,
+            false => Some(scaled(a, x, *factor, level)?),
+        };
+        let x = brought.as_ref().unwrap_or(x);
+        let square = a.mul(x, x)?;
         sum = Some(match sum {
             None => square,
             Some(sum) => a.add(&sum, &square)?,
         });
     }
     let sum = sum.ok_or_else(|| Error::conformance("alarm", "no operand"))?;
-    let y = a.with_exact_scale(&a.relinearize_rescale(&sum)?, p.scale(below))?;
+    let (y, scale) = (a.relinearize_rescale(&sum)?, p.scale(below));
+    let y = match level > p.floor() {
+        true => a.with_exact_scale(&y, scale)?,
+        false => a.with_scale(&y, scale)?,
+    };
     match xs.get(inputs.len()) {
         None => Ok(y),
         Some(more) => a.add(&y, more),

@@ -105,8 +105,8 @@ pub enum OperationOn<Map, Bias, Rows> {
         /// Slots, target level, gain.
         bootstrap: Bootstrap,
     },
-    /// Σ (c·x)² over the pairs (c, x), and a sum of such; one level below `level`, to which operands are brought for what it takes to align them. One
-    /// relinearisation: the alarm's ([`crate::alarm`]).
+    /// Σ (c·x)² over the pairs (c, x), times [`crate::alarm::gain`], and a sum of such; one level below `level`, to which operands are brought for what it
+    /// takes to align them. One relinearisation: the alarm's ([`crate::alarm`]).
     Squares {
         /// The pairs (c, x); c is 1 where x is at `level` already, since a factor takes a level.
         inputs: Vec<(f64, Register)>,

@@ -300,6 +300,8 @@ struct Pass<'a> {
     reading: Reading<'a>,
     parameters: &'a Parameters,
     units: BTreeMap<Register, f64>,
+    /// The alarm's, below the levels for slots.
+    sums: BTreeSet<Register>,
     /// What is alive, in memory and in a checkpoint.
     resident: Resident,
     stored: Resident,
@@ -313,6 +315,7 @@ impl<'a> Pass<'a> {
             units: (reading.live.keys().map(|&r| (r, plan.input.unit))).collect(),
             reading,
             parameters: context.parameters(),
+            sums: BTreeSet::new(),
             resident: Resident::default(),
             stored: Resident::default(),
             allowed: folding::Allowance::default(),
@@ -335,9 +338,18 @@ impl<'a> Pass<'a> {
         self.stored.hold(file);
     }
 
-    /// What an operation for slots reads lies in slots, and what one for coefficients reads in coefficients: the level says which.
+    /// What an operation for slots reads lies in slots, and what one for coefficients reads in coefficients: the level says which. An alarm's sums lie in
+    /// slots at any level, and only the alarm reads those below.
     fn check_form(&self, operation: &Operation) -> std::result::Result<(), String> {
         let p = self.parameters;
+        let alarm = matches!(
+            operation,
+            Operation::Squares { .. } | Operation::Fold { .. }
+        );
+        let sum = |r: &Register| self.sums.contains(r);
+        if let Some(r) = operation.reads().into_iter().find(|r| !alarm && sum(r)) {
+            return Err(format!("register {r} is a sum of the alarm's"));
+        }
         let in_coefficients = match operation {
             Operation::Weigh { .. } => true,
             // its own checks say at which level
@@ -350,7 +362,7 @@ impl<'a> Pass<'a> {
             };
             let fits = match in_coefficients {
                 true => v.info.level == p.products() && p.floor() > Level::new(0),
-                false => v.info.level >= p.floor(),
+                false => v.info.level >= p.floor() || sum(&r),
             };
             if !fits {
                 let form = if in_coefficients {
@@ -387,11 +399,16 @@ impl<'a> Pass<'a> {
         };
         let working = working_bytes(self.parameters, operation, Level::new(level_in));
         self.resident.work(working);
-        let below = matches!(
-            operation,
-            Operation::Descend { .. } | Operation::Weigh { .. } | Operation::Fold { .. }
-        );
+        let squares = matches!(operation, Operation::Squares { .. });
+        let below = squares
+            || matches!(
+                operation,
+                Operation::Descend { .. } | Operation::Weigh { .. } | Operation::Fold { .. }
+            );
         for (r, v) in results {
+            if squares && v.info.level < self.parameters.floor() {
+                self.sums.insert(r);
+            }
             if !below && v.info.level < self.parameters.floor() {
                 return Err(refuse(format!(
                     "register {r} is left at level {}, below the lowest for slots, {}",

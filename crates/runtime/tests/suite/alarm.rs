@@ -2,6 +2,7 @@
 
 use crate::files::with_section;
 use crate::support::*;
+use ckks::{Level, Parameters};
 use polyveil_runtime::*;
 
 fn largest(sums: &[f64]) -> f64 {
@@ -141,4 +142,73 @@ fn alarms_that_do_not_hold_together_are_refused() {
     let mut spec = p.client_spec();
     spec.description.alarm.as_mut().expect("one").threshold = f64::INFINITY;
     assert!(ClientFile::new(spec, [].into()).is_err());
+}
+
+/// Squares of the first layer's values, below the levels for slots down to the lowest.
+fn watched_below() -> Plan {
+    let mut p = bootstrapped();
+    let step = |operation| Step {
+        operation,
+        ..p.steps[0].clone()
+    };
+    let squares = |level: usize, factor, input, output| Operation::Squares {
+        inputs: vec![(factor, input)],
+        sum: None,
+        output,
+        level,
+    };
+    let (input, output, slots, level) = (8, 9, 4, 0);
+    let added = [
+        squares(3, 0.15, 1, 6),
+        squares(2, 1.0, 6, 7),
+        squares(1, 1.0, 7, 8),
+        Operation::Fold {
+            input,
+            output,
+            slots,
+            level,
+        },
+    ]
+    .map(step);
+    p.steps.splice(1..1, added);
+    p.description.alarm = watched().description.alarm;
+    p
+}
+
+#[test]
+fn squares_below_the_levels_for_slots_come_with_what_their_scales_differ_by() {
+    let f = files(watched_below());
+    let set = Parameters::new(f.plan.plan().parameters.clone()).expect("valid");
+    let x: Vec<f64> = tensor().iter().map(|v| v / 2.0).collect();
+    let halves: Vec<f64> = x.iter().map(|v| v / 2.0).collect();
+    let mut t: Vec<f64> = circulant(FIRST, &halves);
+    t.iter_mut().for_each(|t| *t = 0.15 * (*t + 0.125));
+    for level in [3, 2, 1] {
+        let (here, below) = (Level::new(level), Level::new(level - 1));
+        let gain = set.scale(here).powi(2) / set.modulus(here) / set.scale(below);
+        assert!(gain > 4.0, "{gain}");
+        t.iter_mut().for_each(|t| *t = gain * *t * *t);
+    }
+    let sums: Vec<f64> = (0..4).map(|j| t.iter().skip(j).step_by(4).sum()).collect();
+    let want = largest(&sums);
+    assert!((0.5..40.0).contains(&want), "{want}");
+    let (_, sums) = f.plan.simulate_with_alarm(&x, None).expect("runs");
+    assert!(
+        (largest(&sums) - want).abs() < 1e-6 * want,
+        "{sums:?} {want}"
+    );
+    let answer = f.server().answer(&f.input, &mut ()).expect("runs");
+    let judged = f.client.read_doubtful(&answer[..], "x").expect("silent");
+    let reads = judged.alarm.expect("the plan has one").measured;
+    assert!((reads - want).abs() < 1e-3 * want, "{reads} {want}");
+    // nothing else takes them, whatever their level
+    let mut p = watched_below();
+    let (left, right, output) = (8, 8, 10);
+    p.steps[4].operation = Operation::Add {
+        left,
+        right,
+        output,
+    };
+    let message = VerifiedPlan::new(p).expect_err("a sum").to_string();
+    assert!(message.contains("a sum of the alarm's"), "{message}");
 }
