@@ -240,7 +240,7 @@ impl<'a> Try<'a> {
     }
 
     /// Words with `@` in front become paths of the laboratory.
-    fn words(&self, line: &str) -> Vec<OsString> {
+    pub(crate) fn words(&self, line: &str) -> Vec<OsString> {
         let word = |w: &str| match w.strip_prefix('@') {
             Some(_) => self.path(w).into_os_string(),
             None => w.into(),

@@ -6,9 +6,10 @@ use crate::case::{Case, case, has};
 use crate::fault::{Fault, Kind, Verdict};
 use crate::lab::Lab;
 use nn::format::artefact;
+use std::time::Duration;
 
 groups! {
-    alone "compile-shapes" 0 compile_shapes "`compile` of ten ResNet-18 shapes in 4 GB of address space: done, or refused before";
+    beside "compile-shapes" 0 compile_shapes "`compile` of ten ResNet-18 shapes in 4 GB of address space: done, or refused before";
     beside "disk-full" 6 disk_full "no room (tmpfs in a name space of its own): one line, no half file";
     beside "file-limit" 6 file_limit "`ulimit -f` below need: one line, no half file";
     beside "process-limits" 8 process_limits "`ulimit -d` and `ulimit -n` below need: done, or refused; no abort";
@@ -296,7 +297,8 @@ fn compile_shapes(_: &Lab) -> Vec<Case> {
                     let line =
                         format!("compile net.pvm -o x.plan --machine shipped --no-probe {memory}");
                     let start = Start::behind("ulimit -v 4000000; exec");
-                    let done = t.within(&line, &start)?;
+                    let running = t.start(&line, &[], &start)?;
+                    let done = running.end_within(Duration::from_secs(900))?;
                     if done.code != Some(0) {
                         done.refused(&["memory"])?;
                         return t.leftovers(".", &["net.pvm"]);

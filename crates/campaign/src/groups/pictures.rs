@@ -4,7 +4,7 @@ use crate::attempt::Try;
 use crate::case::{Case, case, repeat, server_line};
 use crate::fault::{Fault, Kind, Verdict};
 use crate::foreign::{self, raw_png};
-use crate::lab::{Lab, PIXELS, SIDE};
+use crate::lab::{EMBEDDED, Lab, PIXELS, SIDE, side};
 use image::{ColorType, ImageFormat};
 
 groups! {
@@ -15,6 +15,7 @@ groups! {
     beside "prompts" 16 prompts "prompts and texts for a network that takes them, and for one that does not";
     beside "values" 12 values "pictures within the intervals, through files: the clear network's answer";
     beside "outside" 10 outside "pictures outside of the intervals, through files: right, or said";
+    alone "outside-embedded" 0 outside_embedded "the same with the demonstration's network and keys that protect";
     beside "outside-owner" 4 outside_owner "the same through `evaluate` and `demo`: left out or refused";
     beside "outside-check" 4 outside_check "the same through `run --check`: never called good";
 }
@@ -584,16 +585,20 @@ enum End {
 
 /// Encrypts pixels, runs, decrypts: right, or refused.
 fn whole(t: &mut Try<'_>, net: &str, pixels: &[u8]) -> Verdict<End> {
-    t.file("p.png", &foreign::png(SIDE, SIDE, pixels))?;
+    let side = side(pixels);
+    t.file("p.png", &foreign::png(side, side, pixels))?;
     let key = format!("@{net}/A/client.key");
     let done = t.polyveil(&format!("encrypt --key {key} --image p.png -o p.input"))?;
     if done.code != Some(0) {
         done.refused(&["p.png"])?;
         return Ok(End::NoInput);
     }
+    let threads = if net == EMBEDDED { 2 } else { 1 };
     let server = server_line(net, "A");
-    t.polyveil(&format!("{server} --input p.input -o p.answer"))?
-        .ok()?;
+    t.polyveil(&format!(
+        "{server} --input p.input -o p.answer --threads {threads}"
+    ))?
+    .ok()?;
     match t.refused_or_right(net, &key, "p.answer", pixels)? {
         true => Ok(End::NoAnswer),
         false => Ok(End::Right),
@@ -640,12 +645,12 @@ fn values(_: &Lab) -> Vec<Case> {
     out
 }
 
-/// Pictures that are not like the training's.
-fn odd(t: &mut Try<'_>, n: usize) -> Vec<u8> {
-    let at = |i: usize| (i % 3, i / 3 % SIDE, i / 3 / SIDE);
+/// Square pictures that are not like the training's; kinds 11 and 12 are made of one of these.
+fn odd(t: &mut Try<'_>, n: usize, side: usize) -> Vec<u8> {
+    let at = |i: usize| (i % 3, i / 3 % side, i / 3 / side);
     let class = t.lab.pictures[n % 8].clone();
     let strength = 40.0 + 215.0 * t.random.uniform();
-    (0..PIXELS)
+    (0..3 * side * side)
         .map(|i| {
             let (c, x, y) = at(i);
             let on = |yes: bool| {
@@ -680,7 +685,7 @@ fn outside(_: &Lab) -> Vec<Case> {
     for n in 0..42 {
         for net in ["lev", "boot", "deep"] {
             all.push(case(format!("{net} {n}"), move |t| {
-                let pixels = odd(t, n);
+                let pixels = odd(t, n, SIDE);
                 // a refusal is right for whatever is not like the calibration's pictures
                 whole(t, net, &pixels).map(drop)
             }));
@@ -689,12 +694,36 @@ fn outside(_: &Lab) -> Vec<Case> {
     all
 }
 
+fn outside_embedded(lab: &Lab) -> Vec<Case> {
+    let made = lab.full_size().map(drop);
+    let each = |n: usize| {
+        let made = made.clone();
+        case(format!("{n}"), move |t| {
+            made.clone()?;
+            let mut pixels = odd(t, n, 32);
+            if n < 7 {
+                // black and white
+                pixels
+                    .iter_mut()
+                    .for_each(|p| *p = if *p > 127 { 255 } else { 0 });
+            }
+            let (end, outside) = (
+                whole(t, EMBEDDED, &pixels)?,
+                t.lab.net(EMBEDDED).clear(&pixels).1,
+            );
+            let text = "what is within all intervals is refused";
+            Kind::Other.unless(outside || end == End::Right, text)
+        })
+    };
+    [0, 1, 2, 4, 6, 7].map(each).into()
+}
+
 fn outside_owner(_: &Lab) -> Vec<Case> {
     let mut all = Vec::new();
     for n in 0..14 {
         for net in ["lev", "boot"] {
             all.push(case(format!("evaluate {net} {n}"), move |t| {
-                let pixels = odd(t, n);
+                let pixels = odd(t, n, SIDE);
                 let outside = t.lab.net(net).clear(&pixels).1;
                 let npz = foreign::npz(&[("test_images", &[1, SIDE, SIDE, 3], &pixels), ("test_labels", &[1], &[0])]);
                 t.file("odd.npz", &npz)?;
@@ -715,7 +744,7 @@ fn outside_owner(_: &Lab) -> Vec<Case> {
     }
     for n in [2, 6] {
         all.push(case(format!("demo {n}"), move |t| {
-            let pixels = odd(t, n);
+            let pixels = odd(t, n, SIDE);
             let outside = t.lab.net("lev").clear(&pixels).1;
             t.file("odd.png", &foreign::png(SIDE, SIDE, &pixels))?;
             let done = t.polyveil("demo --model @lev/net.pvm --image odd.png --no-precision --machine shipped --no-probe")?;
@@ -734,7 +763,7 @@ fn outside_check(_: &Lab) -> Vec<Case> {
     for n in 0..14 {
         for net in ["lev", "boot"] {
             all.push(case(format!("{net} {n}"), move |t| {
-                let pixels = odd(t, n);
+                let pixels = odd(t, n, SIDE);
                 let outside = t.lab.net(net).clear(&pixels).1;
                 t.file("p.png", &foreign::png(SIDE, SIDE, &pixels))?;
                 let encrypt = format!("encrypt --key @{net}/A/client.key --image p.png -o p.input");
