@@ -1,6 +1,6 @@
 //! How the laboratory is made.
 
-use crate::attempt::Try;
+use crate::attempt::{AT_MOST, Start, Try};
 use crate::case::{checkpoint, run_line};
 use crate::fault::{Fault, Kind, Verdict, own};
 use crate::foreign;
@@ -225,7 +225,8 @@ impl Lab {
             t.polyveil(&line)?.ok()?;
         }
         let line = format!("{} --threads 2", run_line(name, "A", "A/x.answer"));
-        let run = t.polyveil(&line)?.ok()?.wall;
+        let running = t.start(&line, &[], &Start::default())?;
+        let run = running.end_within(AT_MOST)?.ok()?.wall;
         let graph = nn::format::artefact::load(&t.path(&model), 1 << 24).map_err(own)?;
         let task = Task::of(graph.metadata()).map_err(own)?;
         let task = task.ok_or_else(|| own("a network without a task"))?;

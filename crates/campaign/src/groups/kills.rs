@@ -1,10 +1,11 @@
 //! Programs killed at any moment, and what is there afterwards.
 
-use crate::attempt::{Running, Start, Try};
+use crate::attempt::{AT_MOST, Running, Start, Try};
 use crate::case::{Case, case, checkpoint, has, repeat, run_line, server_line};
 use crate::fault::{Fault, Kind, Verdict};
 use crate::lab::{EMBEDDED, Lab, STANDARD};
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 groups! {
@@ -26,9 +27,6 @@ groups! {
     beside "on-disk" 1 on_disk "what is not to be lost is on disk itself before it gets its name, and its folder after that; `keygen --replace` too (needs strace)";
     beside "train-checkpoint" 4 train_checkpoint "a changed configuration, bits of a training checkpoint: refused";
 }
-
-/// No run at full size takes longer on a busy machine.
-const AT_MOST: Duration = Duration::from_secs(900);
 
 /// Somewhere in what it takes, or a little after.
 fn moment(t: &mut Try<'_>, whole: Duration) -> Duration {
@@ -281,9 +279,7 @@ fn kill_keygen(_: &Lab) -> Vec<Case> {
         } else {
             again.ok()?;
         }
-        if !pair(t, "lev", "k")? {
-            return Err(Fault::new(Kind::Lost, "the pair of keys does not work"));
-        }
+        Kind::Lost.unless(pair(t, "lev", "k")?, "the pair of keys does not work")?;
         t.leftovers("k", &["client.key", "evaluation.keys", "network.client"])
     };
     let renames = (1..=5).map(|n| {
@@ -412,9 +408,10 @@ fn kill_share(_: &Lab) -> Vec<Case> {
             .kill_and_read(after)?;
         let printed = u64::from(!printed.trim().is_empty());
         let before = counted(t)?;
-        if printed > before {
-            return Err(Fault::other("an answer was printed that was not counted"));
-        }
+        Kind::Other.unless(
+            printed <= before,
+            "an answer was printed that was not counted",
+        )?;
         t.polyveil(&line)?.ok()?;
         Kind::Other.unless(counted(t)? == before + 1, "the count does not go on")
     })
@@ -422,9 +419,7 @@ fn kill_share(_: &Lab) -> Vec<Case> {
 
 /// A configuration and pictures for a training of a second or two.
 pub(super) fn training(t: &mut Try<'_>, degree: bool) -> Verdict {
-    if !t.lab.train.exists() {
-        return Err(Fault::new(Kind::Skipped, "polyveil-train is not built"));
-    }
+    Kind::Skipped.unless(t.lab.train.exists(), "polyveil-train is not built")?;
     let data = t.path("@pictures.npz");
     let stage = match degree {
         true => {
@@ -529,61 +524,56 @@ impl Calls<'_> {
     fn rename(
         &self,
         before: usize,
-        fits: impl Fn(&str, &str) -> bool,
-    ) -> Option<(usize, &str, &str)> {
+        fits: impl Fn(&Path, &Path) -> bool,
+    ) -> Option<(usize, PathBuf, PathBuf)> {
         let all = self.lines[..before].iter().enumerate().rev();
         let mut renames = all
             .filter(|(_, l)| l.contains("rename"))
             .filter_map(|(i, l)| {
                 let mut words = l.split('"').skip(1).step_by(2);
-                Some((i, words.next()?.trim_start_matches("./"), words.next()?))
+                let mut path = || Some(self.t.path(words.next()?.trim_start_matches("./")));
+                Some((i, path()?, path()?))
             });
         renames.find(|(_, from, to)| fits(from, to))
     }
     /// Whether a file or folder itself is synced among these calls.
-    fn synced(&self, among: std::ops::Range<usize>, path: &Path) -> bool {
+    fn synced(&self, among: Range<usize>, path: &Path) -> bool {
         let open = format!("<{}>", path.display());
         let sync = |l: &String| l.contains("sync(") && l.contains(&open);
         self.lines[among].iter().any(sync)
     }
     /// Where a file gets its name: its own bytes are on disk before its first one, and its folder after its last.
-    fn placed(&self, file: &str) -> Verdict<usize> {
+    fn placed(&self, file: &Path) -> Verdict<usize> {
+        let name = file.display();
         let last = self.rename(self.lines.len(), |_, to| to == file);
         let (last, mut source, _) =
-            last.ok_or_else(|| Fault::other(format!("{file} is not renamed to its place")))?;
+            last.ok_or_else(|| Fault::other(format!("{name} is not renamed to its place")))?;
         let mut first = last;
         while let Some((i, from, _)) = self.rename(first, |_, to| to == source) {
             (first, source) = (i, from);
         }
-        let whole = self.synced(0..first, &self.t.path(source));
-        Kind::Other.unless(whole, format!("{file} gets its name before it is on disk"))?;
-        let path = self.t.path(file);
-        let folder = path.parent().unwrap_or(&path);
+        let whole = self.synced(0..first, &source);
+        Kind::Other.unless(whole, format!("{name} gets its name before it is on disk"))?;
+        let folder = file.parent().unwrap_or(file);
         let there = self.synced(last..self.lines.len(), folder);
-        Kind::Other.unless(there, format!("the name of {file} is not on disk"))?;
+        Kind::Other.unless(there, format!("the name of {name} is not on disk"))?;
         Ok(last)
     }
     /// An old secret key is kept under another name, which is on disk before the new one comes, and goes once the new pair's names are.
-    fn kept(&self, secret: &str, new: [usize; 2]) -> Verdict {
+    fn kept(&self, secret: &Path, new: [usize; 2]) -> Verdict {
         let old = self.rename(new[0], |from, _| from == secret);
         let (at, _, aside) = old.ok_or_else(|| Fault::other("the old secret key is not kept"))?;
-        let [path, aside_path] = [secret, aside].map(|p| self.t.path(p));
-        let folders = [&path, &aside_path].map(|p| p.parent().unwrap_or(p));
+        let folders = [secret, &aside].map(|p| p.parent().unwrap_or(p));
         let kept = folders.iter().all(|f| self.synced(at..new[0], f));
-        Kind::Other.unless(
-            kept,
-            "the old pair's new names are not on disk before the new pair's",
-        )?;
-        let gone = format!("\"{aside}\"");
-        let gone = self
-            .lines
-            .iter()
-            .position(|l| l.contains("unlink") && l.contains(&gone));
-        let gone = gone.unwrap_or(self.lines.len());
-        let placed = new
-            .iter()
-            .max()
-            .is_some_and(|&n| n < gone && self.synced(n..gone, folders[0]));
+        let text = "the old pair's new names are not on disk before the new pair's";
+        Kind::Other.unless(kept, text)?;
+        let gone = |l: &String| {
+            let path = l.split('"').nth(1).map(|word| self.t.path(word));
+            l.contains("unlink") && path.is_some_and(|p| p == aside)
+        };
+        let gone = self.lines.iter().position(gone).unwrap_or(self.lines.len());
+        let last = new[0].max(new[1]);
+        let placed = last < gone && self.synced(last..gone, folders[0]);
         Kind::Other.unless(placed, "the old pair goes before the new one is on disk")
     }
 }
@@ -607,10 +597,14 @@ fn on_disk(_: &Lab) -> Vec<Case> {
             traced(t, trace, line)?.end()?.ok()?;
             let text = String::from_utf8_lossy(&t.bytes("trace")?).into_owned();
             let lines = text.lines().map(String::from).collect();
+            let t = &*t;
             let calls = Calls { lines, t };
-            let placed: Verdict<Vec<usize>> = files.iter().map(|f| calls.placed(f)).collect();
+            let placed: Verdict<Vec<usize>> =
+                files.iter().map(|f| calls.placed(&t.path(f))).collect();
             match placed?[..] {
-                [secret, public] if name == "new keys" => calls.kept(files[0], [secret, public]),
+                [secret, public] if name == "new keys" => {
+                    calls.kept(&t.path(files[0]), [secret, public])
+                }
                 _ => Ok(()),
             }
         })

@@ -1,6 +1,6 @@
 //! Pictures, rows and prompts: what reaches the network is what the file says, or it is refused.
 
-use crate::attempt::Try;
+use crate::attempt::{AT_MOST, Start, Try};
 use crate::case::{Case, case, repeat, server_line};
 use crate::fault::{Fault, Kind, Verdict};
 use crate::foreign::{self, raw_png};
@@ -41,9 +41,7 @@ fn through(t: &mut Try<'_>, file: &str, more: &str) -> Verdict<Option<Vec<f64>>>
     let values: Vec<f64> = (json["values"].as_array().into_iter().flatten())
         .filter_map(|v| v["value"].as_f64())
         .collect();
-    if values.len() != PIXELS {
-        return Err(Fault::other(format!("{} values", values.len())));
-    }
+    Kind::Other.unless(values.len() == PIXELS, format!("{} values", values.len()))?;
     // back from what networks take (channel by channel) to bytes (pixel by pixel)
     let unit = |byte: u8| t.lab.net("id").encode(&[byte; PIXELS]).values().to_vec();
     let (zero, full) = (unit(0), unit(255));
@@ -372,19 +370,8 @@ fn cuts(_: &Lab) -> Vec<Case> {
 }
 
 fn resize(_: &Lab) -> Vec<Case> {
-    let sizes: [(usize, usize); 12] = [
-        (1, 1),
-        (1, 3000),
-        (3000, 1),
-        (160, 160),
-        (8, 8),
-        (7, 9),
-        (2, 5000),
-        (13_000, 13_000),
-        (16_384, 2),
-        (16_385, 2),
-        (20_000, 20_000),
-        (100, 3),
+    let sizes: [(usize, usize); 12] = table![
+        (1, 1); (1, 3000); (3000, 1); (160, 160); (8, 8); (7, 9); (2, 5000); (13_000, 13_000); (16_384, 2); (16_385, 2); (20_000, 20_000); (100, 3)
     ];
     (sizes.into_iter())
         .map(|(width, height)| {
@@ -538,9 +525,8 @@ fn prompts(_: &Lab) -> Vec<Case> {
         for (i, text) in texts.iter().enumerate() {
             let text = text.clone();
             all.push(case(format!("{net} prompt {i}"), move |t| {
-                if net == "lm" && !t.exists("@lm/A/client.key") {
-                    return Err(Fault::new(Kind::Skipped, "no language model could be made"));
-                }
+                let made = net != "lm" || t.exists("@lm/A/client.key");
+                Kind::Skipped.unless(made, "no language model could be made")?;
                 let key = t.path(&format!("@{net}/A/client.key")).into_os_string();
                 let words = [
                     "encrypt".into(),
@@ -595,10 +581,9 @@ fn whole(t: &mut Try<'_>, net: &str, pixels: &[u8]) -> Verdict<End> {
     }
     let threads = if net == EMBEDDED { 2 } else { 1 };
     let server = server_line(net, "A");
-    t.polyveil(&format!(
-        "{server} --input p.input -o p.answer --threads {threads}"
-    ))?
-    .ok()?;
+    let line = format!("{server} --input p.input -o p.answer --threads {threads}");
+    let running = t.start(&line, &[], &Start::default())?;
+    running.end_within(AT_MOST)?.ok()?;
     match t.refused_or_right(net, &key, "p.answer", pixels)? {
         true => Ok(End::NoAnswer),
         false => Ok(End::Right),
