@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// No command of a campaign takes longer on a busy machine, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// No command at full size does.
+pub(crate) const AT_MOST: Duration = Duration::from_secs(900);
 /// Signals that end a program which nobody stopped.
 const CRASHES: [i32; 8] = [4, 5, 6, 7, 8, 11, 24, 25];
 
@@ -240,7 +242,7 @@ impl<'a> Try<'a> {
     }
 
     /// Words with `@` in front become paths of the laboratory.
-    fn words(&self, line: &str) -> Vec<OsString> {
+    pub(crate) fn words(&self, line: &str) -> Vec<OsString> {
         let word = |w: &str| match w.strip_prefix('@') {
             Some(_) => self.path(w).into_os_string(),
             None => w.into(),

@@ -5,12 +5,16 @@ use nn::{PolyGraph, Tensor};
 use runtime::VerifiedPlan;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 use task::{Input, Picture, Task};
 
 /// Pictures are this wide and high, with three channels.
 pub(crate) const SIDE: usize = 8;
 pub(crate) const PIXELS: usize = 3 * SIDE * SIDE;
+/// A network of the laboratory's with keys that protect, and the demonstration's: their files are among the tries', made where a group asks for them.
+pub(crate) const STANDARD: &str = "tries/standard";
+pub(crate) const EMBEDDED: &str = "tries/embedded";
 pub(crate) const LABELS: [&str; 3] = ["cat", "dog", "owl"];
 
 /// A network, its plan, and what its clients are compared with.
@@ -29,14 +33,22 @@ pub(crate) struct Lab {
     pub(crate) root: PathBuf,
     pub(crate) seed: u64,
     pub(crate) nets: Vec<Net>,
+    /// Those at full size, once they are made.
+    pub(crate) full: OnceLock<Verdict<[Net; 2]>>,
     /// Pixels of the set, training pictures first.
     pub(crate) pictures: Vec<Vec<u8>>,
+}
+
+/// Width and height of a square picture.
+pub(crate) fn side(pixels: &[u8]) -> usize {
+    (pixels.len() / 3).isqrt()
 }
 
 impl Net {
     /// A picture as the network takes it.
     pub(crate) fn encode(&self, pixels: &[u8]) -> Tensor {
-        let picture = Picture::from_pixels(SIDE, SIDE, 3, pixels.to_vec()).expect("fits");
+        let side = side(pixels);
+        let picture = Picture::from_pixels(side, side, 3, pixels.to_vec()).expect("fits");
         (self.task.encode(&Input::Picture(&picture))).expect("fits")
     }
     /// What the network says in the clear, and whether a value leaves an interval.
@@ -88,7 +100,10 @@ impl Net {
 
 impl Lab {
     pub(crate) fn net(&self, name: &str) -> &Net {
-        (self.nets.iter().find(|n| n.name == name)).expect("a network of the laboratory")
+        let full = self.full.get().and_then(|made| made.as_ref().ok());
+        let mut all = self.nets.iter().chain(full.into_iter().flatten());
+        all.find(|n| n.name == name)
+            .expect("a network of the laboratory")
     }
 
     /// Length, time, number and mode of every file: what changes where somebody wrote into the laboratory.

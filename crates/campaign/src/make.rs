@@ -1,10 +1,10 @@
 //! How the laboratory is made.
 
-use crate::attempt::Try;
-use crate::case::checkpoint;
-use crate::fault::{Verdict, own};
+use crate::attempt::{AT_MOST, Start, Try};
+use crate::case::{checkpoint, run_line};
+use crate::fault::{Fault, Kind, Verdict, own};
 use crate::foreign;
-use crate::lab::{LABELS, Lab, Net, PIXELS, SIDE};
+use crate::lab::{EMBEDDED, LABELS, Lab, Net, PIXELS, SIDE, STANDARD};
 use approx::Activation;
 use nn::calibrate::FitOptions;
 use nn::lower::{Options, Outliers, adapt};
@@ -13,8 +13,10 @@ use nn::{
     Range, Shape, Tensor,
 };
 use polyveil_fuzz::random::Random;
+use runtime::VerifiedPlan;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 use task::{Input, Normalization, Outputs, Picture, Pictures, Task};
 
@@ -154,6 +156,7 @@ impl Lab {
             root,
             seed,
             nets: Vec::new(),
+            full: OnceLock::new(),
             pictures,
         };
         lab.write_pictures()?;
@@ -179,10 +182,68 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Numbers for what is made once.
+    pub(crate) fn random(&self, name: &str) -> Random {
+        Random::new(self.seed, name, 0)
+    }
+
+    /// The networks at full size.
+    pub(crate) fn full_size(&self) -> Verdict<&[Net; 2]> {
+        let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
+        let toy = (
+            "@deep/net.pvm".into(),
+            "@0.png".into(),
+            "--parameters standard-16",
+        );
+        let demonstration = (
+            format!("{models}/resnet20-poly.pvm"),
+            format!("{models}/picture.png"),
+            "",
+        );
+        let both = || {
+            Ok([
+                self.protected(STANDARD, toy)?,
+                self.protected(EMBEDDED, demonstration)?,
+            ])
+        };
+        self.full.get_or_init(both).as_ref().map_err(Fault::clone)
+    }
+
+    fn protected(
+        &self,
+        name: &'static str,
+        (model, picture, parameters): (String, String, &str),
+    ) -> Verdict<Net> {
+        let mut t = Try::new(self, self.root.join(name), self.random(name))?;
+        let there = t.path(&model).exists();
+        Kind::Skipped.unless(there, "the repository's models are not there")?;
+        for line in [
+            format!("compile {model} -o net.plan {parameters} --machine shipped --no-probe"),
+            "keygen net.client -o A".into(),
+            format!("encrypt --key A/client.key --image {picture} -o A/x.input"),
+        ] {
+            t.polyveil(&line)?.ok()?;
+        }
+        let line = format!("{} --threads 2", run_line(name, "A", "A/x.answer"));
+        let running = t.start(&line, &[], &Start::default())?;
+        let run = running.end_within(AT_MOST)?.ok()?.wall;
+        let graph = nn::format::artefact::load(&t.path(&model), 1 << 24).map_err(own)?;
+        let task = Task::of(graph.metadata()).map_err(own)?;
+        let task = task.ok_or_else(|| own("a network without a task"))?;
+        let plan = VerifiedPlan::read(&t.bytes("net.plan")?[..], name).map_err(own)?;
+        Ok(Net {
+            name,
+            graph,
+            task,
+            plan,
+            run,
+        })
+    }
+
     /// A checkpoint of a run that was stopped, and a plan of the parameters that protect.
     fn more(&self) -> Verdict {
         let folder = self.root.join("std");
-        let mut t = Try::new(self, folder, Random::new(self.seed, "more", 0))?;
+        let mut t = Try::new(self, folder, self.random("more"))?;
         checkpoint(&mut t)?;
         fs::rename(
             t.path("x.answer.checkpoint"),
@@ -197,7 +258,7 @@ impl Lab {
     /// A client of the smallest language model, which takes prompts.
     fn language(&self) -> Verdict {
         let folder = self.root.join("lm");
-        let mut t = Try::new(self, folder, Random::new(self.seed, "lm", 0))?;
+        let mut t = Try::new(self, folder, self.random("lm"))?;
         let config = zoo::llama::Config {
             sizes: zoo::blocks::Sizes {
                 width: 8,
@@ -214,7 +275,7 @@ impl Lab {
             tied: true,
         };
         let architecture = zoo::architecture::Architecture::Llama(config);
-        let mut random = Random::new(self.seed, "weights", 0);
+        let mut random = self.random("weights");
         let model = zoo::language::LanguageModel::new(architecture, |_, shape| {
             let gain = if shape.len() == 1 { 1.0 } else { 0.0 };
             let count = shape.iter().product::<usize>();
@@ -330,7 +391,7 @@ impl Lab {
         fs::write(folder.join("net.client"), client).map_err(own)?;
         let bytes = plan.plan().write(Vec::new(), "plan").map_err(own)?;
         fs::write(folder.join("net.plan"), bytes).map_err(own)?;
-        let mut t = Try::new(self, folder, Random::new(self.seed, name, 0))?;
+        let mut t = Try::new(self, folder, self.random(name))?;
         let mut run = Duration::ZERO;
         for (client, index) in [("A", 0), ("B", 1)] {
             t.polyveil(&format!("keygen net.client -o {client} --insecure-toy"))?

@@ -6,6 +6,7 @@ mod own;
 mod pictures;
 mod published;
 mod records;
+mod runs;
 mod sets;
 mod task;
 mod texts;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> Vec<Decoder> {
     let all = [
         own::all(),
         records::all(),
+        runs::all(),
         networks::all(),
         language::all(),
         published::all(),

@@ -78,8 +78,8 @@ fn with_small_ring() -> ParametersSpec {
     }
 }
 
-/// Two channels of 2×2 among the coefficients of a ring of degree 2^6, in two layers with a square between.
-fn in_coefficients() -> Plan {
+/// Two channels of 2×2 among the coefficients of a ring of degree 2^6, in two layers with a square between: both have these weights.
+pub(crate) fn in_coefficients(weights: [i32; 4]) -> Plan {
     let folding = || Folding {
         spacing: 8,
         gap: 4,
@@ -98,7 +98,7 @@ fn in_coefficients() -> Plan {
                 stride: 1,
                 groups: 1,
                 flat: false,
-                weights: vec![1 << 14, -(1 << 13), 77, 1 << 12].into(),
+                weights: weights.to_vec().into(),
             },
             TermOn::Multiple {
                 inputs: vec![input],
@@ -306,7 +306,7 @@ pub(crate) fn plans() -> [Plan; 4] {
         plan(levelled(3), (5, 1), arithmetic),
         polynomials,
         plan(bootstrapped(), (3, 2), bootstraps),
-        in_coefficients(),
+        in_coefficients([1 << 14, -(1 << 13), 77, 1 << 12]),
     ]
 }
 

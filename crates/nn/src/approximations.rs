@@ -205,7 +205,8 @@ impl Approximations {
                     let (k, v) = (inputs.get(1)?.values(), inputs.get(2)?.values());
                     let exact = sequence::attention(a, [values, k, v], marks, length);
                     for (y, exact) in y.chunks_mut(length).zip(exact.chunks(length)) {
-                        y[..self.first].copy_from_slice(&exact[..self.first]);
+                        let first = self.first.min(length);
+                        y[..first].copy_from_slice(&exact[..first]);
                     }
                 }
                 Some(y)

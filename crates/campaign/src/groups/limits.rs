@@ -1,14 +1,14 @@
 //! No room on disk, files that may not grow, little memory.
 
 use super::kills::training;
-use crate::attempt::{Start, Try};
+use crate::attempt::{AT_MOST, Start, Try};
 use crate::case::{Case, case, has};
 use crate::fault::{Fault, Kind, Verdict};
 use crate::lab::Lab;
 use nn::format::artefact;
 
 groups! {
-    alone "compile-shapes" 0 compile_shapes "`compile` of ten ResNet-18 shapes in 4 GB of address space: done, or refused before";
+    beside "compile-shapes" 0 compile_shapes "`compile` of ten ResNet-18 shapes in 4 GB of address space: done, or refused before";
     beside "disk-full" 6 disk_full "no room (tmpfs in a name space of its own): one line, no half file";
     beside "file-limit" 6 file_limit "`ulimit -f` below need: one line, no half file";
     beside "process-limits" 8 process_limits "`ulimit -d` and `ulimit -n` below need: done, or refused; no abort";
@@ -52,9 +52,7 @@ fn disk_full(_: &Lab) -> Vec<Case> {
         // the client's own files take 24 kB
         for kilobytes in [24, 28, 40, 80, 250, 1500] {
             all.push(case(format!("{kilobytes} kB: {output}"), move |t| {
-                if !has("unshare") {
-                    return Err(Fault::new(Kind::Skipped, "no unshare here"));
-                }
+                Kind::Skipped.unless(has("unshare"), "no unshare here")?;
                 training(t, false)?;
                 super::kills::own_client(t, "lev")?;
                 t.folder("full")?;
@@ -266,17 +264,8 @@ fn resnet18(t: &mut Try<'_>, width: usize, side: usize) -> Verdict {
 }
 
 fn compile_shapes(_: &Lab) -> Vec<Case> {
-    let shapes = [
-        (16, 32),
-        (32, 32),
-        (64, 32),
-        (8, 64),
-        (16, 64),
-        (32, 64),
-        (64, 64),
-        (16, 112),
-        (32, 112),
-        (64, 112),
+    let shapes = table![
+        (16, 32); (32, 32); (64, 32); (8, 64); (16, 64); (32, 64); (64, 64); (16, 112); (32, 112); (64, 112)
     ];
     let plain = shapes.map(|s| (s, ""));
     let thrifty = [(16, 32), (32, 32)];
@@ -296,7 +285,8 @@ fn compile_shapes(_: &Lab) -> Vec<Case> {
                     let line =
                         format!("compile net.pvm -o x.plan --machine shipped --no-probe {memory}");
                     let start = Start::behind("ulimit -v 4000000; exec");
-                    let done = t.within(&line, &start)?;
+                    let running = t.start(&line, &[], &start)?;
+                    let done = running.end_within(AT_MOST)?;
                     if done.code != Some(0) {
                         done.refused(&["memory"])?;
                         return t.leftovers(".", &["net.pvm"]);

@@ -1,7 +1,7 @@
 //! Command lines, signals, instruction sets, closed outputs, help, JSON.
 
 use super::kills::{EVALUATE, evaluated};
-use crate::attempt::{Start, Try};
+use crate::attempt::Start;
 use crate::case::{Case, case, has, run_line};
 use crate::fault::{Fault, Kind};
 use crate::lab::Lab;
@@ -75,16 +75,14 @@ fn signals(_: &Lab) -> Vec<Case> {
                 let done = running.end()?;
                 // PIPE is ignored by programs that see it as an error of writing
                 let ended = done.code != Some(0);
-                if ended && done.wall > sent + Duration::from_secs(5) {
-                    return Err(Fault::other("it takes more than 5 s to stop"));
-                }
+                let prompt = !ended || done.wall <= sent + Duration::from_secs(5);
+                Kind::Other.unless(prompt, "it takes more than 5 s to stop")?;
                 if done.code == Some(0) {
                     return t.same("x.answer", "@deep/A/x.answer");
                 }
                 let resume = t.exists("x.answer.checkpoint");
-                if resume && name == "INT" && !done.stderr.contains("--resume") {
-                    return Err(Fault::other("it does not say how to go on"));
-                }
+                let said = !resume || name != "INT" || done.stderr.contains("--resume");
+                Kind::Other.unless(said, "it does not say how to go on")?;
                 let resume = if resume { "--resume" } else { "" };
                 t.polyveil(&format!("{line} {resume}"))?.ok()?;
                 t.same("x.answer", "@deep/A/x.answer")
@@ -114,21 +112,8 @@ const COMMANDS: [(&str, &[&str]); 16] = table![
 ];
 
 /// Values that no option takes, or that lead to a refusal.
-const VALUES: [&str; 14] = [
-    "",
-    "-1",
-    "0",
-    "1e999",
-    "nan",
-    "99999999999999999999",
-    "18446744073709551615",
-    "x",
-    "-",
-    "--",
-    "/no/such/file",
-    "1,,2",
-    "\u{1f600}",
-    "0x10",
+const VALUES: [&str; 14] = table![
+    ""; "-1"; "0"; "1e999"; "nan"; "99999999999999999999"; "18446744073709551615"; "x"; "-"; "--"; "/no/such/file"; "1,,2"; "\u{1f600}"; "0x10"
 ];
 
 fn command_lines(_: &Lab) -> Vec<Case> {
@@ -322,24 +307,8 @@ fn closed_output(_: &Lab) -> Vec<Case> {
 }
 
 fn help(_: &Lab) -> Vec<Case> {
-    let names = [
-        "",
-        "demo",
-        "evaluate",
-        "calibrate",
-        "compile",
-        "estimate",
-        "keygen",
-        "encrypt",
-        "run",
-        "decrypt",
-        "inspect",
-        "bench",
-        "train",
-        "adapt",
-        "search",
-        "score",
-        "study",
+    let names = table![
+        ""; "demo"; "evaluate"; "calibrate"; "compile"; "estimate"; "keygen"; "encrypt"; "run"; "decrypt"; "inspect"; "bench"; "train"; "adapt"; "search"; "score"; "study"
     ];
     let mut all = Vec::new();
     for name in names {
@@ -417,87 +386,58 @@ fn json(_: &Lab) -> Vec<Case> {
 }
 
 fn evaluate_bindings(_: &Lab) -> Vec<Case> {
-    let first = |t: &mut Try<'_>| {
-        t.polyveil(&format!("{EVALUATE} --count 2 -o r.jsonl"))?
-            .ok()
-            .map(drop)
-    };
-    let other = |name: &'static str, line: &'static str| {
-        case(name, move |t| {
-            first(t)?;
-            t.guard("r.jsonl")?;
-            t.polyveil(line)?.refused(&[]).map(drop)
-        })
-    };
-    let all = [
-        other(
-            "another model",
-            "evaluate --model @other/net.pvm --plan @other/net.plan --data @pictures.npz --split test --count 2 -o r.jsonl --machine shipped --no-probe",
-        ),
-        other(
-            "another plan",
-            "evaluate --model @lev/net.pvm --plan @other/net.plan --data @pictures.npz --split test --count 4 -o r.jsonl --machine shipped --no-probe",
-        ),
-        other(
-            "another split",
-            "evaluate --model @lev/net.pvm --plan @lev/net.plan --data @pictures.npz --split train --count 2 -o r.jsonl --machine shipped --no-probe",
-        ),
-        other(
-            "missing data",
-            "evaluate --model @lev/net.pvm --plan @lev/net.plan --data missing.npz --split test --count 2 -o r.jsonl --machine shipped --no-probe",
-        ),
-        case("a plan of another network", |t| {
-            let line = "evaluate --model @lev/net.pvm --plan @other/net.plan --data @pictures.npz --split test --count 2 -o r.jsonl --machine shipped --no-probe";
-            t.polyveil(line)?.refused(&["plan"])?;
-            t.leftovers(".", &[])
-        }),
-        case("a plan of another shape", |t| {
-            let line = "evaluate --model @lev/net.pvm --plan @id/net.plan --data @pictures.npz --split test --count 2 -o r.jsonl --machine shipped --no-probe";
-            t.polyveil(line)?.refused(&["plan"]).map(drop)
-        }),
-        case("results that are no text", |t| {
-            t.file("r.jsonl", b"\xff\xfe\x00\x80\n")?;
-            t.polyveil(&format!("{EVALUATE} --count 2 -o r.jsonl"))?
-                .refused(&["r.jsonl"])
-                .map(drop)
-        }),
-        case("results that are something else", |t| {
-            t.file("r.jsonl", b"Dear Alice,\n")?;
-            t.polyveil(&format!("{EVALUATE} --count 2 -o r.jsonl"))?
-                .refused(&["r.jsonl"])
-                .map(drop)
-        }),
-        case("nothing to do", |t| {
-            let done = t.polyveil(&format!("{EVALUATE} --count 0 -o r.jsonl"))?;
-            done.either().map(drop)
-        }),
-        case("beyond the end", |t| {
-            t.polyveil(&format!("{EVALUATE} --count 2 --skip 80 -o r.jsonl"))?
-                .turned_down()
-                .map(drop)
-        }),
-        case("as many as there are", |t| {
-            t.polyveil(&format!(
-                "{EVALUATE} --count 18446744073709551615 --skip 70 -o r.jsonl"
-            ))?
-            .ok()?;
-            Kind::Other.unless(
-                evaluated(t, "r.jsonl")? == (70..80).collect::<Vec<_>>(),
-                "not the pictures from 70 on",
-            )
-        }),
-        case("the same again", |t| {
-            t.polyveil(&format!("{EVALUATE} --count 3 -o r.jsonl"))?
-                .ok()?;
-            t.polyveil(&format!("{EVALUATE} --count 3 -o r.jsonl"))?
-                .ok()?;
-            Kind::Other.unless(
-                evaluated(t, "r.jsonl")? == [0, 1, 2],
-                "pictures counted twice",
-            )
-        }),
+    let line = |count: &str| format!("{EVALUATE} --count {count} -o r.jsonl");
+    // beside results of the laboratory's, by what is another in the line
+    let others = table![
+        ("another model", "lev/", "other/", "2");
+        ("another plan", "lev/net.plan", "other/net.plan", "4");
+        ("another split", "split test", "split train", "2");
+        ("missing data", "@pictures.npz", "missing.npz", "2");
     ];
-    all.into()
+    let other =
+        move |(name, from, to, count): (&'static str, &'static str, &'static str, &'static str)| {
+            case(name, move |t| {
+                t.polyveil(&line("2"))?.ok()?;
+                t.guard("r.jsonl")?;
+                let line = line(count).replace(from, to);
+                t.polyveil(&line)?.refused(&[]).map(drop)
+            })
+        };
+    let mut all: Vec<Case> = others.map(other).into();
+    for (name, plan) in [("network", "other/net.plan"), ("shape", "id/net.plan")] {
+        all.push(case(format!("a plan of another {name}"), move |t| {
+            let line = line("2").replace("lev/net.plan", plan);
+            t.polyveil(&line)?.refused(&["plan"])?;
+            t.leftovers(".", &[])
+        }));
+    }
+    for bytes in [&b"\xff\xfe\x00\x80\n"[..], b"Dear Alice,\n"] {
+        all.push(case("results that are something else", move |t| {
+            t.file("r.jsonl", bytes)?;
+            let done = t.polyveil(&line("2"))?;
+            done.refused(&["r.jsonl"]).map(drop)
+        }));
+    }
+    all.push(case("nothing to do", move |t| {
+        t.polyveil(&line("0"))?.either().map(drop)
+    }));
+    all.push(case("beyond the end", move |t| {
+        t.polyveil(&line("2 --skip 80"))?.turned_down().map(drop)
+    }));
+    // all that are left, and the same again
+    for (count, times, range) in [
+        ("18446744073709551615 --skip 70", 1, 70..80),
+        ("3", 2, 0..3),
+    ] {
+        all.push(case(format!("{count}, {times} times"), move |t| {
+            for _ in 0..times {
+                t.polyveil(&line(count))?.ok()?;
+            }
+            let right = evaluated(t, "r.jsonl")? == range.clone().collect::<Vec<_>>();
+            Kind::Other.unless(right, "other pictures, or some of them twice")
+        }));
+    }
+    all
 }
 
 fn version(_: &Lab) -> Vec<Case> {
@@ -518,18 +458,9 @@ fn version(_: &Lab) -> Vec<Case> {
         s.split(|c: char| !c.is_ascii_hexdigit())
             .any(|w| w.len() >= 7)
     };
-    let mut all = vec![
-        word("version with commit", "--version", hexadecimal),
-        word("completions for bash", "completions bash", |s| {
-            s.contains("polyveil")
-        }),
-        word("completions for zsh", "completions zsh", |s| {
-            s.contains("polyveil")
-        }),
-        word("completions for fish", "completions fish", |s| {
-            s.contains("polyveil")
-        }),
-    ];
+    let mut all = vec![word("version with commit", "--version", hexadecimal)];
+    let shells = ["completions bash", "completions zsh", "completions fish"];
+    all.extend(shells.map(|line| word(line, line, |s| s.contains("polyveil"))));
     // on a terminal, which knows codes where nothing is said against it
     for (environment, codes) in [
         (("TERM", "xterm"), true),
@@ -537,12 +468,7 @@ fn version(_: &Lab) -> Vec<Case> {
         (("TERM", "dumb"), false),
     ] {
         all.push(case(format!("{environment:?}"), move |t| {
-            if !has("script") {
-                return Err(Fault::new(
-                    Kind::Skipped,
-                    "no script here, which makes a terminal",
-                ));
-            }
+            Kind::Skipped.unless(has("script"), "no script here, which makes a terminal")?;
             let client = t.path("@lev/net.client");
             let line = format!(
                 "{} keygen {} -o k --insecure-toy",
@@ -553,12 +479,8 @@ fn version(_: &Lab) -> Vec<Case> {
             let pairs = [("TERM", "xterm"), ("NO_COLOR", ""), environment];
             let start = Start::with(&pairs);
             let done = t.spawn("script".as_ref(), &words, &start)?.end()?.ok()?;
-            match done.stdout.contains('\u{1b}') == codes {
-                true => Ok(()),
-                false => Err(Fault::other(
-                    "escape codes, or none where there should be some",
-                )),
-            }
+            let right = done.stdout.contains('\u{1b}') == codes;
+            Kind::Other.unless(right, "escape codes, or none where there should be some")
         }));
     }
     all

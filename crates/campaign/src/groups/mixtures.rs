@@ -195,9 +195,7 @@ fn two_clients_share(_: &Lab) -> Vec<Case> {
                 own_client(t, net)?;
                 let line = format!("decrypt --key c/client.key @{net}/B/x.answer {how}");
                 let done = t.polyveil(&line)?;
-                if done.code == Some(0) {
-                    return Err(Fault::new(Kind::Silent, "noise was shared as a class"));
-                }
+                Kind::Silent.unless(done.code != Some(0), "noise was shared as a class")?;
                 done.refused(&["key"]).map(drop)
             }));
         }
@@ -217,9 +215,8 @@ fn check_wrong_key(_: &Lab) -> Vec<Case> {
                         key => format!("@{net}/{key}/client.key"),
                     };
                     let done = t.run(net, mine, &format!("--check --key {key}"))?;
-                    if done.code == Some(3) || done.stderr.contains("layer") {
-                        return Err(Fault::other(format!("it blames a layer: {}", done.last())));
-                    }
+                    let blamed = done.code == Some(3) || done.stderr.contains("layer");
+                    Kind::Other.unless(!blamed, format!("it blames a layer: {}", done.last()))?;
                     done.refused(&["key"]).map(drop)
                 },
             ));

@@ -1,10 +1,10 @@
 //! Pictures, rows and prompts: what reaches the network is what the file says, or it is refused.
 
-use crate::attempt::Try;
+use crate::attempt::{AT_MOST, Start, Try};
 use crate::case::{Case, case, repeat, server_line};
 use crate::fault::{Fault, Kind, Verdict};
 use crate::foreign::{self, raw_png};
-use crate::lab::{Lab, PIXELS, SIDE};
+use crate::lab::{EMBEDDED, Lab, PIXELS, SIDE, side};
 use image::{ColorType, ImageFormat};
 
 groups! {
@@ -15,6 +15,7 @@ groups! {
     beside "prompts" 16 prompts "prompts and texts for a network that takes them, and for one that does not";
     beside "values" 12 values "pictures within the intervals, through files: the clear network's answer";
     beside "outside" 10 outside "pictures outside of the intervals, through files: right, or said";
+    alone "outside-embedded" 0 outside_embedded "the same with the demonstration's network and keys that protect";
     beside "outside-owner" 4 outside_owner "the same through `evaluate` and `demo`: left out or refused";
     beside "outside-check" 4 outside_check "the same through `run --check`: never called good";
 }
@@ -40,9 +41,7 @@ fn through(t: &mut Try<'_>, file: &str, more: &str) -> Verdict<Option<Vec<f64>>>
     let values: Vec<f64> = (json["values"].as_array().into_iter().flatten())
         .filter_map(|v| v["value"].as_f64())
         .collect();
-    if values.len() != PIXELS {
-        return Err(Fault::other(format!("{} values", values.len())));
-    }
+    Kind::Other.unless(values.len() == PIXELS, format!("{} values", values.len()))?;
     // back from what networks take (channel by channel) to bytes (pixel by pixel)
     let unit = |byte: u8| t.lab.net("id").encode(&[byte; PIXELS]).values().to_vec();
     let (zero, full) = (unit(0), unit(255));
@@ -371,19 +370,8 @@ fn cuts(_: &Lab) -> Vec<Case> {
 }
 
 fn resize(_: &Lab) -> Vec<Case> {
-    let sizes: [(usize, usize); 12] = [
-        (1, 1),
-        (1, 3000),
-        (3000, 1),
-        (160, 160),
-        (8, 8),
-        (7, 9),
-        (2, 5000),
-        (13_000, 13_000),
-        (16_384, 2),
-        (16_385, 2),
-        (20_000, 20_000),
-        (100, 3),
+    let sizes: [(usize, usize); 12] = table![
+        (1, 1); (1, 3000); (3000, 1); (160, 160); (8, 8); (7, 9); (2, 5000); (13_000, 13_000); (16_384, 2); (16_385, 2); (20_000, 20_000); (100, 3)
     ];
     (sizes.into_iter())
         .map(|(width, height)| {
@@ -537,9 +525,8 @@ fn prompts(_: &Lab) -> Vec<Case> {
         for (i, text) in texts.iter().enumerate() {
             let text = text.clone();
             all.push(case(format!("{net} prompt {i}"), move |t| {
-                if net == "lm" && !t.exists("@lm/A/client.key") {
-                    return Err(Fault::new(Kind::Skipped, "no language model could be made"));
-                }
+                let made = net != "lm" || t.exists("@lm/A/client.key");
+                Kind::Skipped.unless(made, "no language model could be made")?;
                 let key = t.path(&format!("@{net}/A/client.key")).into_os_string();
                 let words = [
                     "encrypt".into(),
@@ -584,16 +571,19 @@ enum End {
 
 /// Encrypts pixels, runs, decrypts: right, or refused.
 fn whole(t: &mut Try<'_>, net: &str, pixels: &[u8]) -> Verdict<End> {
-    t.file("p.png", &foreign::png(SIDE, SIDE, pixels))?;
+    let side = side(pixels);
+    t.file("p.png", &foreign::png(side, side, pixels))?;
     let key = format!("@{net}/A/client.key");
     let done = t.polyveil(&format!("encrypt --key {key} --image p.png -o p.input"))?;
     if done.code != Some(0) {
         done.refused(&["p.png"])?;
         return Ok(End::NoInput);
     }
+    let threads = if net == EMBEDDED { 2 } else { 1 };
     let server = server_line(net, "A");
-    t.polyveil(&format!("{server} --input p.input -o p.answer"))?
-        .ok()?;
+    let line = format!("{server} --input p.input -o p.answer --threads {threads}");
+    let running = t.start(&line, &[], &Start::default())?;
+    running.end_within(AT_MOST)?.ok()?;
     match t.refused_or_right(net, &key, "p.answer", pixels)? {
         true => Ok(End::NoAnswer),
         false => Ok(End::Right),
@@ -640,12 +630,12 @@ fn values(_: &Lab) -> Vec<Case> {
     out
 }
 
-/// Pictures that are not like the training's.
-fn odd(t: &mut Try<'_>, n: usize) -> Vec<u8> {
-    let at = |i: usize| (i % 3, i / 3 % SIDE, i / 3 / SIDE);
+/// Square pictures that are not like the training's; kinds 11 and 12 are made of one of these.
+fn odd(t: &mut Try<'_>, n: usize, side: usize) -> Vec<u8> {
+    let at = |i: usize| (i % 3, i / 3 % side, i / 3 / side);
     let class = t.lab.pictures[n % 8].clone();
     let strength = 40.0 + 215.0 * t.random.uniform();
-    (0..PIXELS)
+    (0..3 * side * side)
         .map(|i| {
             let (c, x, y) = at(i);
             let on = |yes: bool| {
@@ -680,7 +670,7 @@ fn outside(_: &Lab) -> Vec<Case> {
     for n in 0..42 {
         for net in ["lev", "boot", "deep"] {
             all.push(case(format!("{net} {n}"), move |t| {
-                let pixels = odd(t, n);
+                let pixels = odd(t, n, SIDE);
                 // a refusal is right for whatever is not like the calibration's pictures
                 whole(t, net, &pixels).map(drop)
             }));
@@ -689,12 +679,36 @@ fn outside(_: &Lab) -> Vec<Case> {
     all
 }
 
+fn outside_embedded(lab: &Lab) -> Vec<Case> {
+    let made = lab.full_size().map(drop);
+    let each = |n: usize| {
+        let made = made.clone();
+        case(format!("{n}"), move |t| {
+            made.clone()?;
+            let mut pixels = odd(t, n, 32);
+            if n < 7 {
+                // black and white
+                pixels
+                    .iter_mut()
+                    .for_each(|p| *p = if *p > 127 { 255 } else { 0 });
+            }
+            let (end, outside) = (
+                whole(t, EMBEDDED, &pixels)?,
+                t.lab.net(EMBEDDED).clear(&pixels).1,
+            );
+            let text = "what is within all intervals is refused";
+            Kind::Other.unless(outside || end == End::Right, text)
+        })
+    };
+    [0, 1, 2, 4, 6, 7].map(each).into()
+}
+
 fn outside_owner(_: &Lab) -> Vec<Case> {
     let mut all = Vec::new();
     for n in 0..14 {
         for net in ["lev", "boot"] {
             all.push(case(format!("evaluate {net} {n}"), move |t| {
-                let pixels = odd(t, n);
+                let pixels = odd(t, n, SIDE);
                 let outside = t.lab.net(net).clear(&pixels).1;
                 let npz = foreign::npz(&[("test_images", &[1, SIDE, SIDE, 3], &pixels), ("test_labels", &[1], &[0])]);
                 t.file("odd.npz", &npz)?;
@@ -715,7 +729,7 @@ fn outside_owner(_: &Lab) -> Vec<Case> {
     }
     for n in [2, 6] {
         all.push(case(format!("demo {n}"), move |t| {
-            let pixels = odd(t, n);
+            let pixels = odd(t, n, SIDE);
             let outside = t.lab.net("lev").clear(&pixels).1;
             t.file("odd.png", &foreign::png(SIDE, SIDE, &pixels))?;
             let done = t.polyveil("demo --model @lev/net.pvm --image odd.png --no-precision --machine shipped --no-probe")?;
@@ -734,7 +748,7 @@ fn outside_check(_: &Lab) -> Vec<Case> {
     for n in 0..14 {
         for net in ["lev", "boot"] {
             all.push(case(format!("{net} {n}"), move |t| {
-                let pixels = odd(t, n);
+                let pixels = odd(t, n, SIDE);
                 let outside = t.lab.net(net).clear(&pixels).1;
                 t.file("p.png", &foreign::png(SIDE, SIDE, &pixels))?;
                 let encrypt = format!("encrypt --key @{net}/A/client.key --image p.png -o p.input");

@@ -24,6 +24,13 @@ fn together(t: &mut Try<'_>, lines: &[String]) -> Verdict<Vec<Done>> {
     all?.into_iter().map(Running::end).collect()
 }
 
+/// The same twice at once: one of them at least must go through.
+fn two(t: &mut Try<'_>, line: &str) -> Verdict {
+    let done = together(t, &[line.into(), line.into()])?;
+    let text = format!("both stop: {}", done[0].last());
+    Kind::Other.unless(done.iter().any(|d| d.code == Some(0)), text)
+}
+
 fn runs_at_once(_: &Lab) -> Vec<Case> {
     let mut all = repeat(6, |t| {
         let lines = ["1", "2", "3"].map(|n| run_line("deep", "A", &format!("{n}.answer")));
@@ -36,10 +43,7 @@ fn runs_at_once(_: &Lab) -> Vec<Case> {
     });
     all.extend(repeat(12, |t| {
         let line = run_line("deep", "A", "x.answer");
-        let done = together(t, &[line.clone(), line])?;
-        if done.iter().all(|d| d.code != Some(0)) {
-            return Err(Fault::other(format!("both stop: {}", done[0].last())));
-        }
+        two(t, &line)?;
         t.same("x.answer", "@deep/A/x.answer")
     }));
     all.extend(repeat(12, |t| {
@@ -60,10 +64,7 @@ fn keygens_at_once(_: &Lab) -> Vec<Case> {
     let each = |replace: &'static str| {
         move |t: &mut Try<'_>| {
             let line = format!("keygen @lev/net.client -o k --insecure-toy {replace}");
-            let done = together(t, &[line.clone(), line])?;
-            if done.iter().all(|d| d.code != Some(0)) {
-                return Err(Fault::other(format!("both stop: {}", done[0].last())));
-            }
+            two(t, &line)?;
             t.polyveil("encrypt --key k/client.key --image @0.png -o x.input")?
                 .ok()?;
             t.polyveil("run --plan @lev/net.plan --keys k/evaluation.keys --input x.input -o x.answer --machine shipped --no-probe")?.ok()?;
@@ -95,9 +96,10 @@ fn shares_at_once(_: &Lab) -> Vec<Case> {
             numbers.sort_unstable();
             let first = 4 * (round - 1) + 1;
             let right: Vec<u64> = (first..(first + 4).min(11)).collect();
-            if numbers != right {
-                return Err(Fault::other(format!("round {round}: numbers {numbers:?}")));
-            }
+            Kind::Other.unless(
+                numbers == right,
+                format!("round {round}: numbers {numbers:?}"),
+            )?;
         }
         match counted(t)? {
             10 => Ok(()),
@@ -110,19 +112,13 @@ fn trains_at_once(_: &Lab) -> Vec<Case> {
     let mut all = repeat(4, |t| {
         training(t, false)?;
         let line = "train --config run.toml --checkpoint-every 0 -o r/run".to_string();
-        let done = together(t, &[line.clone(), line.clone()])?;
-        if done.iter().all(|d| d.code != Some(0)) {
-            return Err(Fault::other(format!("both stop: {}", done[0].last())));
-        }
+        two(t, &line)?;
         t.polyveil("train --config run.toml -o whole/run")?.ok()?;
         t.same("r/run/network.pvm", "whole/run/network.pvm")
     });
     all.extend(repeat(4, |t| {
         let line = format!("{EVALUATE} --count 20 -o r.jsonl");
-        let done = together(t, &[line.clone(), line.clone()])?;
-        if done.iter().all(|d| d.code != Some(0)) {
-            return Err(Fault::other(format!("both stop: {}", done[0].last())));
-        }
+        two(t, &line)?;
         t.polyveil(&line)?.ok()?;
         let pictures = evaluated(t, "r.jsonl")?;
         Kind::Other.unless(
@@ -182,9 +178,8 @@ fn releases(_: &Lab) -> Vec<Case> {
                 let line =
                     format!("decrypt --key c/client.key @lev/A/x.answer --share {class} {terms}");
                 let done = t.polyveil(&line)?;
-                if done.code == Some(0) && class.is_empty() {
-                    return Err(Fault::other("absurd terms are taken"));
-                }
+                let taken = done.code == Some(0) && class.is_empty();
+                Kind::Other.unless(!taken, "absurd terms are taken")?;
                 // terms of noise mean nothing to a class alone
                 match done.code {
                     Some(0) => Ok(()),
@@ -252,9 +247,8 @@ fn soak(_: &Lab) -> Vec<Case> {
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 running.end()?.ok()?;
-                if early > 0 && late > early + early / 20 + 4096 {
-                    return Err(Fault::other(format!("grows: {early} kB early, {late} kB late")));
-                }
+                let grows = early > 0 && late > early + early / 20 + 4096;
+                Kind::Other.unless(!grows, format!("grows: {early} kB early, {late} kB late"))?;
                 // every picture is there once, with the class of its clear twin
                 let text = String::from_utf8_lossy(&t.bytes("r.jsonl")?).into_owned();
                 let mut seen = 0;
@@ -262,9 +256,7 @@ fn soak(_: &Lab) -> Vec<Case> {
                     let json: serde_json::Value = serde_json::from_str(line).map_err(crate::fault::own)?;
                     let (had, clear) = (&json["class"], &json["clear_class"]);
                     seen += usize::from(!json["index"].is_null());
-                    if had != clear {
-                        return Err(Fault::new(Kind::Silent, format!("another class: {line:.200}")));
-                    }
+                    Kind::Silent.unless(had == clear, format!("another class: {line:.200}"))?;
                 }
                 match seen {
                     400.. => Ok(()),

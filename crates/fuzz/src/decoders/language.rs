@@ -12,7 +12,7 @@ use zoo::language::LanguageModel;
 const HEADER: usize = 7;
 
 /// A model of a few numbers; its own output head where `own`.
-fn model(own: bool) -> Vec<u8> {
+pub(super) fn model(own: bool) -> Vec<u8> {
     let (width, hidden, layers, heads, kv, vocabulary, length) = (4, 4, 2, 2, 1, 3, 4);
     let sign = if own { -1 } else { 1 };
     let header = [width, hidden, layers, heads, kv, sign * vocabulary, length];

@@ -1,16 +1,17 @@
 //! The project's own files.
 
+use crate::archives::{join, split};
 use crate::container::{Parts, generate};
 use crate::decoder::{
     Decoder, Law, Outcome, Probe, again, container_limit, law, plan_limit, same, stored_limit,
 };
 use crate::scratch::Scratch;
-use crate::toy::{INPUT, SLOTS, Toy, plans};
+use crate::toy::{INPUT, SLOTS, Toy, in_coefficients, plans};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
 use ckks::{Ciphertext, Evaluator};
 use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::wire::ServerKeys;
-use runtime::{Basis, Client, ClientFile, Plan, Prediction, Server, State, VerifiedPlan};
+use runtime::{Basis, Client, ClientFile, Limits, Plan, Prediction, Server, State, VerifiedPlan};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Cursor;
@@ -159,6 +160,67 @@ fn stored_keys(toy: &'static Toy) -> impl Fn(&mut Probe<'_>) -> Outcome {
     }
 }
 
+/// A plan with its weights in a file beside it.
+fn beside(weights: [i32; 4]) -> [Vec<u8>; 2] {
+    let files = in_coefficients(weights).write_beside((Vec::new(), NAME), (Vec::new(), NAME));
+    files.expect("in memory").into()
+}
+
+/// Plans and the weights beside them, of two to four bytes each: either is a mutant, or both are of other weights. With flags of 1 the weights
+/// change after they were checked.
+fn weights() -> Decoder {
+    let pairs = [77, 1 << 17, 1 << 25].map(|w| beside([1 << 14, -w, w, 5]));
+    let seeds = pairs.iter().map(|p| join(0, p)).collect();
+    let apart = [0, 1].map(|i| pairs.each_ref().map(|p| Parts::of(&p[i])));
+    let scratch = Scratch::new("weights");
+    let open = move |plan: &[u8], path: &Path| {
+        Plan::read_within(plan, NAME, Limits::default(), Some(path))
+    };
+    let write = |plan: &Plan| plan.write_beside((Vec::new(), NAME), (Vec::new(), NAME));
+    Decoder::new("weights", seeds)
+        .within(plan_limit)
+        .mutants(move |r, _| {
+            let at = r.below(pairs.len());
+            let mut pair = pairs[at].clone();
+            match r.below(8) {
+                0 => {
+                    let other = [(); 4].map(|()| r.boundary() as i32);
+                    pair = beside(other.map(|w| w.max(-i32::MAX)));
+                }
+                1 => pair[0] = generate(r, &apart[0][at..]),
+                _ => pair[1] = generate(r, &apart[1][at..]),
+            }
+            join(r.below(2) as u8, &pair)
+        })
+        .decodes(move |probe| {
+            let (flags, parts) = split(probe.bytes, 2);
+            let path = scratch.write("a.weights", parts[1]);
+            let Ok((plan, digest)) = probe.count(|_| open(parts[0], &path)) else {
+                return Ok(false);
+            };
+            let (file, stored) = again(write(&plan))?;
+            // a header may name keys, which weights have nothing to do with
+            let holds = stored[192..] == parts[1][192..];
+            law(holds, "weights are written as they were read")?;
+            let path = scratch.write("b.weights", &stored);
+            let (back, same_digest) = again(open(&file, &path))?;
+            law(
+                digest == same_digest,
+                "a plan's digest is that of its weights",
+            )?;
+            same(&plan, Ok::<_, String>(back))?;
+            // what is read later is held to what was checked
+            if flags & 1 == 1 {
+                let mut changed = stored;
+                let last = changed.len() - 33;
+                changed[last] ^= 1;
+                scratch.write("a.weights", &changed);
+                law(write(&plan).is_err(), "weights that changed are not used")?;
+            }
+            Ok(true)
+        })
+}
+
 pub(super) fn all() -> Vec<Decoder> {
     let plans = plans();
     // for as long as the program runs
@@ -182,6 +244,7 @@ pub(super) fn all() -> Vec<Decoder> {
         &files[3],
     ];
     vec![
+        weights(),
         own("plan", &files.each_ref())
             .within(plan_limit)
             .reads(|b| VerifiedPlan::read(b, NAME), check_plan),

@@ -93,9 +93,16 @@ fn degrees(graph: &PolyGraph) -> String {
     }
 }
 
+/// More than any evaluation writes.
+const LIMIT: u64 = 1 << 30;
+
 /// Medians of a file of encrypted results.
-fn medians(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).map_err(named(path))?;
+///
+/// # Errors
+/// A file of anything else.
+pub fn medians(path: &Path) -> Result<String> {
+    let text = String::from_utf8(crate::files::read(path, LIMIT)?);
+    let text = text.map_err(|e| named(path)(e.to_string()))?;
     let (mut wall, mut cpu, mut agree) = (Vec::new(), Vec::new(), 0);
     for line in text.lines().filter(|l| !l.is_empty()) {
         let v: serde_json::Value =
