@@ -40,7 +40,7 @@ impl<V: Clone + Send + Sync> Coefficients<V> {
         self.0
     }
     /// What becomes of them where an operation means the same for slots and coefficients.
-    fn with(&self, f: impl FnOnce(&V) -> Result<V, Error>) -> Result<Self, Error> {
+    pub(crate) fn with(&self, f: impl FnOnce(&V) -> Result<V, Error>) -> Result<Self, Error> {
         Ok(Self(f(&self.0)?))
     }
     /// Distance of two values in the exponent of X.

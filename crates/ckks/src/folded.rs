@@ -415,6 +415,10 @@ impl Convolution {
     pub fn row(&self) -> usize {
         self.input.shape[0] / self.groups * self.taps.len()
     }
+    /// Weights of a row for each channel.
+    pub(crate) fn taps(&self) -> usize {
+        self.taps.len()
+    }
     /// Products of an input ciphertext with a polynomial of weights.
     pub fn pairs(&self) -> usize {
         (0..self.outputs()).map(|o| self.reads(o).len()).sum()

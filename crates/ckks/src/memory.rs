@@ -1,6 +1,7 @@
 //! What the evaluator takes of memory: one formula for each thing that it holds, used by whoever plans, verifies or predicts a run.
 
 pub use crate::dft::KeptTransforms;
+use crate::evaluator::ENCODED;
 use crate::work::{At, Hoisting};
 use crate::{Form, Level, MapSize, Parameters, ParametersSpec, dft};
 use std::collections::BTreeSet;
@@ -11,6 +12,9 @@ const CODE_BYTES: u64 = 16 << 20;
 /// The allocator's slack and what else grows with a run: a quarter of what is counted, and no more than this. Plans of a few layers on one and
 /// 16 threads took less than what is counted and [`CODE_BYTES`]; large ones had up to 0.2 GB more.
 const MOST_SLACK: u64 = 184 << 20;
+
+/// Threads that work on the limbs of a map: those of the largest runs that were measured.
+const THREADS: usize = 2;
 
 /// Buffers that wait to be used again, next to those in use: the embedded ResNet-20 and a ResNet-18 at 224 px had less than 0.1 GB of them, a
 /// ResNet-152 on two threads 0.28 GB (docs/performance.md, "Predictions").
@@ -28,18 +32,22 @@ fn extended(parameters: &Parameters, level: Level) -> u64 {
 }
 
 /// Bytes that a map at this level needs beside its operands: a pair of sums for every giant step, a pair modulo QP in all, and digits; rotated
-/// inputs where they are whole ([`Hoisting::Single`]; else copies exist for a few limbs at a time); and two coefficients of eight bytes for each of
-/// `values` slots of diagonals.
+/// inputs where they are whole ([`Hoisting::Single`]; else a limb of each on every thread); and two words of eight bytes for each of `values` slots of
+/// diagonals, once as coefficients, and again of a limb of those that are encoded at a time, on every thread.
 pub fn map(parameters: &Parameters, level: Level, size: &MapSize, values: usize) -> u64 {
     let (extended, sums) = (extended(parameters, level), size.giants + size.unmoved);
+    let encoded = values / size.diagonals.max(1) * size.diagonals.min(ENCODED);
     let needed = match At::new(parameters, level).hoisting(size) {
-        Hoisting::Double => extended * (2 * (sums + size.outputs) + size.inputs + 2) as u64,
+        Hoisting::Double => {
+            let copies = (THREADS * 16 * parameters.n() * size.babies) as u64;
+            copies + extended * (2 * (sums + size.outputs) + size.inputs + 2) as u64
+        }
         Hoisting::Single => {
             let whole = ciphertext(parameters, level) * (size.babies + sums) as u64;
             whole + extended * (2 * size.outputs + size.inputs + 4) as u64
         }
     };
-    needed + 16 * values as u64
+    needed + 16 * (values + THREADS * encoded) as u64
 }
 
 /// Bytes that a bootstrap to this level needs beside its operand.

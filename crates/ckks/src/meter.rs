@@ -14,7 +14,7 @@ use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
 use crate::work::{At, Cost, Hoisting, division, passes};
 use crate::{
-    Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Error,
+    Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Descent, Error,
     HalfBootstrap, Level, Polynomial, WeightRows, packing,
 };
 use std::collections::{BTreeSet, HashMap};
@@ -158,17 +158,29 @@ struct Remembered {
     uses: KeyUse,
 }
 
-/// What the rows of a linear layer in coefficients depend on: what tells its weights from others, their scale, the length of a row, and which of
-/// them are of one ciphertext: outputs, channels of a ciphertext, classes.
-type LayerKey = ((usize, u64), u64, usize, usize, usize, usize);
+/// What the rows of a linear layer in coefficients depend on: what tells its weights from others, their scale, the lengths of a row and of a kernel,
+/// and which of them are of one ciphertext: outputs, channels of a ciphertext, classes.
+type LayerKey = ((usize, u64), u64, [usize; 5]);
 
 /// The rows of one output ciphertext: the largest and the mean sum of squares, the largest sum of magnitudes, and whether many entries of each count.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Rows {
     most: f64,
     mean: f64,
     sum: f64,
     mixes: bool,
+    /// The mean of what errors grow by that may be one for all places of a channel: squares of each kernel's sum, or the sum of squares if more.
+    shared: f64,
+    /// The most weights of a row, of m equal ones of a kernel m²: they are off by the same.
+    alike: f64,
+}
+
+/// Of m equal numbers m² for each kind; zeros are mostly exact.
+fn alike(taps: &mut [i32]) -> f64 {
+    taps.sort_unstable();
+    let kinds = taps.chunk_by(|a, b| a == b);
+    let squares = kinds.map(|k| k.len() as f64 * if k[0] == 0 { 1.0 } else { k.len() as f64 });
+    squares.sum()
 }
 
 /// Interprets circuits on what is known about values; counts work and collects the keys needed.
@@ -619,10 +631,9 @@ impl Meter {
     ) -> Result<Arc<[Rows]>, Error> {
         let (to, shared) = (layer.output(), weights.shared());
         let key = shared.as_ref().map(|w| {
-            let grouping = (layer.outputs(), to.channels_each(), to.classes());
-            let (outputs, each, classes) = grouping;
-            let bits = scale.to_bits();
-            (w.identity(), bits, layer.row(), outputs, each, classes)
+            let (each, classes) = (to.channels_each(), to.classes());
+            let lengths = [layer.row(), layer.taps(), layer.outputs(), each, classes];
+            (w.identity(), scale.to_bits(), lengths)
         });
         if let Some((_, known)) = key.and_then(|k| self.state().layers.get(&k).cloned()) {
             return Ok(known);
@@ -631,10 +642,8 @@ impl Meter {
         let mut rows = |number| {
             let mut all = 0.0;
             let mut of = Rows {
-                most: 0.0,
-                mean: 0.0,
-                sum: 0.0,
                 mixes: true,
+                ..Rows::default()
             };
             for output in layer.outputs_in(number) {
                 weights.read(output..output + 1, &mut row)?;
@@ -645,8 +654,13 @@ impl Meter {
                 of.mixes &= size * size >= MIXING_TERMS * energy;
                 of.sum = of.sum.max(size);
                 (of.mean, all) = (of.mean + energy, all + 1.0);
+                let kernels = row.chunks(layer.taps());
+                let sums = kernels.map(|k| k.iter().map(|&w| f64::from(w) / scale).sum::<f64>());
+                of.shared += sums.map(|s| s * s).sum::<f64>().max(energy);
+                of.alike = of.alike.max(row.chunks_mut(layer.taps()).map(alike).sum());
             }
             of.mean /= f64::max(all, 1.0);
+            of.shared /= f64::max(all, 1.0);
             Ok(of)
         };
         let rows: Arc<[Rows]> = (0..to.ciphertexts())
@@ -658,7 +672,8 @@ impl Meter {
         Ok(rows)
     }
     /// A linear layer in coefficients, without walking through it: an output's error is its inputs' times the root of its row's squares, and
-    /// that of packing ([`packing`]).
+    /// that of packing ([`packing`]). Its weights are the nearest integers: each is off by half of one at most, uniform, and by the same at all
+    /// places, so that what this changes may be one error for all places of a channel.
     fn convolved(
         &self,
         xs: &[Coefficients<MeterValue>],
@@ -697,6 +712,8 @@ impl Meter {
                 mean,
                 sum,
                 mixes,
+                shared,
+                alike,
             } = rows;
             if layer.outputs_in(number).next().is_none() {
                 return Ok(None);
@@ -725,11 +742,13 @@ impl Meter {
             };
             let (deviation, lost) = (over(MeterValue::deviation), over(|x| x.errors.of_weights()));
             let uneven = (most.sqrt() / mean.max(f64::MIN_POSITIVE)).max(1.0);
+            let rounded = of(|x| x.rms) * (alike / 12.0).sqrt() / scale;
+            let lost = (shared.sqrt() * lost).hypot(rounded);
             let y = MeterValue {
                 info,
                 bound: of(|x| x.bound) * sum,
                 rms: (of(|x| x.rms) * sum).min(of(|x| x.bound) * sum),
-                errors: self.renewed((mean * deviation).hypot(packing_error), mean * lost),
+                errors: self.renewed((mean * deviation).hypot(packing_error), lost),
                 // what many coefficients are summed of counts by their mean
                 peak: uneven * if mixes { 1.0 } else { of(|x| x.peak) },
                 complex: false,
@@ -878,6 +897,7 @@ impl Arithmetic for Meter {
                 let errors = inner.renewed(y.deviation() * part, y.errors.of_weights() * part);
                 let class = MeterValue {
                     errors,
+                    rms: y.rms * part,
                     ..y.at(info)
                 };
                 Coefficients::of(&**inner, class)
@@ -898,7 +918,7 @@ impl Arithmetic for Meter {
         let y = MeterValue {
             info,
             bound: most(|x| x.bound),
-            rms: most(|x| x.rms),
+            rms: root(|x| x.rms),
             errors: self.renewed(root(MeterValue::deviation), root(|x| x.errors.of_weights())),
             peak: most(|x| x.peak),
             complex: false,
@@ -1089,6 +1109,29 @@ impl Arithmetic for Meter {
         Ok(Parts {
             first,
             second: Some(second),
+        })
+    }
+    fn to_coefficients(
+        &self,
+        parts: &Parts<MeterValue>,
+        d: &Descent,
+    ) -> Result<Coefficients<MeterValue>, Error> {
+        // an error of e in every coefficient counts as one of e·√N in slots; here e is in 2n of the N, whose slots have e·√(2n)
+        let few = (self.parameters().max_slots() as f64 / d.slots.max(1) as f64).sqrt();
+        let scaled = |x: &MeterValue| {
+            let errors = x.errors.clone().times(few);
+            Ok(MeterValue {
+                errors,
+                ..x.clone()
+            })
+        };
+        let y = d.apply(self, &parts.each(scaled)?)?;
+        y.with(|y| {
+            Ok(MeterValue {
+                bound: y.bound * few,
+                rms: y.rms * few,
+                ..y.clone()
+            })
         })
     }
     fn half_bootstrap(

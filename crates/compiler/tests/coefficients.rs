@@ -47,9 +47,12 @@ fn check_for(name: &str, graph: &PolyGraph, data: &[Tensor], target: &Target) ->
         let had = in_the_clear(&plan, x);
         let size = largest(want.values().iter().copied());
         let error = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
+        // the bound leaves the sine out
+        let stated = plan.answer_bounds().of_network();
+        println!("{name}: {error:.1e} of {stated:.1e}, values to {size:.1e}");
         assert!(
-            had.len() == want.values().len() && error < 2e-3 * size,
-            "{name}: {error} of {size}"
+            had.len() == want.values().len() && error <= stated,
+            "{name}: {error} of {stated}"
         );
     }
     plan

@@ -1,17 +1,21 @@
 //! What the error of an answer is stated to be, before anything is encrypted, where a plan's own bound says little: simulated on what is compiled
 //! (`docs/noise.md`, "What is stated").
 
-use crate::error::Result;
+use crate::error::{Error, Help, Result};
 use nn::{PolyGraph, Shape, Tensor};
 use rayon::prelude::*;
-use runtime::noise::Simulated;
-use runtime::{Noise, VerifiedPlan};
+use runtime::noise::{SideBySide, Simulated};
+use runtime::{Noise, Operation, VerifiedPlan};
 use task::Task;
 
-/// A bound of at most this share of the largest value is stated as it is.
+/// A bound of at most this share of the largest value is stated as it is, where no weights are integers.
 const SMALL: f64 = 1.0 / 16384.0;
 /// How many times fewer runs look at such a bound.
 const FEWER: usize = 8;
+/// How many times as far as an interval values may reach: sines, integer weights.
+const BEYOND: f64 = 1.001;
+/// What `calibrate` widens intervals by at both ends unless it is told otherwise, as a part of their width.
+const MARGIN: f64 = 0.1;
 /// How often an input that leaves an interval is drawn nearer to the middle of its range, each time to half of the distance.
 const NEARER: i32 = 2;
 
@@ -94,18 +98,29 @@ pub(crate) fn picture(shape: Shape, seed: u64) -> Result<Tensor> {
     Ok(Tensor::new(shape, values)?)
 }
 
-/// The plan, stating what simulated runs say where its bound says little, or where they say more: the bound takes what a matrix mixes as independent,
-/// and weights that somebody chose can undo that.
+/// The plan, stating what simulated runs say where its bound says little or weights are integers, and where they say more: the bound takes what a matrix
+/// mixes as independent, and weights that somebody chose can undo that. Refuses one of which they say that what lies at places without a value leaves
+/// intervals: it would refuse inputs, or raise the alarm, though none of the network's values does.
 pub(crate) fn stating(
     plan: VerifiedPlan,
     graph: &PolyGraph,
     inputs: &Samples,
 ) -> Result<VerifiedPlan> {
     let bounds = plan.answer_bounds();
-    let small = bounds.of_network() <= SMALL * bounds.magnitude;
+    let integers = |o: &Operation| matches!(o, Operation::Weigh { .. });
+    let integers = (plan.plan().steps.iter()).any(|s| integers(&s.operation));
+    let small = bounds.of_network() <= SMALL * bounds.magnitude && !integers;
     let fewer = if small { FEWER } else { 1 };
-    let runs = plan.runs_to_simulate().div_ceil(fewer);
-    Ok(match simulated(&plan, graph, inputs, runs)? {
+    let count = plan.runs_to_simulate().div_ceil(fewer);
+    let (simulated, beyond) = runs(&plan, graph, inputs, count)?;
+    if let Some((layer, times)) = beyond {
+        let margin = 0.5 * (times * (1.0 + 2.0 * MARGIN) - 1.0);
+        let what = format!(
+            "layer {layer}: on inputs whose values keep their intervals, what lies at places without a value reaches {times:.2} times as far as the interval, and inputs would be refused; a margin of {margin:.2} would do in place of {MARGIN}, or layers in slots"
+        );
+        return Err(Error::refused(what, Help::Calibrate));
+    }
+    Ok(match simulated {
         Some(simulated) if !small || simulated.error > bounds.error => plan.stating(simulated),
         _ => plan,
     })
@@ -116,11 +131,21 @@ pub(crate) fn simulated(
     plan: &VerifiedPlan,
     graph: &PolyGraph,
     inputs: &Samples,
-    runs: usize,
+    count: usize,
 ) -> Result<Option<Simulated>> {
+    Ok(runs(plan, graph, inputs, count)?.0)
+}
+
+/// The same, and which layer's operands go farthest beyond their range on inputs whose values keep their intervals, by how many times.
+fn runs(
+    plan: &VerifiedPlan,
+    graph: &PolyGraph,
+    inputs: &Samples,
+    count: usize,
+) -> Result<(Option<Simulated>, Option<(String, f64)>)> {
     let noise = Noise::of(plan)?;
     let batch = plan.plan().input.batch as u64;
-    let run = |run: u64| -> Result<(Vec<f64>, Option<Vec<f64>>)> {
+    let run = |run: u64| -> Result<(Vec<f64>, (Option<Vec<f64>>, Option<(String, f64)>))> {
         let (mut values, mut clear) = (Vec::new(), Some(Vec::new()));
         for number in run * batch..(run + 1) * batch {
             let (x, exact) = inputs.number(graph, number)?;
@@ -130,16 +155,85 @@ pub(crate) fn simulated(
                 all
             });
         }
-        let [exact, noisy] = plan.simulate_both(&values, (&noise, run + 1))?;
+        let SideBySide {
+            exact,
+            noisy,
+            beyond,
+        } = plan.simulate_both(&values, (&noise, run + 1))?;
         let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        let beyond = beyond.filter(|b| clear.is_some() && b.1 > BEYOND);
         let network = clear.map(|clear| apart(&exact, &clear));
-        Ok((apart(&noisy, &exact), network))
+        Ok((apart(&noisy, &exact), (network, beyond)))
     };
-    let runs: Vec<_> = (0..runs as u64)
+    let runs: Vec<_> = (0..count as u64)
         .into_par_iter()
         .map(run)
         .collect::<Result<_>>()?;
-    let (errors, network): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
+    let (errors, rest): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
+    let (network, beyond): (Vec<_>, Vec<_>) = rest.into_iter().unzip();
     let network: Option<Vec<_>> = network.into_iter().collect();
-    Ok(Simulated::of(&errors, network.as_deref()))
+    let beyond = (beyond.into_iter().flatten()).max_by(|a, b| a.1.total_cmp(&b.1));
+    Ok((Simulated::of(&errors, network.as_deref()), beyond))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::Activation;
+    use nn::calibrate::FitOptions;
+    use nn::lower::{Options, adapt};
+    use nn::{Conv2d, Network, Nonlinearity, Op, Padding, Parameter};
+
+    /// What becomes of a plan in coefficients of a convolution that calibration saw even pictures through.
+    fn compiled(padding: usize) -> Result<VerifiedPlan> {
+        let mut b = Network::builder();
+        let shape = Shape::image(1, 8, 8);
+        let x = b.input("input", shape)?;
+        // of an even picture nothing is left, but where a part of the kernel lies beside it
+        let mut weights = vec![-0.125; 9];
+        weights[4] = 1.0;
+        let conv = Conv2d {
+            padding: Padding::same(padding),
+            ..Conv2d::new(Parameter::new("conv", &[1, 1, 3, 3], weights)?)
+        };
+        let x = b.add("conv", Op::Conv2d(conv), &[x])?;
+        let silu = Op::Elementwise(Nonlinearity::Activation(Activation::Silu));
+        let x = b.add("act", silu, &[x])?;
+        let x = b.add("pool", Op::GlobalAvgPool, &[x])?;
+        let graph = b.finish(x)?;
+        let even = |i: u64| {
+            let noise = zoo::random::uniform(i, "noise", shape.len(), 0.05);
+            let level = 0.2 * (i as f64 - 4.5);
+            let values = noise.into_iter().map(|v| level + f64::from(v)).collect();
+            Tensor::new(shape, values)
+        };
+        let inputs = (0..10)
+            .map(even)
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let activations = FitOptions {
+            degree: 4,
+            margin: 0.1,
+            ..FitOptions::default()
+        };
+        let options = Options {
+            activations,
+            ..Options::default()
+        };
+        let graph = adapt(&graph, &inputs, &options)?.graph;
+        let target = compiler::Target {
+            parameters: Some(ckks::ParametersSpec::toy_coefficients(10, 2)?),
+            layers: compiler::Layers::Coefficients,
+            ..compiler::Target::default()
+        };
+        let plan = crate::compiled(&graph, &target)?;
+        stating(plan, &graph, &Samples::Examples(inputs))
+    }
+
+    #[test]
+    fn what_lies_beside_a_picture_must_keep_the_interval() {
+        let refused = compiled(0).expect_err("inputs would be refused");
+        assert!(refused.to_string().contains("layer act"), "{refused}");
+        let plan = compiled(1).expect("the picture's own border is calibrated on");
+        assert!(plan.answer_bounds().simulated.is_some());
+    }
 }

@@ -130,16 +130,9 @@ fn polynomial(graph: &Graph, degree: usize) -> PolyGraph {
     adapt(graph, &inputs, &options).expect("finite").graph
 }
 
-/// How far an answer may be from the network's: of weights that are integers in coefficients, a thousandth of its magnitude.
+/// How far an answer may be from the network's.
 fn stated(plan: &VerifiedPlan) -> f64 {
-    let bounds = plan.answer_bounds();
-    let coefficients = (plan.plan().output).in_coefficients(&plan.plan().parameters);
-    bounds.of_network()
-        + if coefficients {
-            1e-3 * bounds.magnitude
-        } else {
-            0.0
-        }
+    plan.answer_bounds().of_network()
 }
 
 /// What became of the inputs.

@@ -224,3 +224,75 @@ fn largest(had: &[f64], want: &[f64]) -> f64 {
     let each = had.iter().zip(want).map(|(h, w)| (h - w).abs());
     each.fold(0.0, f64::max)
 }
+
+/// Two convolutions and two dense layers, each behind an activation and a mean: few values of many coefficients, and equal weights that are rounded alike.
+#[test]
+fn what_integer_weights_change_is_stated_of_small_networks_too() {
+    let random = |name: &str, shape: &[usize], size: f64| {
+        let values = zoo::random::uniform(5, name, shape.iter().product(), size);
+        Parameter::new(name, shape, values).expect("finite")
+    };
+    let mut b = Network::builder();
+    let mut x = b.input("input", Shape::image(3, 16, 16)).expect("valid");
+    let act = Op::Elementwise(Nonlinearity::Activation(Activation::Silu));
+    for (name, from, to) in [("first", 3, 4), ("second", 4, 8)] {
+        let conv = Conv2d {
+            padding: Padding::same(1),
+            ..Conv2d::new(random(name, &[to, from, 3, 3], 1.0))
+        };
+        let mean = nn::op::AvgPool {
+            kernel: (2, 2),
+            stride: (2, 2),
+            padding: Padding::default(),
+            count_include_pad: true,
+        };
+        x = b.add(name, Op::Conv2d(conv), &[x]).expect("valid");
+        x = (b.add(format!("{name}.act"), act.clone(), &[x])).expect("valid");
+        x = (b.add(format!("{name}.mean"), Op::AvgPool(mean), &[x])).expect("valid");
+    }
+    x = b.add("flatten", Op::Flatten, &[x]).expect("valid");
+    for (name, from, to) in [("third", 128, 16), ("fourth", 16, 5)] {
+        let linear = Op::Linear(Linear {
+            weight: random(name, &[to, from], (3.0 / from as f64).sqrt()),
+            bias: None,
+        });
+        x = b.add(name, linear, &[x]).expect("valid");
+        if name == "third" {
+            x = b.add("third.act", act.clone(), &[x]).expect("valid");
+        }
+    }
+    let graph = b.finish(x).expect("valid");
+    let input = |i: u64| {
+        let values = zoo::random::uniform(i, "input", 768, 1.0).into_iter();
+        Tensor::new(graph.input().shape(), values.map(f64::from).collect()).expect("fits")
+    };
+    let inputs: Vec<Tensor> = (0..20).map(input).collect();
+    let options = Options {
+        activations: FitOptions {
+            degree: 4,
+            margin: 0.3,
+            ..FitOptions::default()
+        },
+        ..Options::default()
+    };
+    let graph = adapt(&graph, &inputs, &options).expect("finite").graph;
+    let target = Target {
+        parameters: Some(ParametersSpec::toy_coefficients(12, 2).expect("a preset")),
+        layers: polyveil::compiler::Layers::Coefficients,
+        ..Target::default()
+    };
+    let plan = compile(&graph, &target).expect("compiles");
+    let bounds = plan.answer_bounds();
+    let most = inputs.iter().map(|x| {
+        let had = plan.simulate(x.values(), None).expect("fits");
+        let want = graph.evaluate(x).expect("fits").output;
+        let apart = had.iter().zip(want.values()).map(|(a, b)| (a - b).abs());
+        apart.fold(0.0, f64::max)
+    });
+    let most = most.fold(0.0, f64::max);
+    println!("{most:.1e}; {bounds:?}");
+    assert!(bounds.simulated.is_some(), "{bounds:?}");
+    for stated in [bounds.stated_weights(), bounds.weights] {
+        assert!(most <= stated && stated < 200.0 * most, "{most} {stated}");
+    }
+}

@@ -50,20 +50,43 @@ impl<'a> ClearTwin<'a> {
         let Some(step) = self.plan.plan().steps.get(self.state.next) else {
             return Ok(Vec::new());
         };
-        if let Some(limit) = step.operation.operand_limit() {
-            for r in step.operation.reads() {
-                let (Some(v), unit) = (self.state.live.get(&r), self.plan.unit(r).abs()) else {
-                    continue;
-                };
-                let reached = v
-                    .values
-                    .iter()
-                    .fold(0.0f64, |m, z| m.max(z.re.abs()).max(z.im.abs()));
-                let left = |reached: f64, limit: f64| Error::Range {
-                    layer: step.layer.clone(),
-                    reached: reached * unit,
-                    limit: limit * unit,
-                };
+        self.plan.check_ranges(step, &self.state)?;
+        let mut results = Collect(Vec::new());
+        self.plan
+            .advance(&self.clear, &mut self.state, &mut results)?;
+        Ok(results.0)
+    }
+    /// Carries out the rest; gives the output tensor in network units.
+    ///
+    /// # Errors
+    /// As [`ClearTwin::advance`].
+    pub fn finish(mut self) -> Result<Vec<f64>> {
+        while self.state.next < self.plan.plan().steps.len() {
+            self.advance()?;
+        }
+        self.plan.clear_answer(&self.state)
+    }
+}
+
+impl VerifiedPlan {
+    /// Refuses operands of a step, in the clear, that leave their range: what packing leaves at places without a value counts, too.
+    pub(crate) fn check_ranges(
+        &self,
+        step: &Step,
+        state: &State<<Clear as Arithmetic>::Value>,
+    ) -> Result<()> {
+        for r in step.operation.reads() {
+            let (Some(v), unit) = (state.live.get(&r), self.unit(r).abs()) else {
+                continue;
+            };
+            let left = |reached: f64, limit: f64| Error::Range {
+                layer: step.layer.clone(),
+                reached: reached * unit,
+                limit: limit * unit,
+            };
+            if let Some(limit) = step.operation.operand_limit() {
+                let sizes = v.values.iter().map(|z| z.re.abs().max(z.im.abs()));
+                let reached = sizes.fold(0.0, f64::max);
                 if !reached.is_finite() || reached > limit + ROUNDING {
                     return Err(left(reached, limit));
                 }
@@ -81,43 +104,15 @@ impl<'a> ClearTwin<'a> {
                     }
                 }
             }
-        }
-        self.check_coefficients(step)?;
-        let mut results = Collect(Vec::new());
-        self.plan
-            .advance(&self.clear, &mut self.state, &mut results)?;
-        Ok(results.0)
-    }
-    /// Refuses operands whose coefficients leave their range: what packing leaves at places without a value counts, too.
-    fn check_coefficients(&self, step: &Step) -> Result<()> {
-        let Some(limit) = step.operation.coefficient_limit() else {
-            return Ok(());
-        };
-        for r in step.operation.reads() {
-            let (Some(v), unit) = (self.state.live.get(&r), self.plan.unit(r).abs()) else {
-                continue;
-            };
-            let values = coefficients(self.plan.parameters(), &v.values)?;
-            let reached = values.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-            if !reached.is_finite() || reached > limit * 1.000_1 {
-                return Err(Error::Range {
-                    layer: step.layer.clone(),
-                    reached: reached * unit,
-                    limit: limit * unit,
-                });
+            if let Some(limit) = step.operation.coefficient_limit() {
+                let values = coefficients(self.parameters(), &v.values)?;
+                let reached = values.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+                if !reached.is_finite() || reached > limit * 1.000_1 {
+                    return Err(left(reached, limit));
+                }
             }
         }
         Ok(())
-    }
-    /// Carries out the rest; gives the output tensor in network units.
-    ///
-    /// # Errors
-    /// As [`ClearTwin::advance`].
-    pub fn finish(mut self) -> Result<Vec<f64>> {
-        while self.state.next < self.plan.plan().steps.len() {
-            self.advance()?;
-        }
-        self.plan.clear_answer(&self.state)
     }
 }
 

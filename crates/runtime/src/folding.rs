@@ -556,7 +556,7 @@ pub(crate) fn check_weigh(
                 };
                 let packed = layer.output().ciphertexts() * layer.spacing();
                 allowed.spend(layer.leaf_count() + packed)?;
-                let grouping = layer.row() ^ layer.output().channels_each() << 32;
+                let grouping = layer.row() ^ taps << 16 ^ layer.output().channels_each() << 32;
                 if !allowed.is_new(weights, grouping)? {
                     continue;
                 }
@@ -597,29 +597,16 @@ pub(crate) fn masked_bytes(parameters: &Parameters, layouts: &BTreeSet<&Folding>
     memory::masked_maps(parameters, masks)
 }
 
-/// Root mean square over the slots of what integers in the place of a linear layer's weights change: each is off by half a unit at most, uniform.
+/// Root mean square of what integers in the place of factors change: each is off by half a unit at most, uniform. Those of kernels the meter knows.
 pub(crate) fn rounding(terms: &[Term], operands: &[MeterValue]) -> f64 {
     let unit = f64::from(-WEIGHT_BITS).exp2() / 12f64.sqrt();
     let mut operands = operands.iter();
     let squares = terms.iter().map(|term| {
         let rms = operands.by_ref().take(term.inputs().len()).map(|x| x.rms);
-        let rms = rms.fold(0.0, f64::max);
-        let of_a_row = match term {
-            Term::Multiple { .. } => 1.0,
-            // a weight that stands for all rows and columns is off by the same for each
-            Term::Kernel {
-                kernel,
-                flat,
-                groups,
-                from,
-                ..
-            } => {
-                let (taps, channels) = (kernel[0] * kernel[1], from.shape[0] / (*groups).max(1));
-                let times = if *flat { taps } else { 1 };
-                (channels * taps * times) as f64
-            }
-        };
-        of_a_row * (rms * unit).powi(2)
+        match term {
+            Term::Multiple { .. } => (rms.fold(0.0, f64::max) * unit).powi(2),
+            Term::Kernel { .. } => rms.map(|_| 0.0).sum(),
+        }
     });
     squares.sum::<f64>().sqrt()
 }

@@ -11,11 +11,10 @@
 //! Gaussians where it draws one, and its correlation between slots; an answer sums thousands of them. The sine's bias is in both runs and
 //! drops out: [`Clear`](ckks::Clear) has it, the network's own oracle doesn't.
 
-use crate::Register;
-use crate::Result;
 pub use crate::simulated::Simulated;
 use crate::verified::VerifiedPlan;
 use crate::wire::ports::place;
+use crate::{Error, Register, Result};
 use ckks::Complex64;
 use ckks::clear::{SPLIT_MIX_STEP, split_mix};
 use std::collections::BTreeMap;
@@ -43,6 +42,17 @@ impl Noise {
         let all = self.steps.iter().flat_map(|s| s.values());
         all.copied().fold(self.input, f64::max)
     }
+}
+
+/// Answers of two runs in the clear side by side, network units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SideBySide {
+    /// Without errors.
+    pub exact: Vec<f64>,
+    /// With one draw of all steps' errors.
+    pub noisy: Vec<f64>,
+    /// The layer whose operands went farthest beyond their range without errors, at places without a value, too, and how many times as far as it reaches.
+    pub beyond: Option<(String, f64)>,
 }
 
 /// Multiplications of simulated runs, about: half a minute.
@@ -90,8 +100,8 @@ impl VerifiedPlan {
         runs
     }
 
-    /// The answers that the plan computes in f64 on a tensor in network units, exactly and with one draw of all steps' errors, side by side. Operands
-    /// of polynomials that leave their interval are brought back to its end in both: that is where inputs of calibration may be, too.
+    /// The answers that the plan computes in f64 on a tensor in network units, exactly and with one draw of all steps' errors. Operands of
+    /// polynomials that leave their interval are brought back to its end in both: that is where inputs of calibration may be, too.
     ///
     /// # Errors
     /// As [`VerifiedPlan::simulate`].
@@ -99,7 +109,7 @@ impl VerifiedPlan {
         &self,
         tensor: &[f64],
         (noise, seed): (&Noise, u64),
-    ) -> Result<[Vec<f64>; 2]> {
+    ) -> Result<SideBySide> {
         let plan = self.plan();
         let mut normal = Normal(seed);
         let port = (&plan.input, self.parameters());
@@ -107,9 +117,23 @@ impl VerifiedPlan {
         let (exactly, mut exact) = self.start_in_the_clear(&inputs)?;
         (inputs.iter_mut()).for_each(|v| normal.disturb(v, noise.input));
         let (noisily, mut noisy) = self.start_in_the_clear(&inputs)?;
+        let mut beyond: Option<(String, f64)> = None;
         while exact.next < plan.steps.len() {
             let index = exact.next;
             let operation = &plan.steps[index].operation;
+            match self.check_ranges(&plan.steps[index], &exact) {
+                Err(Error::Range {
+                    layer,
+                    reached,
+                    limit,
+                }) => {
+                    let times = (reached / limit).abs();
+                    if beyond.as_ref().is_none_or(|b| times > b.1) {
+                        beyond = Some((layer, times));
+                    }
+                }
+                other => other?,
+            }
             if operation.is_function() {
                 for r in operation.reads() {
                     if let (Some(x), Some(y)) = (exact.live.get_mut(&r), noisy.live.get_mut(&r)) {
@@ -125,7 +149,11 @@ impl VerifiedPlan {
                 }
             }
         }
-        Ok([self.clear_answer(&exact)?, self.clear_answer(&noisy)?])
+        Ok(SideBySide {
+            exact: self.clear_answer(&exact)?,
+            noisy: self.clear_answer(&noisy)?,
+            beyond,
+        })
     }
 
     /// The answer that the plan computes in f64 on a tensor in network units: exactly, or with one draw of all steps' errors. Unlike

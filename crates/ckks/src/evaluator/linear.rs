@@ -23,7 +23,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Diagonals of which a limb is encoded at a time, on each thread: half a mebibyte each.
-const ENCODED: usize = 512;
+pub(crate) const ENCODED: usize = 512;
 
 /// The terms of an inner sum: input, place of the baby step, term.
 type Terms = Vec<(usize, usize, usize)>;

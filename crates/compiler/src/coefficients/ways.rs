@@ -106,7 +106,7 @@ struct Way {
 /// How much cheaper a run must be with some layers in slots: what is counted is not measured.
 const WORTH: f64 = 1.05;
 /// How much more memory such a run may take where nobody says how much there is.
-const MORE_MEMORY: f64 = 1.3;
+const MORE_MEMORY: f64 = 1.4;
 
 /// Decides for each sum that several layers use whether it becomes a value of its own, which takes half bootstraps, or is part of each of them, which
 /// takes products: one after the other, whichever is cheaper. Then how many channels a ciphertext holds at least, and, where the target lets layers lie
