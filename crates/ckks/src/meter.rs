@@ -647,10 +647,10 @@ impl Meter {
             };
             for output in layer.outputs_in(number) {
                 weights.read(output..output + 1, &mut row)?;
-                let row = || row.iter().map(|&w| f64::from(w) / scale);
-                let energy: f64 = row().map(|w| w * w).sum();
+                let each = || row.iter().map(|&w| f64::from(w) / scale);
+                let energy: f64 = each().map(|w| w * w).sum();
                 of.most = of.most.max(energy);
-                let size: f64 = row().map(f64::abs).sum();
+                let size: f64 = each().map(f64::abs).sum();
                 of.mixes &= size * size >= MIXING_TERMS * energy;
                 of.sum = of.sum.max(size);
                 (of.mean, all) = (of.mean + energy, all + 1.0);
