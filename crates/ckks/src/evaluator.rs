@@ -8,8 +8,6 @@ mod linear;
 mod narrow;
 mod switch;
 
-pub(crate) use linear::ENCODED;
-
 use crate::ciphertext::EncodedPlain;
 use crate::keys::{KeyName, conjugation_element, galois_element};
 use crate::ring_switch::Small;

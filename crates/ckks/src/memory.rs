@@ -1,7 +1,6 @@
 //! What the evaluator takes of memory: one formula for each thing that it holds, used by whoever plans, verifies or predicts a run.
 
 pub use crate::dft::KeptTransforms;
-use crate::evaluator::ENCODED;
 use crate::work::{At, Hoisting};
 use crate::{Form, Level, MapSize, Parameters, ParametersSpec, dft};
 use std::collections::BTreeSet;
@@ -9,9 +8,12 @@ use std::collections::BTreeSet;
 /// Code and what every process has, beyond what is counted.
 const CODE_BYTES: u64 = 16 << 20;
 
-/// The allocator's slack and what else grows with a run: a quarter of what is counted, and no more than this. Plans of a few layers on one and
-/// 16 threads took less than what is counted and [`CODE_BYTES`]; large ones had up to 0.2 GB more.
+/// The allocator's slack and what else grows with a run: a quarter of what is counted, and no more than this. Plans of a few layers
+/// took less than what is counted and [`CODE_BYTES`]; large ones had up to 0.2 GB more.
 const MOST_SLACK: u64 = 184 << 20;
+
+/// Diagonals of which a limb is encoded at a time, on each thread: half a mebibyte each.
+pub(crate) const ENCODED: usize = 512;
 
 /// Threads that work on the limbs of a map: those of the largest runs that were measured.
 const THREADS: usize = 2;

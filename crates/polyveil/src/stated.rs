@@ -136,16 +136,21 @@ pub(crate) fn simulated(
     Ok(runs(plan, graph, inputs, count)?.0)
 }
 
-/// The same, and which layer's operands go farthest beyond their range on inputs whose values keep their intervals, by how many times.
+/// A layer whose operands go beyond their range, and by how many times.
+type Beyond = Option<(String, f64)>;
+/// Errors of a run by encryption, and of the plan beside the network in the clear where its values keep their intervals; what went beyond.
+type Run = (Vec<f64>, (Option<Vec<f64>>, Beyond));
+
+/// The same, and which layer's operands go farthest beyond their range on inputs whose values keep their intervals.
 fn runs(
     plan: &VerifiedPlan,
     graph: &PolyGraph,
     inputs: &Samples,
     count: usize,
-) -> Result<(Option<Simulated>, Option<(String, f64)>)> {
+) -> Result<(Option<Simulated>, Beyond)> {
     let noise = Noise::of(plan)?;
     let batch = plan.plan().input.batch as u64;
-    let run = |run: u64| -> Result<(Vec<f64>, (Option<Vec<f64>>, Option<(String, f64)>))> {
+    let run = |run: u64| -> Result<Run> {
         let (mut values, mut clear) = (Vec::new(), Some(Vec::new()));
         for number in run * batch..(run + 1) * batch {
             let (x, exact) = inputs.number(graph, number)?;
@@ -194,7 +199,7 @@ mod tests {
         weights[4] = 1.0;
         let conv = Conv2d {
             padding: Padding::same(padding),
-            ..Conv2d::new(Parameter::new("conv", &[1, 1, 3, 3], weights)?)
+            ..Conv2d::new(Parameter::new("conv", [1, 1, 3, 3], weights)?)
         };
         let x = b.add("conv", Op::Conv2d(conv), &[x])?;
         let silu = Op::Elementwise(Nonlinearity::Activation(Activation::Silu));

@@ -10,6 +10,7 @@ use super::switch::{Decomposed, DigitLimbs, KeyLimb, Raised, Turn, chunks, image
 use crate::keys::{KeyName, galois_element};
 use crate::linear::Typed;
 use crate::map::GiantRotation;
+use crate::memory::ENCODED;
 use crate::tables::Plains;
 use crate::typing::Info;
 use crate::work::{At, Hoisting};
@@ -21,9 +22,6 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Diagonals of which a limb is encoded at a time, on each thread: half a mebibyte each.
-pub(crate) const ENCODED: usize = 512;
 
 /// The terms of an inner sum: input, place of the baby step, term.
 type Terms = Vec<(usize, usize, usize)>;
