@@ -14,8 +14,6 @@ const SMALL: f64 = 1.0 / 16384.0;
 const FEWER: usize = 8;
 /// How many times as far as an interval values may reach: sines, integer weights.
 const BEYOND: f64 = 1.001;
-/// What `calibrate` widens intervals by at both ends unless it is told otherwise, as a part of their width.
-const MARGIN: f64 = 0.1;
 /// How often an input that leaves an interval is drawn nearer to the middle of its range, each time to half of the distance.
 const NEARER: i32 = 2;
 
@@ -114,9 +112,9 @@ pub(crate) fn stating(
     let count = plan.runs_to_simulate().div_ceil(fewer);
     let (simulated, beyond) = runs(&plan, graph, inputs, count)?;
     if let Some((layer, times)) = beyond {
-        let margin = 0.5 * (times * (1.0 + 2.0 * MARGIN) - 1.0);
+        let wider = 0.5 * (times - 1.0);
         let what = format!(
-            "layer {layer}: on inputs whose values keep their intervals, what lies at places without a value reaches {times:.2} times as far as the interval, and inputs would be refused; a margin of {margin:.2} would do in place of {MARGIN}, or layers in slots"
+            "layer {layer}: on inputs whose values keep their intervals, what lies at places without a value reaches {times:.2} times as far as the interval, and inputs would be refused; intervals wider by {wider:.2} of their width at both ends would do, or layers in slots"
         );
         return Err(Error::refused(what, Help::Calibrate));
     }

@@ -566,29 +566,27 @@ fn a_batch_names_the_input() {
     let server = Server::new(plan.clone(), keys).expect("server");
     let mut random = Random(3);
     let alarm = plan.plan().description.alarm.as_ref().expect("an alarm");
-    let mut named = 0;
     for at in [0, 2, 3] {
         let mut values: Vec<f64> = (0..4).flat_map(|_| soft(&mut random)).collect();
         let each = values.len() / 4;
-        // one input far outside, with the others as they were
-        for v in &mut values[at * each..][..each] {
-            *v = 2.0 * v.signum();
-        }
-        let (_, sums) = plan.simulate_with_alarm(&values, None).expect("runs");
-        let over: Vec<usize> = (0..4).filter(|&b| sums[b] > alarm.threshold).collect();
-        assert_eq!(over, [at], "{sums:?}");
+        // one input outside, as little as is seen, with the others as they were: what outgrows the answer's own bound is refused before the alarm is read
+        let over = (10..30).find_map(|tenths| {
+            for v in &mut values[at * each..][..each] {
+                *v = 0.1 * f64::from(tenths) * v.signum();
+            }
+            let (_, sums) = plan.simulate_with_alarm(&values, None).expect("runs");
+            let over: Vec<usize> = (0..4).filter(|&b| sums[b] > alarm.threshold).collect();
+            (!over.is_empty()).then_some(over)
+        });
+        assert_eq!(over.as_deref(), Some(&[at][..]));
         let request = client.input(&values, &mut rng()).expect("encrypts");
         let answer = server.answer(&request, &mut ()).expect("runs");
         let message = match client.read_answer(&answer[..], "answer") {
             Err(e) => e.to_string(),
             Ok(_) => panic!("the alarm is silent"),
         };
-        // what outgrows the answer's own bound is refused before the alarm is read
-        let names = message.contains(&format!("input {at} "));
-        assert!(names || !message.contains("alarm"), "{message}");
-        named += usize::from(names);
+        assert!(message.contains(&format!("input {at} ")), "{message}");
     }
-    assert!(named > 0, "no refusal is the alarm's");
 }
 
 #[test]

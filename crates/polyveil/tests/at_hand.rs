@@ -218,7 +218,7 @@ fn sizes(vocabulary: usize) -> Sizes {
         kv_heads: 2,
         head: 2,
         vocabulary,
-        max_length: 6,
+        max_length: 16,
     }
 }
 

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 /// What the clear twin's values may go beyond an interval, plan units: rounding and the transforms' own error are no excess.
 const ROUNDING: f64 = 1e-4;
+/// Half widths below which an interval counts as wider when an excess is measured by it: what rounding makes of a constant is not far.
+const LEAST_HALF: f64 = 1e-3;
 
 /// The clear twin of a plan on one input.
 pub struct ClearTwin<'a> {
@@ -70,50 +72,79 @@ impl<'a> ClearTwin<'a> {
 
 impl VerifiedPlan {
     /// Refuses operands of a step, in the clear, that leave their range: what packing leaves at places without a value counts, too.
-    pub(crate) fn check_ranges(
+    fn check_ranges(&self, step: &Step, state: &State<<Clear as Arithmetic>::Value>) -> Result<()> {
+        match self.excess(step, state)? {
+            Some(e) => Err(Error::Range {
+                layer: step.layer.clone(),
+                reached: e.reached,
+                limit: e.limit,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The operand of a step, in the clear, that leaves its range farthest, if any does.
+    pub(crate) fn excess(
         &self,
         step: &Step,
         state: &State<<Clear as Arithmetic>::Value>,
-    ) -> Result<()> {
+    ) -> Result<Option<Excess>> {
+        let mut worst: Option<Excess> = None;
         for r in step.operation.reads() {
             let (Some(v), unit) = (state.live.get(&r), self.unit(r).abs()) else {
                 continue;
             };
-            let left = |reached: f64, limit: f64| Error::Range {
-                layer: step.layer.clone(),
-                reached: reached * unit,
-                limit: limit * unit,
+            let mut seen = |value: f64, range: (f64, f64), rounding: f64| {
+                let Some(times) = outside(value, range, rounding) else {
+                    return;
+                };
+                if worst.as_ref().is_none_or(|w| times > w.times) {
+                    worst = Some(Excess {
+                        times,
+                        reached: value * unit,
+                        limit: unit * if value < range.0 { range.0 } else { range.1 },
+                    });
+                }
             };
             if let Some(limit) = step.operation.operand_limit() {
-                let sizes = v.values.iter().map(|z| z.re.abs().max(z.im.abs()));
-                let reached = sizes.fold(0.0, f64::max);
-                if !reached.is_finite() || reached > limit + ROUNDING {
-                    return Err(left(reached, limit));
-                }
-                let Some((low, high)) = step.interval else {
-                    continue;
-                };
-                // slots without a value hold nothing
-                let values = v.values.iter().map(|z| z.re);
-                for value in values.filter(|re| re.abs() > ROUNDING) {
-                    if value < low - ROUNDING {
-                        return Err(left(value, low));
-                    }
-                    if value > high + ROUNDING {
-                        return Err(left(value, high));
+                for z in v.values.iter() {
+                    seen(z.re, (-limit, limit), ROUNDING);
+                    seen(z.im, (-limit, limit), ROUNDING);
+                    // slots without a value hold nothing
+                    if let Some(interval) = step.interval.filter(|_| z.re.abs() > ROUNDING) {
+                        seen(z.re, interval, ROUNDING);
                     }
                 }
             }
             if let Some(limit) = step.operation.coefficient_limit() {
-                let values = coefficients(self.parameters(), &v.values)?;
-                let reached = values.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-                if !reached.is_finite() || reached > limit * 1.000_1 {
-                    return Err(left(reached, limit));
+                for x in coefficients(self.parameters(), &v.values)? {
+                    seen(x, (-limit, limit), 1e-4 * limit);
                 }
             }
         }
-        Ok(())
+        Ok(worst)
     }
+}
+
+/// How far a value outside of an interval lies from its middle, in half widths; what is no number is as far as can be.
+fn outside(value: f64, (low, high): (f64, f64), rounding: f64) -> Option<f64> {
+    if value.is_nan() {
+        return Some(f64::INFINITY);
+    }
+    let half = (0.5 * (high - low)).max(LEAST_HALF);
+    let inside = (low - rounding..=high + rounding).contains(&value);
+    (!inside).then(|| (value - 0.5 * (low + high)).abs() / half)
+}
+
+/// An operand that leaves its range.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Excess {
+    /// How far it lies from the middle, in half widths.
+    pub(crate) times: f64,
+    /// It, in network units.
+    reached: f64,
+    /// The end that it left, in network units.
+    limit: f64,
 }
 
 struct Collect(Vec<(Register, Vec<Complex64>)>);
@@ -244,5 +275,24 @@ impl<E: Engine> Observer<E::Value> for LockStep<'_, E> {
             });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_a_value_lies_is_measured_by_its_interval() {
+        let of = |value, range| outside(value, range, ROUNDING);
+        assert_eq!(of(-1e-4, (0.0, 1.0)), None);
+        // the end's own size does not matter
+        assert!(of(-2e-4, (0.0, 1.0)).is_some_and(|t| (t - 1.000_4).abs() < 1e-9));
+        assert!(of(0.05, (0.2, 1.0)).is_some_and(|t| (t - 1.375).abs() < 1e-9));
+        assert!(of(-0.4, (0.2, 1.0)).is_some_and(|t| (t - 2.5).abs() < 1e-9));
+        assert_eq!(of(f64::NAN, (-1.0, 1.0)), Some(f64::INFINITY));
+        assert_eq!(of(f64::INFINITY, (-1.0, 1.0)), Some(f64::INFINITY));
+        // a constant's rounding
+        assert!(of(0.500_2, (0.5, 0.5)).is_some_and(|t| t < 1.0));
     }
 }

@@ -12,9 +12,10 @@
 //! drops out: [`Clear`](ckks::Clear) has it, the network's own oracle doesn't.
 
 pub use crate::simulated::Simulated;
+use crate::check::Excess;
 use crate::verified::VerifiedPlan;
 use crate::wire::ports::place;
-use crate::{Error, Register, Result};
+use crate::{Register, Result};
 use ckks::Complex64;
 use ckks::clear::{SPLIT_MIX_STEP, split_mix};
 use std::collections::BTreeMap;
@@ -51,7 +52,8 @@ pub struct SideBySide {
     pub exact: Vec<f64>,
     /// With one draw of all steps' errors.
     pub noisy: Vec<f64>,
-    /// The layer whose operands went farthest beyond their range without errors, at places without a value, too, and how many times as far as it reaches.
+    /// The layer whose operands went farthest beyond their intervals without errors, at places without a value, too, and how far from the middle, in half
+    /// widths.
     pub beyond: Option<(String, f64)>,
 }
 
@@ -121,20 +123,12 @@ impl VerifiedPlan {
         while exact.next < plan.steps.len() {
             let index = exact.next;
             let operation = &plan.steps[index].operation;
-            match self.check_ranges(&plan.steps[index], &exact) {
-                Err(Error::Range {
-                    layer,
-                    reached,
-                    limit,
-                }) => {
-                    let times = (reached / limit).abs();
-                    if beyond.as_ref().is_none_or(|b| times > b.1) {
-                        beyond = Some((layer, times));
-                    }
-                }
-                other => other?,
-            }
             if operation.is_function() {
+                let excess = self.excess(&plan.steps[index], &exact)?;
+                let farther = |e: &Excess| beyond.as_ref().is_none_or(|b| e.times > b.1);
+                if let Some(e) = excess.filter(farther) {
+                    beyond = Some((plan.steps[index].layer.clone(), e.times));
+                }
                 for r in operation.reads() {
                     if let (Some(x), Some(y)) = (exact.live.get_mut(&r), noisy.live.get_mut(&r)) {
                         bring_back(&mut x.values, &mut y.values);
