@@ -280,7 +280,7 @@ fn every_command_that_lacks_memory_ends_with_one_line() {
         "--no-probe",
     ];
     let refused = under_all_limits(&LIMITS[..8], &demo, None);
-    assert!(refused > 5, "the standard ring takes more: {refused}");
+    assert!(refused >= 5, "the standard ring takes more: {refused}");
 }
 
 #[test]

@@ -117,7 +117,8 @@ fn each_network_gets_the_smallest_ring_and_chain_that_hold_it() {
     let plan = chosen(&graph, &inputs);
     assert_eq!(plan.plan().input.level, 10);
     assert!(plan.parameters().n() <= 1 << 15);
-    assert!(plan.facts().key_file_bytes < 120_000_000);
+    // random weights; with those of the tutorial it is 94 MB (`the_network_of_the_tutorial`)
+    assert!(plan.facts().key_file_bytes < 140 << 20);
 }
 
 #[test]

@@ -314,18 +314,25 @@ fn estimated(name: &str, graph: &PolyGraph, target: &Target) {
     let plan = coefficients::compile(graph, target).unwrap_or_else(|e| panic!("{name}: {e}"));
     let estimate = coefficients::estimate(graph, target).expect("as much");
     let (facts, steps) = (plan.facts(), plan.predicted_steps(&target.cost));
-    let near = |what: &str, had: f64, want: f64| {
+    let near = |what: &str, had: f64, want: f64, within: f64| {
         assert!(
-            (had / want - 1.0).abs() < 0.1,
+            (had / want - 1.0).abs() < within,
             "{name}: {what} {had}, {want}"
         )
     };
-    near("CPU seconds", estimate.cpu_seconds, steps.iter().sum());
-    near("peak", estimate.peak_bytes as f64, facts.peak_bytes as f64);
+    let bytes = |of: u64| of as f64;
+    near("CPU s", estimate.cpu_seconds, steps.iter().sum(), 0.1);
     near(
-        "key bytes",
-        estimate.key_bytes as f64,
-        facts.key_file_bytes as f64,
+        "peak",
+        bytes(estimate.peak_bytes),
+        bytes(facts.peak_bytes),
+        0.15,
+    );
+    near(
+        "keys",
+        bytes(estimate.key_bytes),
+        bytes(facts.key_file_bytes),
+        0.1,
     );
     assert_eq!(
         (estimate.keys, estimate.bootstraps),

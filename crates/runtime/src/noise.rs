@@ -11,8 +11,8 @@
 //! Gaussians where it draws one, and its correlation between slots; an answer sums thousands of them. The sine's bias is in both runs and
 //! drops out: [`Clear`](ckks::Clear) has it, the network's own oracle doesn't.
 
-pub use crate::simulated::Simulated;
 use crate::check::Excess;
+pub use crate::simulated::Simulated;
 use crate::verified::VerifiedPlan;
 use crate::wire::ports::place;
 use crate::{Register, Result};
