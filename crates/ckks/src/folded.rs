@@ -244,6 +244,17 @@ pub trait WeightRows: Sync {
     /// # Errors
     /// What the reader refuses.
     fn read(&self, outputs: Range<usize>, rows: &mut [i32]) -> Result<(), Error>;
+    /// How many weights of a row, one after the other, are always alike: all of a kernel, or one.
+    fn times(&self) -> usize {
+        1
+    }
+    /// Writes the row of an output with each of those once.
+    ///
+    /// # Errors
+    /// As [`WeightRows::read`].
+    fn read_once(&self, output: usize, row: &mut [i32]) -> Result<(), Error> {
+        self.read(output..output + 1, row)
+    }
     /// What they are read from, where other layers may read the same.
     fn shared(&self) -> Option<Shared> {
         None

@@ -15,8 +15,8 @@ const MOST_SLACK: u64 = 184 << 20;
 /// Diagonals of which a limb is encoded at a time, on each thread: half a mebibyte each.
 pub(crate) const ENCODED: usize = 512;
 
-/// Threads that work on the limbs of a map: those of the largest runs that were measured.
-const THREADS: usize = 2;
+/// Threads that are counted to work on the limbs of a map: those of the largest runs that were measured. Each more takes [`map_thread`].
+pub const THREADS: usize = 2;
 
 /// Buffers that wait to be used again, next to those in use: the embedded ResNet-20 and a ResNet-18 at 224 px had less than 0.1 GB of them, a
 /// ResNet-152 on two threads 0.28 GB (docs/performance.md, "Predictions").
@@ -34,22 +34,31 @@ fn extended(parameters: &Parameters, level: Level) -> u64 {
 }
 
 /// Bytes that a map at this level needs beside its operands: a pair of sums for every giant step, a pair modulo QP in all, and digits; rotated
-/// inputs where they are whole ([`Hoisting::Single`]; else a limb of each on every thread); and two words of eight bytes for each of `values` slots of
-/// diagonals, once as coefficients, and again of a limb of those that are encoded at a time, on every thread.
+/// inputs where they are whole ([`Hoisting::Single`]); two words of eight bytes for each of `values` slots of diagonals as coefficients; and
+/// [`map_thread`] on each of [`THREADS`].
 pub fn map(parameters: &Parameters, level: Level, size: &MapSize, values: usize) -> u64 {
     let (extended, sums) = (extended(parameters, level), size.giants + size.unmoved);
-    let encoded = values / size.diagonals.max(1) * size.diagonals.min(ENCODED);
     let needed = match At::new(parameters, level).hoisting(size) {
-        Hoisting::Double => {
-            let copies = (THREADS * 16 * parameters.n() * size.babies) as u64;
-            copies + extended * (2 * (sums + size.outputs) + size.inputs + 2) as u64
-        }
+        Hoisting::Double => extended * (2 * (sums + size.outputs) + size.inputs + 2) as u64,
         Hoisting::Single => {
             let whole = ciphertext(parameters, level) * (size.babies + sums) as u64;
             whole + extended * (2 * size.outputs + size.inputs + 4) as u64
         }
     };
-    needed + 16 * (values + THREADS * encoded) as u64
+    let threads = THREADS as u64 * map_thread(parameters, level, size, values);
+    needed + threads + 16 * values as u64
+}
+
+/// Bytes that a map takes on each thread: a limb of each rotated input where these are not whole, and of the diagonals that are encoded at a time,
+/// which are those of an inner sum at least: it has one for each input and baby step at most.
+pub fn map_thread(parameters: &Parameters, level: Level, size: &MapSize, values: usize) -> u64 {
+    let together = size.diagonals.min(ENCODED.max(size.babies + size.inputs));
+    let encoded = values / size.diagonals.max(1) * together;
+    let copies = match At::new(parameters, level).hoisting(size) {
+        Hoisting::Double => parameters.n() * size.babies,
+        Hoisting::Single => 0,
+    };
+    16 * (copies + encoded) as u64
 }
 
 /// Bytes that a bootstrap to this level needs beside its operand.

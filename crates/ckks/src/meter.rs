@@ -175,7 +175,7 @@ struct Rows {
     alike: f64,
 }
 
-/// Of m equal numbers m² for each kind; zeros are mostly exact.
+/// Of m equal numbers m² for each kind; zeros are mostly exact, and only one that stands for a whole kernel counts as its other weights do.
 fn alike(taps: &mut [i32]) -> f64 {
     taps.sort_unstable();
     let kinds = taps.chunk_by(|a, b| a == b);
@@ -638,7 +638,10 @@ impl Meter {
         if let Some((_, known)) = key.and_then(|k| self.state().layers.get(&k).cloned()) {
             return Ok(known);
         }
-        let mut row = vec![0; layer.row()];
+        // of those that stand for all places of a kernel each once
+        let times = weights.times().max(1);
+        let mut row = vec![0; layer.row() / times];
+        let (taps, times) = ((layer.taps() / times).max(1), times as f64);
         let mut rows = |number| {
             let mut all = 0.0;
             let mut of = Rows {
@@ -646,18 +649,20 @@ impl Meter {
                 ..Rows::default()
             };
             for output in layer.outputs_in(number) {
-                weights.read(output..output + 1, &mut row)?;
+                weights.read_once(output, &mut row)?;
                 let each = || row.iter().map(|&w| f64::from(w) / scale);
-                let energy: f64 = each().map(|w| w * w).sum();
+                let energy = times * each().map(|w| w * w).sum::<f64>();
                 of.most = of.most.max(energy);
-                let size: f64 = each().map(f64::abs).sum();
+                let size = times * each().map(f64::abs).sum::<f64>();
                 of.mixes &= size * size >= MIXING_TERMS * energy;
                 of.sum = of.sum.max(size);
                 (of.mean, all) = (of.mean + energy, all + 1.0);
-                let kernels = row.chunks(layer.taps());
+                let kernels = row.chunks(taps);
                 let sums = kernels.map(|k| k.iter().map(|&w| f64::from(w) / scale).sum::<f64>());
-                of.shared += sums.map(|s| s * s).sum::<f64>().max(energy);
-                of.alike = of.alike.max(row.chunks_mut(layer.taps()).map(alike).sum());
+                let squares = times * times * sums.map(|s| s * s).sum::<f64>();
+                of.shared += squares.max(energy);
+                let equal: f64 = row.chunks_mut(taps).map(alike).sum();
+                of.alike = of.alike.max(times * times * equal);
             }
             of.mean /= f64::max(all, 1.0);
             of.shared /= f64::max(all, 1.0);
@@ -1118,21 +1123,7 @@ impl Arithmetic for Meter {
     ) -> Result<Coefficients<MeterValue>, Error> {
         // an error of e in every coefficient counts as one of e·√N in slots; here e is in 2n of the N, whose slots have e·√(2n)
         let few = (self.parameters().max_slots() as f64 / d.slots.max(1) as f64).sqrt();
-        let scaled = |x: &MeterValue| {
-            let errors = x.errors.clone().times(few);
-            Ok(MeterValue {
-                errors,
-                ..x.clone()
-            })
-        };
-        let y = d.apply(self, &parts.each(scaled)?)?;
-        y.with(|y| {
-            Ok(MeterValue {
-                bound: y.bound * few,
-                rms: y.rms * few,
-                ..y.clone()
-            })
-        })
+        d.apply(self, &parts.each(|x| Ok(x.times(few)))?)
     }
     fn half_bootstrap(
         &self,

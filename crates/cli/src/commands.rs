@@ -233,7 +233,7 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
     let machine = a.predict.machine()?;
     let plan = Arc::new(compiled(&graph, &machine.target(a.max_memory))?.0);
     let prediction = a.predict.announce(prediction_file, &machine, &plan, None)?;
-    polyveil::require_memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
+    polyveil::require_memory(&plan, prediction.peak_bytes, a.max_memory)?;
     let precision = match a.no_precision {
         true => Precision::Unmeasured,
         false => Precision::EveryLayer,
@@ -695,7 +695,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
         };
         let plan = Arc::new(plan);
         let prediction = (a.predict).announce(prediction_file, &machine, &plan, None)?;
-        polyveil::require_memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
+        polyveil::require_memory(&plan, prediction.peak_bytes, a.max_memory)?;
         let report = with_line(|tell| evaluation.run(&plan, prediction, &missing, tell))?;
         note(report.breakdown().trim_end());
     }

@@ -53,6 +53,8 @@ const SLACK: f64 = 1.01;
 
 /// The smallest end of an interval that is scaled: a smaller one counts for less than others.
 const LEAST_END: f64 = 1e-3;
+/// What is smaller is taken for a constant: 0 is not watched, and another one has no half widths.
+const CONSTANT: f64 = 1e-6;
 
 /// How often an operand with so many levels left is squared.
 const fn squarings(left: usize, factor: Factor) -> usize {
@@ -223,8 +225,9 @@ struct Writer<'a> {
     most: f64,
     /// That of what has no factor.
     plain: f64,
-    /// Of everything that is watched, its power, and what t is where an operand at the end of its interval is not scaled to 1.
-    watched: Vec<(u32, f64)>,
+    /// Of everything that is watched, its power, what t is where an operand at the end of its interval is not scaled to 1, and in units of that
+    /// end how far the middle of the interval is from 0, and its half width.
+    watched: Vec<(u32, f64, [f64; 2])>,
 }
 
 impl Writer<'_> {
@@ -277,6 +280,9 @@ impl Writer<'_> {
         let Some(left) = of.level.checked_sub(self.bottom).filter(|left| *left > 0) else {
             return;
         };
+        if most < CONSTANT {
+            return;
+        }
         // what norms and attention divide by is mostly near one end: with others like it, it would often read most
         let alone = matches!(step.purpose, Purpose::Norm | Purpose::Attention);
         let scalable = left > 1 && most < 1e3;
@@ -305,7 +311,12 @@ impl Writer<'_> {
         };
         let end = most * scale;
         self.slots = self.slots.max(of.slots);
-        self.watched.push((power, end * gained));
+        // powers are taken about 0, half widths about the middle
+        let wide = step.interval.filter(|(low, high)| high - low > CONSTANT);
+        let interval = wide.map_or([0.0, 1.0], |(low, high)| {
+            [(low + high).abs(), high - low].map(|v| v / 2.0 / most)
+        });
+        self.watched.push((power, end * gained, interval));
         let (layer, purpose) = (step.layer.clone(), step.purpose);
         let like = move |operation| Step {
             layer: layer.clone(),
@@ -373,7 +384,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Squares what is left, folds the sums, and leaves them at level 0.
+    /// Squares what is left, folds the sums, and leaves them at the bottom.
     fn finish(&mut self, batch: usize) -> Option<Alarm> {
         let like = |operation| Step {
             layer: "alarm".into(),
@@ -405,7 +416,9 @@ impl Writer<'_> {
             level,
         }));
         let reaches = self.watched.iter();
-        let reaches = reaches.map(|(power, end)| threshold.powf(1.0 / f64::from(*power)) / end);
+        let reaches = reaches.map(|(power, end, [middle, half])| {
+            (threshold.powf(1.0 / f64::from(*power)) / end - middle) / half
+        });
         Some(Alarm {
             register: output,
             slots,
@@ -459,5 +472,81 @@ impl Writer<'_> {
         for r in operation.writes() {
             self.known.insert(r, known);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ckks::{ParametersSpec, Polynomial};
+    use runtime::{Description, Port, VerifiedPlan};
+
+    /// A polynomial of 16 values in an interval, and its alarm.
+    fn watched(interval: (f64, f64)) -> Plan {
+        let port = |name: &str, register, level| Port {
+            name: name.into(),
+            shape: vec![16],
+            registers: vec![register],
+            slots: 16,
+            places: (0..16).map(|s| (0, s)).collect(),
+            batch: 1,
+            level,
+            unit: 1.0,
+        };
+        let (input, output, level) = (0, 1, 6);
+        let polynomial = Polynomial::new(vec![0.1, 0.3, 0.05]).expect("valid");
+        let mut plan = Plan {
+            parameters: ParametersSpec::toy_levelled(6, level),
+            description: Description {
+                name: "toy".into(),
+                input_bound: 1.0,
+                ..Description::default()
+            },
+            input: port("x", input, level),
+            output: port("y", output, level - polynomial.depth()),
+            steps: vec![Step {
+                layer: "act".into(),
+                purpose: Purpose::Activation,
+                operation: Operation::Polynomial {
+                    input,
+                    output,
+                    polynomial,
+                },
+                unit: 1.0,
+                interval: Some(interval),
+            }],
+        };
+        let parameters = Parameters::new(plan.parameters.clone()).expect("valid");
+        watch(&mut plan, &parameters);
+        plan
+    }
+
+    #[test]
+    fn reach_is_said_of_the_end_that_powers_see() {
+        for (low, high) in [(-1.0, 1.0), (0.5, 1.0), (-0.8, 0.2), (0.3, 0.3)] {
+            let plan = watched((low, high));
+            let alarm = plan.description.alarm.clone().expect("one");
+            let [middle, half] = match low < high {
+                true => [(low + high) / 2.0, (high - low) / 2.0],
+                false => [0.0, high],
+            };
+            // one value there alone
+            let mut sum = f64::abs(middle) + alarm.reach * half;
+            for step in &plan.steps {
+                if let Operation::Squares { inputs, .. } = &step.operation {
+                    sum = (inputs[0].0 * sum).powi(2);
+                }
+            }
+            let off = sum / alarm.threshold - 1.0;
+            assert!(off.abs() < 1e-9, "{low} to {high}: {sum} of {alarm}");
+            VerifiedPlan::new(plan).expect("verified");
+        }
+    }
+
+    #[test]
+    fn zeros_alone_are_not_watched() {
+        let plan = watched((0.0, 0.0));
+        assert!(plan.description.alarm.is_none());
+        VerifiedPlan::new(plan).expect("verified");
     }
 }

@@ -371,7 +371,7 @@ fn uncertain(values: &[f64], classes: bool, within: f64) -> String {
 fn silent(reads: Option<&runtime::Measure>, spec: &runtime::ClientSpec) -> String {
     match (reads, &spec.description.alarm) {
         (Some(reads), Some(alarm)) => format!(
-            "the alarm is silent (reads {:.2} of {:.1} allowed): no value is far outside its interval, none {:.1} half widths or more from the middle",
+            "the alarm is silent (reads {:.2} of {:.1} allowed): no value is far outside its interval, none {:.1} half widths or more from the middle, at an end that is no nearer to 0 than the other",
             reads.measured, reads.allowed, alarm.reach
         ),
         _ => "this plan has no alarm: nobody can tell whether a value left its interval".into(),

@@ -369,7 +369,7 @@ impl Job<'_> {
             duration(prediction.seconds),
             duration(compiled)
         ));
-        require_memory(&plan, facts.peak_bytes, limit)?;
+        require_memory(&plan, prediction.peak_bytes, limit)?;
         let inputs: Vec<nn::Tensor> = (0..self.batch)
             .map(|i| unseen(MOST_RUNS + i as u64))
             .collect();

@@ -214,7 +214,7 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
     out.work = shares(&plan, &prediction.steps);
     out.stated_error = Some(plan.answer_bounds().stated_error());
     out.error_bound = Some(plan.answer_bounds().error);
-    require_memory(&plan, facts.peak_bytes, limit)?;
+    require_memory(&plan, prediction.peak_bytes, limit)?;
     run(&mut out, plan, graph, prediction, a.pictures, tell)?;
     Ok(out)
 }

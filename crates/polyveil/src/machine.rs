@@ -265,8 +265,8 @@ fn steps(graph: &nn::PolyGraph, input: &nn::Tensor, tell: Listener<'_>) -> Resul
             ..compiler::Target::default()
         },
     )?);
-    crate::require_memory(&plan, plan.facts().peak_bytes, None)?;
     let prediction = Machine::default().predict(&plan, None, Probing::AsItIs)?;
+    crate::require_memory(&plan, prediction.peak_bytes, None)?;
     let session = Session::new(plan.clone(), graph, prediction, tell)?;
     let mut watches = Vec::new();
     for run in 1..=NETWORK_RUNS {

@@ -16,8 +16,8 @@ use runtime::machine::{cpu_seconds, peak_bytes, require_disk, require_of};
 use runtime::report::{Answer, Measured};
 use runtime::wire::container::{Digest, Header, Kind, Whole, expect_together};
 use runtime::{
-    Excess, KeyId, Limit, LockStep, Observer, Placement, Prediction, Report, Reporter, Server,
-    Stopwatch, VerifiedPlan, limits,
+    Excess, KeyId, Limit, LockStep, Observer, Placement, PlanFacts, Prediction, Report, Reporter,
+    Server, Stopwatch, VerifiedPlan, limits,
 };
 use std::fs::File;
 use std::io::BufReader;
@@ -53,8 +53,14 @@ impl Serving {
     /// Which keys the run leaves on disk: none where the plan keeps the limit without that.
     pub fn placement(&self, plan: &VerifiedPlan) -> Option<Placement> {
         let facts = plan.facts();
-        let limited = self.max_memory.is_some_and(|m| m < facts.peak_bytes);
-        (self.keys_on_disk || limited).then(|| facts.keys_on_disk(self.max_memory.unwrap_or(0)))
+        let more = facts.more_on(rayon::current_num_threads());
+        let limited = self.max_memory.is_some_and(|m| m < peak_here(facts));
+        (self.keys_on_disk || limited).then(|| {
+            let room = self.max_memory.unwrap_or(0).saturating_sub(more);
+            let mut placement = facts.keys_on_disk(room);
+            placement.peak_bytes += more;
+            placement
+        })
     }
 
     /// Where checkpoints go, if the output is a file or a place is named.
@@ -93,6 +99,11 @@ impl Serving {
         }
         Ok((output, checkpoint))
     }
+}
+
+/// The predicted peak on as many threads as the caller's pool has, all keys in memory.
+fn peak_here(facts: &PlanFacts) -> u64 {
+    facts.peak_bytes + facts.more_on(rayon::current_num_threads())
 }
 
 /// Refuses a checkpoint that this run would replace, or that it can't go on from.
@@ -261,7 +272,7 @@ fn open(
     fetched(&preparation.finish(), tell);
     // another run may have passed the same check at the same time: by now each has taken what it holds
     let shared = room().filter(|room| room.limit != Limit::Process);
-    let peak = placement.map_or(plan.facts().peak_bytes, |p| p.peak_bytes);
+    let peak = placement.map_or_else(|| peak_here(plan.facts()), |p| p.peak_bytes);
     let what = format!("this plan for {}", plan.plan().description.name);
     let instead = ", wait for the other, or leave keys on disk";
     require_of(shared, &what, peak, instead).map_err(|e| at_its_peak(plan, e))?;

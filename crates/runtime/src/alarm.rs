@@ -27,7 +27,8 @@ pub struct Alarm {
     /// The most that a sum may be, plan units.
     pub threshold: f64,
     /// How far a value may lie from the middle of its interval, in half widths, without any sum beyond the threshold: a value farther out is seen
-    /// for certain, unless the sums wrap.
+    /// for certain, unless the sums wrap. Of an interval whose middle is not 0 that holds at the end farther from 0; the other is not watched, since
+    /// powers are taken about 0.
     pub reach: f64,
     /// Ciphertexts that it watches.
     pub watched: usize,
@@ -84,14 +85,15 @@ impl std::fmt::Display for Alarm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "watches {} ciphertexts in {} sums of at most {:.1}; a value farther than {:.2} half widths from the middle of its interval is seen",
+            "watches {} ciphertexts in {} sums of at most {:.1}; a value farther than {:.2} half widths from the middle of its interval is seen, at an end that is no nearer to 0 than the other",
             self.watched, self.slots, self.threshold, self.reach
         )
     }
 }
 
-/// What squares of canonical operands at a level are multiplied by, since their result is at the canonical scale below: 1 where values lie in slots, as
-/// scales follow the primes there. Below, scales are made for linear layers: S²/Q is another than that of the level below.
+/// What squares of canonical operands at a level are multiplied by, since their result is at the canonical scale below: 1 where the
+/// result lies at a level for slots, as scales follow the primes there. Where it lies below the lowest of these, scales are made for linear layers:
+/// S²/Q is another than that of the level below.
 pub fn gain(parameters: &Parameters, level: usize) -> f64 {
     let level = Level::new(level);
     match parameters.below(level) {

@@ -48,12 +48,16 @@ pub struct PlanFacts {
     pub bootstraps: u64,
     /// Bytes of the evaluation keys' file.
     pub key_file_bytes: u64,
-    /// Predicted peak memory of the server's process, all keys in memory.
+    /// Predicted peak memory of the server's process, all keys in memory, on two threads at most: see [`PlanFacts::more_on`].
     pub peak_bytes: u64,
     /// The same without any key.
     pub peak_without_keys: u64,
     /// The part of it that steps take in buffers: ciphertexts and encoded diagonals.
     pub working_bytes: u64,
+    /// The most that a map takes on each thread.
+    pub thread_bytes: u64,
+    /// Of the primes, which maps share out among threads.
+    pub most_limbs: usize,
     /// Bound on the error that encryption adds to the plan's exact answer, network units.
     pub output_error: f64,
     /// Bound on the difference between the plan's exact answer and the network's, network units: the plan has its folded weights in single

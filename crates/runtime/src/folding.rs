@@ -221,6 +221,12 @@ impl WeightRows for Repeated<'_> {
         repeated.zip(once).for_each(|(to, w)| to.fill(w));
         Ok(())
     }
+    fn times(&self) -> usize {
+        self.times
+    }
+    fn read_once(&self, output: usize, row: &mut [i32]) -> Result<(), Error> {
+        self.weights.read(output * row.len(), row)
+    }
     fn shared(&self) -> Option<Shared> {
         Some(self.weights.shared())
     }
@@ -452,12 +458,15 @@ fn masked<A: Arithmetic + ?Sized>(
     Ok(a.to_coefficients(&parts, &descent)?.into_value())
 }
 
+/// How the meter tells layers of the same weights from each other: the lengths of a row and of a kernel, outputs, channels of a ciphertext, classes.
+type Grouping = [usize; 5];
+
 /// What looking at layers in coefficients may take, in numbers that are looked at: kernels, leaves and other groupings of the same weights are
 /// written in few bytes, and a plan that somebody else made must not take longer than its bytes pay for.
 pub(crate) struct Allowance {
     left: usize,
-    /// What tells weights from others, and how their rows are grouped.
-    seen: BTreeSet<((usize, u64), usize)>,
+    /// What tells weights from others, and how their rows are grouped, if that was looked at.
+    seen: BTreeSet<((usize, u64), Option<Grouping>)>,
     layouts: BTreeSet<Folding>,
 }
 
@@ -503,12 +512,12 @@ impl Allowance {
         Ok(())
     }
     /// Whether weights were not seen in this grouping before; what is in the file pays for itself once.
-    fn is_new(&mut self, weights: &Integers, grouping: usize) -> Result<bool, String> {
+    fn is_new(&mut self, weights: &Integers, grouping: Grouping) -> Result<bool, String> {
         let own = weights.identity();
-        if self.seen.insert((own, usize::MAX)) {
+        if self.seen.insert((own, None)) {
             self.left = self.left.saturating_add(weights.len());
         }
-        let new = self.seen.insert((own, grouping));
+        let new = self.seen.insert((own, Some(grouping)));
         if new {
             self.spend(weights.len())?;
         }
@@ -556,7 +565,9 @@ pub(crate) fn check_weigh(
                 };
                 let packed = layer.output().ciphertexts() * layer.spacing();
                 allowed.spend(layer.leaf_count() + packed)?;
-                let grouping = layer.row() ^ taps << 16 ^ layer.output().channels_each() << 32;
+                let (to, outputs) = (layer.output(), layer.outputs());
+                let (each, classes) = (to.channels_each(), to.classes());
+                let grouping = [layer.row(), taps, outputs, each, classes];
                 if !allowed.is_new(weights, grouping)? {
                     continue;
                 }
@@ -578,7 +589,7 @@ pub(crate) fn check_weigh(
     for b in bias.iter().flatten() {
         let fits = b.len().is_power_of_two() && b.len() <= 2 * slots;
         let own = (b.as_ptr() as usize, 0);
-        let new = allowed.seen.insert((own, usize::MAX));
+        let new = allowed.seen.insert((own, None));
         if !fits || (new && b.iter().any(|v| !v.is_finite())) {
             return Err(format!("a bias of length {}", b.len()));
         }

@@ -38,6 +38,12 @@ impl PlanFacts {
         let peak = placement.map_or(self.peak_bytes, |p| p.peak_bytes);
         peak - self.peak_without_keys + self.working_bytes
     }
+    /// Bytes that a run on so many threads may take beyond what is predicted, which counts a few threads on every machine, so that plans do not
+    /// depend on it.
+    pub fn more_on(&self, threads: usize) -> u64 {
+        let counted = threads.min(self.most_limbs);
+        self.thread_bytes * counted.saturating_sub(ckks::memory::THREADS) as u64
+    }
     /// Keys on disk, but for those that are worth most and fit into `most` bytes of predicted peak. Where even none fits, the peak
     /// is above `most`: it is the smallest that there is.
     pub fn keys_on_disk(&self, most: u64) -> Placement {

@@ -58,20 +58,21 @@ impl Prediction {
     pub fn new(plan: &VerifiedPlan, basis: Basis, threads: usize) -> Self {
         let steps = plan.predicted_steps(&basis.cost.on(threads));
         let cpu_seconds: f64 = steps.iter().sum();
-        let fresh_bytes = plan.facts().buffer_bytes(None);
+        let more = plan.facts().more_on(threads);
+        let fresh_bytes = plan.facts().buffer_bytes(None) + more;
         Self {
             plan: short(plan.digest()),
             threads,
             seconds: basis.cost.wall(cpu_seconds, threads),
             cpu_seconds,
-            peak_bytes: plan.facts().peak_bytes,
+            peak_bytes: plan.facts().peak_bytes + more,
             fresh_bytes,
             fresh_cpu_seconds: basis.cost.fresh(fresh_bytes),
             steps,
             basis,
         }
     }
-    /// The same run with keys on disk: another peak, and the reads' time.
+    /// The same run with keys on disk: another peak, with what its threads add ([`PlanFacts::more_on`](crate::PlanFacts::more_on)), and the reads' time.
     #[must_use]
     pub fn with_keys_on_disk(mut self, placement: &Placement) -> Self {
         self.fresh_bytes = self.fresh_bytes + placement.peak_bytes - self.peak_bytes;

@@ -229,7 +229,7 @@ impl VerifiedPlan {
             let alive = reading.live.values();
             let alive = alive.map(|v| memory::ciphertext(parameters, v.info.level));
             let level = Level::new(facts.level_in);
-            let working = verify::working_bytes(parameters, &step.operation, level);
+            let (working, _) = verify::working_bytes(parameters, &step.operation, level);
             let bytes = alive.sum::<u64>() + working;
             if most.is_none_or(|(had, _)| bytes > had) {
                 most = Some((bytes, step));

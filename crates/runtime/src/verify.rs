@@ -51,11 +51,13 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         reading,
         resident,
         units,
+        sums,
+        thread_bytes,
         ..
     } = pass;
     let peak = resident.peak();
-    let [output_error, output_weights, output_magnitude] = reading.output(&plan.output)?;
-    reading.alarm(plan)?;
+    let [output_error, output_weights, output_magnitude] = reading.output(&plan.output, &sums)?;
+    reading.alarm(plan, &sums)?;
     let meter = reading.meter;
     let keys = meter.keys();
     let masked = folding::masked_bytes(&parameters, &layouts_down(plan));
@@ -79,6 +81,8 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         peak_bytes: peak_without_keys + key_sizes.values().map(|s| s.memory).sum::<u64>(),
         peak_without_keys,
         working_bytes: memory::transforms(&parameters, kept) + masked + peak,
+        thread_bytes,
+        most_limbs: parameters.ring().moduli().len(),
         key_sizes,
         key_use: meter.key_use(),
         output_error,
@@ -232,13 +236,19 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Refuses a plan whose alarm is not where it says.
-    fn alarm(&self, plan: &Plan) -> Result<()> {
+    /// Refuses a plan whose alarm is not where it says, or not in slots.
+    fn alarm(&self, plan: &Plan, sums: &BTreeSet<Register>) -> Result<()> {
         let Some(alarm) = &plan.description.alarm else {
             return Ok(());
         };
         let had = self.live.get(&alarm.register).map(|v| v.info);
         let (level, slots) = (Level::new(alarm.level), alarm.slots);
+        if level < self.meter.parameters().floor() && !sums.contains(&alarm.register) {
+            return Err(misfit("alarm")(format!(
+                "register {} is not in slots",
+                alarm.register
+            )));
+        }
         match had.is_some_and(|i| i.level == level && i.slots <= slots) {
             true => Ok(()),
             false => Err(misfit("alarm")(format!(
@@ -249,8 +259,11 @@ impl<'a> Reading<'a> {
     }
 
     /// Bounds on what the port gives, network units: the encryption's error, that of rounded weights, the magnitude.
-    fn output(&self, port: &Port) -> Result<[f64; 3]> {
+    fn output(&self, port: &Port, sums: &BTreeSet<Register>) -> Result<[f64; 3]> {
         let refuse = misfit("output");
+        if let Some(r) = port.registers.iter().find(|r| sums.contains(r)) {
+            return Err(refuse(format!("register {r} is a sum of the alarm's")));
+        }
         // the meter counts in slots, where an error of every coefficient is √N times as large
         let slope = match port.in_coefficients(&self.plan.parameters) {
             true => 1.0 / (self.meter.parameters().n() as f64).sqrt(),
@@ -302,6 +315,8 @@ struct Pass<'a> {
     units: BTreeMap<Register, f64>,
     /// The alarm's, below the levels for slots.
     sums: BTreeSet<Register>,
+    /// The most that a map takes on each thread.
+    thread_bytes: u64,
     /// What is alive, in memory and in a checkpoint.
     resident: Resident,
     stored: Resident,
@@ -316,6 +331,7 @@ impl<'a> Pass<'a> {
             reading,
             parameters: context.parameters(),
             sums: BTreeSet::new(),
+            thread_bytes: 0,
             resident: Resident::default(),
             stored: Resident::default(),
             allowed: folding::Allowance::default(),
@@ -397,16 +413,20 @@ impl<'a> Pass<'a> {
             stored: 0,
             released: BTreeSet::new(),
         };
-        let working = working_bytes(self.parameters, operation, Level::new(level_in));
+        let (working, each) = working_bytes(self.parameters, operation, Level::new(level_in));
         self.resident.work(working);
-        let squares = matches!(operation, Operation::Squares { .. });
-        let below = squares
-            || matches!(
-                operation,
-                Operation::Descend { .. } | Operation::Weigh { .. } | Operation::Fold { .. }
-            );
+        self.thread_bytes = self.thread_bytes.max(each);
+        let sums = matches!(
+            operation,
+            Operation::Squares { .. } | Operation::Fold { .. }
+        );
+        let down = matches!(
+            operation,
+            Operation::Descend { .. } | Operation::Weigh { .. }
+        );
+        let below = sums || down;
         for (r, v) in results {
-            if squares && v.info.level < self.parameters.floor() {
+            if sums && v.info.level < self.parameters.floor() {
                 self.sums.insert(r);
             }
             if !below && v.info.level < self.parameters.floor() {
@@ -665,12 +685,18 @@ fn in_slots(level: usize, parameters: &Parameters) -> bool {
     (parameters.floor().index()..=parameters.residual().index()).contains(&level)
 }
 
-/// Bytes that a step needs beside what is alive.
-pub(crate) fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -> u64 {
-    match operation {
+/// Bytes that a step needs beside what is alive, and those of them that it needs on each thread.
+pub(crate) fn working_bytes(
+    parameters: &Parameters,
+    operation: &Operation,
+    level: Level,
+) -> (u64, u64) {
+    let whole = match operation {
         Operation::Linear { map, .. } => {
             let values = map.terms().iter().map(|t| t.values.len()).sum();
-            memory::map(parameters, level, &MapSize::of(map), values)
+            let size = MapSize::of(map);
+            let each = memory::map_thread(parameters, level, &size, values);
+            return (memory::map(parameters, level, &size, values), each);
         }
         Operation::Bootstrap { bootstrap, .. } => memory::bootstrap(parameters, bootstrap.target),
         Operation::HalfBootstrap { target, .. } => memory::bootstrap(parameters, *target),
@@ -682,7 +708,8 @@ pub(crate) fn working_bytes(parameters: &Parameters, operation: &Operation, leve
         }
         Operation::Descend { .. } => 2 * memory::bootstrap(parameters, parameters.floor().index()),
         _ => memory::product(parameters, level),
-    }
+    };
+    (whole, 0)
 }
 
 /// How values lie that go down to coefficients.

@@ -212,3 +212,49 @@ fn squares_below_the_levels_for_slots_come_with_what_their_scales_differ_by() {
     let message = VerifiedPlan::new(p).expect_err("a sum").to_string();
     assert!(message.contains("a sum of the alarm's"), "{message}");
 }
+
+fn refused(plan: Plan, word: &str) {
+    let message = VerifiedPlan::new(plan).expect_err(word).to_string();
+    assert!(message.contains(word), "{word:?} is missing in {message}");
+}
+
+#[test]
+fn folded_sums_of_an_alarm_are_not_read_as_coefficients() {
+    let mut p = watched_below();
+    p.steps.push(Step {
+        operation: Operation::HalfBootstrap {
+            input: 9,
+            outputs: vec![10],
+            slots: SLOTS,
+            target: 7,
+            gain: 1,
+        },
+        ..p.steps[0].clone()
+    });
+    refused(p, "register 9 is a sum of the alarm's");
+}
+
+#[test]
+fn sums_of_an_alarm_below_the_levels_for_slots_are_no_answer() {
+    for register in [8, 9] {
+        let mut p = watched_below();
+        p.output = port("y", register, 0, 1.0);
+        refused(p, &format!("register {register} is a sum of the alarm's"));
+    }
+}
+
+#[test]
+fn what_lies_in_coefficients_is_no_alarm() {
+    let mut p = watched_below();
+    p.steps.clear();
+    p.input = port("x", 0, 0, 2.0);
+    p.output = port("y", 0, 0, 2.0);
+    VerifiedPlan::new(Plan {
+        description: bootstrapped().description,
+        ..p.clone()
+    })
+    .expect("without an alarm");
+    let alarm = p.description.alarm.as_mut().expect("one");
+    (alarm.register, alarm.slots) = (0, SLOTS);
+    refused(p, "register 0 is not in slots");
+}

@@ -187,6 +187,12 @@ fn in_coefficients() -> Vec<(&'static str, Plan)> {
         let to = folding(spacing, 8, [(1 << 20) / channels, height, width]);
         weigh(4 + 1024 * k, &from, &to, [1, 1], &weights)
     });
+    // each for all places of a kernel
+    let little = folding(1024, 8, [1024, 1, 1]);
+    let flat = (0..64).map(|k| {
+        let kernel = [8 - k / 8, 8 - k % 8];
+        weigh(4 + k, &little, &little, kernel, &weights)
+    });
     let one: Integers = vec![1].into();
     let wide = folding(1, 256, [1, 128, 128]);
     let kernels = (4..4004).map(|k| weigh(k, &wide, &folding(1, 256, [1, 1, 1]), [128; 2], &one));
@@ -210,6 +216,7 @@ fn in_coefficients() -> Vec<(&'static str, Plan)> {
     vec![
         ("the largest layer 4,000 times", coefficients(repeated)),
         ("its weights in 600 other layers", coefficients(regrouped)),
+        ("its weights in kernels of 64 sizes", coefficients(flat)),
         ("4,000 kernels of 2^14 places", coefficients(kernels)),
         ("4,000 layers of 2^14 leaves", coefficients(leaves)),
         ("2^40 channels", coefficients([beyond])),

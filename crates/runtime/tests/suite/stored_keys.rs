@@ -45,6 +45,32 @@ fn keys_on_disk_give_the_same_answer() {
 }
 
 #[test]
+fn every_thread_beyond_two_adds_what_a_map_takes_on_it() {
+    let plan = plan(levelled());
+    let facts = plan.facts();
+    let on = |threads| Prediction::new(&plan, Basis::shipped(), threads);
+    assert_eq!(
+        (on(1).peak_bytes, on(2).peak_bytes),
+        (facts.peak_bytes, facts.peak_bytes)
+    );
+    // a limb of the baby step's image, and of three diagonals of 16 slots
+    let n = plan.parameters().n() as u64;
+    let each = 16 * (n + 3 * 16);
+    assert!(
+        [each, each - 16 * n].contains(&facts.thread_bytes),
+        "{}",
+        facts.thread_bytes
+    );
+    assert_eq!(on(5).peak_bytes, facts.peak_bytes + 3 * facts.thread_bytes);
+    // no more threads than limbs
+    assert!(on(1000).peak_bytes == on(2000).peak_bytes && on(1000).peak_bytes > on(5).peak_bytes);
+    assert_eq!(
+        on(5).fresh_bytes - on(2).fresh_bytes,
+        3 * facts.thread_bytes
+    );
+}
+
+#[test]
 fn reads_of_stored_keys_are_predicted_exactly() {
     for p in [levelled(), bootstrapped()] {
         let f = files(p);
