@@ -88,8 +88,8 @@ impl VerifiedPlan {
         &self,
         step: &Step,
         state: &State<<Clear as Arithmetic>::Value>,
-    ) -> Result<Option<Excess>> {
-        let mut worst: Option<Excess> = None;
+    ) -> Result<Option<Overshoot>> {
+        let mut worst: Option<Overshoot> = None;
         for r in step.operation.reads() {
             let (Some(v), unit) = (state.live.get(&r), self.unit(r).abs()) else {
                 continue;
@@ -99,7 +99,7 @@ impl VerifiedPlan {
                     return;
                 };
                 if worst.as_ref().is_none_or(|w| times > w.times) {
-                    worst = Some(Excess {
+                    worst = Some(Overshoot {
                         times,
                         reached: value * unit,
                         limit: unit * if value < range.0 { range.0 } else { range.1 },
@@ -138,7 +138,7 @@ fn outside(value: f64, (low, high): (f64, f64), rounding: f64) -> Option<f64> {
 
 /// An operand that leaves its range.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Excess {
+pub(crate) struct Overshoot {
     /// How far it lies from the middle, in half widths.
     pub(crate) times: f64,
     /// It, in network units.

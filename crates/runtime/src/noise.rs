@@ -11,7 +11,7 @@
 //! Gaussians where it draws one, and its correlation between slots; an answer sums thousands of them. The sine's bias is in both runs and
 //! drops out: [`Clear`](ckks::Clear) has it, the network's own oracle doesn't.
 
-use crate::check::Excess;
+use crate::check::Overshoot;
 pub use crate::simulated::Simulated;
 use crate::verified::VerifiedPlan;
 use crate::wire::ports::place;
@@ -125,7 +125,7 @@ impl VerifiedPlan {
             let operation = &plan.steps[index].operation;
             if operation.is_function() {
                 let excess = self.excess(&plan.steps[index], &exact)?;
-                let farther = |e: &Excess| beyond.as_ref().is_none_or(|b| e.times > b.1);
+                let farther = |e: &Overshoot| beyond.as_ref().is_none_or(|b| e.times > b.1);
                 if let Some(e) = excess.filter(farther) {
                     beyond = Some((plan.steps[index].layer.clone(), e.times));
                 }
