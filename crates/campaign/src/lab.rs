@@ -33,8 +33,8 @@ pub(crate) struct Lab {
     pub(crate) root: PathBuf,
     pub(crate) seed: u64,
     pub(crate) nets: Vec<Net>,
-    /// Those at full size, once they are made.
-    pub(crate) full: OnceLock<Verdict<[Net; 2]>>,
+    /// [`STANDARD`] and [`EMBEDDED`], once they are made.
+    pub(crate) full: [OnceLock<Verdict<Net>>; 2],
     /// Pixels of the set, training pictures first.
     pub(crate) pictures: Vec<Vec<u8>>,
 }
@@ -100,8 +100,8 @@ impl Net {
 
 impl Lab {
     pub(crate) fn net(&self, name: &str) -> &Net {
-        let full = self.full.get().and_then(|made| made.as_ref().ok());
-        let mut all = self.nets.iter().chain(full.into_iter().flatten());
+        let full = self.full.iter().filter_map(|f| f.get()?.as_ref().ok());
+        let mut all = self.nets.iter().chain(full);
         all.find(|n| n.name == name)
             .expect("a network of the laboratory")
     }

@@ -4,7 +4,7 @@ use crate::attempt::{AT_MOST, Start, Try};
 use crate::case::{checkpoint, run_line};
 use crate::fault::{Fault, Kind, Verdict, own};
 use crate::foreign;
-use crate::lab::{EMBEDDED, LABELS, Lab, Net, PIXELS, SIDE, STANDARD};
+use crate::lab::{LABELS, Lab, Net, PIXELS, SIDE, STANDARD};
 use approx::Activation;
 use nn::calibrate::FitOptions;
 use nn::lower::{Options, Outliers, adapt};
@@ -16,7 +16,6 @@ use polyveil_fuzz::random::Random;
 use runtime::VerifiedPlan;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::time::Duration;
 use task::{Input, Normalization, Outputs, Picture, Pictures, Task};
 
@@ -156,7 +155,7 @@ impl Lab {
             root,
             seed,
             nets: Vec::new(),
-            full: OnceLock::new(),
+            full: Default::default(),
             pictures,
         };
         lab.write_pictures()?;
@@ -187,26 +186,30 @@ impl Lab {
         Random::new(self.seed, name, 0)
     }
 
-    /// The networks at full size.
-    pub(crate) fn full_size(&self) -> Verdict<&[Net; 2]> {
+    /// A network at full size: [`STANDARD`], or else the demonstration's.
+    pub(crate) fn full_size(&self, name: &'static str) -> Verdict<&Net> {
         let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
-        let toy = (
-            "@deep/net.pvm".into(),
-            "@0.png".into(),
-            "--parameters standard-16",
-        );
-        let demonstration = (
-            format!("{models}/resnet20-poly.pvm"),
-            format!("{models}/picture.png"),
-            "",
-        );
-        let both = || {
-            Ok([
-                self.protected(STANDARD, toy)?,
-                self.protected(EMBEDDED, demonstration)?,
-            ])
+        let [standard, embedded] = &self.full;
+        let (place, of) = match name {
+            STANDARD => (
+                standard,
+                (
+                    "@deep/net.pvm".into(),
+                    "@0.png".into(),
+                    "--parameters standard-16",
+                ),
+            ),
+            _ => (
+                embedded,
+                (
+                    format!("{models}/resnet20-poly.pvm"),
+                    format!("{models}/picture.png"),
+                    "",
+                ),
+            ),
         };
-        self.full.get_or_init(both).as_ref().map_err(Fault::clone)
+        let made = place.get_or_init(|| self.protected(name, of));
+        made.as_ref().map_err(Fault::clone)
     }
 
     fn protected(

@@ -379,7 +379,7 @@ pub(crate) struct DecryptArgs {
 /// Options of `inspect`.
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
-    /// Any file of Polyveil's; - for standard input, but for a secret key.
+    /// Any file of Polyveil's; - for standard input: from a pipe no secret key, and no plan whose weights lie in a file beside it.
     #[arg(value_parser = readable())]
     pub(crate) file: PathBuf,
     /// Print one JSON object on stdout.

@@ -186,6 +186,7 @@ fn demo_input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
     match &a.image {
         Some(path) => {
             let source = Source {
+                picture: true,
                 scale: a.resize,
                 ..Source::of(path)
             };
@@ -493,17 +494,22 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
         true => Long::Cut,
         false => Long::Refuse,
     };
-    let item = |path: &Path, index| {
-        let source = Source {
-            split: a.split,
-            scale: a.resize,
-            ..a.rows.source(path)
-        };
-        Input::Item(source, index)
+    let source = |path: &Path| Source {
+        split: a.split,
+        scale: a.resize,
+        ..a.rows.source(path)
     };
-    let mut inputs: Vec<Input> = a.image.iter().map(|path| item(path, 0)).collect();
+    let image = |path: &PathBuf| {
+        let source = Source {
+            picture: true,
+            ..source(path)
+        };
+        Input::Item(source, 0)
+    };
+    let mut inputs: Vec<Input> = a.image.iter().map(image).collect();
     inputs.extend(a.text.iter().map(|text| Input::Text(text.clone(), long)));
-    inputs.extend(a.data.iter().map(|path| item(path, a.index.unwrap_or(0))));
+    let index = a.index.unwrap_or(0);
+    inputs.extend((a.data.iter()).map(|path| Input::Item(source(path), index)));
     let beside = a.client.clone().unwrap_or_else(|| client_beside(&a.key));
     let mut others = vec![a.key.as_path(), &beside];
     others.extend(a.image.iter().chain(&a.data).map(PathBuf::as_path));

@@ -58,6 +58,80 @@ fn png(seed: u64) -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// Arrays of bytes with their shapes as `.npz`: in a zip, as they are.
+fn npz(arrays: &[(&str, &str, &[u8])]) -> Vec<u8> {
+    let short =
+        |numbers: &[u16]| -> Vec<u8> { numbers.iter().flat_map(|n| n.to_le_bytes()).collect() };
+    let long = |numbers: &[usize]| -> Vec<u8> {
+        let bytes = numbers.iter().map(|&n| (n as u32).to_le_bytes());
+        bytes.flatten().collect()
+    };
+    let (mut out, mut directory) = (Vec::new(), Vec::new());
+    for (name, shape, values) in arrays {
+        let head = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let length = short(&[head.len() as u16]);
+        let data = [b"\x93NUMPY\x01\0", &length[..], head.as_bytes(), values].concat();
+        let mut crc = flate2::Crc::new();
+        crc.update(&data);
+        // version, flags, method, time and date; checksum and both lengths; those of the name and of nothing more
+        let about = [
+            short(&[20, 0, 0, 0, 0]),
+            long(&[crc.sum() as usize, data.len(), data.len()]),
+            short(&[name.len() as u16, 0]),
+        ]
+        .concat();
+        directory.extend([&b"PK\x01\x02"[..], &short(&[20]), &about, &[0; 10]].concat());
+        directory.extend([&long(&[out.len()]), name.as_bytes()].concat());
+        out.extend([b"PK\x03\x04", &about[..], name.as_bytes(), &data].concat());
+    }
+    let count = arrays.len() as u16;
+    let end = [
+        short(&[0, 0, count, count]),
+        long(&[directory.len(), out.len()]),
+        short(&[0]),
+    ];
+    [&out, &directory, &b"PK\x05\x06"[..], &end.concat()].concat()
+}
+
+#[test]
+fn a_set_of_pictures_comes_by_a_redirect() {
+    let folder = Folder::new("redirect");
+    let small = Small {
+        width: 4,
+        classes: NAMES.len(),
+        input: (16, 16, 3),
+        activation: Activation::Silu,
+    };
+    let graph = small.graph(5).expect("valid");
+    let bytes = nn::format::artefact::graph_to_bytes(&graph, &Metadata::default());
+    let trained = folder.file("trained.pvm", &bytes.expect("writes"));
+    let noise = zoo::random::uniform(7, "pixels", 12 * 16 * 16 * 3, 127.0);
+    let pixels: Vec<u8> = noise.iter().map(|v| (v + 128.0) as u8).collect();
+    let labels: Vec<u8> = (0..12).map(|i| i % 3).collect();
+    let images = ("images.npy", "(12, 16, 16, 3)", &pixels[..]);
+    let set = npz(&[images, ("labels.npy", "(12, 1)", &labels)]);
+    let set = folder.file("set.npz", &set);
+    let calibrate = |data: &str, made: &str| {
+        format!("calibrate {trained} --data {data} --normalization half --degree 4 -o {made}")
+    };
+    let made = ["named.pvm", "redirected.pvm"].map(|name| folder.path(name));
+    done(&calibrate(&set, &made[0]), &[]);
+    let mut redirected = command(&calibrate("/dev/stdin", &made[1]), &[]);
+    let set = std::fs::File::open(set).expect("there");
+    let out = redirected.stdin(Stdio::from(set)).output().expect("starts");
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let [named, redirected] = made.map(|path| {
+        let graph = nn::format::artefact::load(Path::new(&path), 1 << 24);
+        graph.expect("reads")
+    });
+    assert_eq!(named.network(), redirected.network());
+    assert_eq!(named.ranges(), redirected.ranges());
+}
+
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON alone on stdout")
 }
@@ -139,15 +213,26 @@ fn a_network_in_coefficients_goes_the_whole_way() {
         &[],
     );
     let (image, input, answer) = (path(&names[0]), path("x.input"), path("x.answer"));
-    // a picture from a pipe
-    let encrypt = format!("encrypt --key {key} --image - -o {input}");
-    let mut child = command(&encrypt, &[]);
-    let mut child = child.stdin(Stdio::piped()).spawn().expect("starts");
-    let picture = std::fs::read(&image).expect("reads");
-    let mut pipe = child.stdin.take().expect("a pipe");
-    pipe.write_all(&picture).expect("is read");
-    drop(pipe);
-    assert!(child.wait().expect("ends").success());
+    // a picture from a pipe; a plan whose weights lie beside it, which a pipe has not
+    let piped = |arguments: &str, file: &str| {
+        let mut child = command(arguments, &[]);
+        let child = child.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = child.spawn().expect("starts");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        let bytes = std::fs::read(file).expect("reads");
+        pipe.write_all(&bytes).expect("is read");
+        drop(pipe);
+        let out = child.wait_with_output().expect("ends");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        (out.status.success(), said)
+    };
+    let (fine, said) = piped(&format!("encrypt --key {key} --image - -o {input}"), &image);
+    assert!(fine, "{said}");
+    let (fine, said) = piped("inspect -", &toy);
+    assert!(
+        !fine && said.contains("which a pipe does not have"),
+        "{said}"
+    );
     let svg = path("x.svg");
     let run = format!(
         "run --plan {toy} --keys {keys} --input {input} -o {answer} --check --key {key} --json --report {svg}"

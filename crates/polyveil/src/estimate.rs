@@ -1,10 +1,11 @@
 //! What transformers would cost, from their shapes alone, beside what P2 published: Zimerman et al., arXiv 2410.09457, who proposed Power-Softmax.
 
 use crate::error::{Result, named};
-use crate::estimate_tokens::whole;
+use crate::estimate_tokens::{Whole, held_bytes, whole};
 use crate::files::{self, Existing};
 use crate::machine::{Machine, Probing};
 use crate::markdown::{Table, or_none};
+use crate::memory::forget_peak;
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
@@ -14,9 +15,9 @@ use compiler::{Scale, Target, sketch};
 use nn::approximations::Substitute;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use runtime::machine::available_memory;
-use runtime::{Basis, Prediction, Purpose, Work};
+use runtime::{Basis, Operation, Prediction, Purpose, Step, Work};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,7 +134,7 @@ const PUBLISHED_ATTENTION: [(&str, usize, f64); 3] = [
 ];
 
 /// One row; JSON has the same names.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Default, Serialize)]
 struct Row {
     model: String,
     parameters: u64,
@@ -178,9 +179,11 @@ struct Row {
     measured: Option<Measured>,
 }
 
-/// A run of the network with random weights; JSON has it beside the estimate, under the names that runs of networks for pictures have.
-#[derive(Clone, Serialize)]
+/// A run of the network with random weights; JSON has it with the estimate inside, under the names that runs of networks for pictures have.
+#[derive(Clone, Default, Serialize)]
 struct Measured {
+    /// Where the plan's linear layers are carried out: in coefficients, if any is.
+    layers: &'static str,
     compile_seconds: f64,
     seconds: f64,
     cpu_seconds: f64,
@@ -189,13 +192,17 @@ struct Measured {
     peak_bytes: u64,
     /// As predicted of the plan, scaled by a probe before the run.
     predicted_cpu_seconds: f64,
+    predicted_seconds: f64,
     predicted_peak_bytes: u64,
+    /// Inputs in an hour, one run after the other, as predicted.
+    prompts_per_hour: f64,
     threads: usize,
     /// CPU milliseconds of the reference loop here, the mean of before and after.
     reference_ms: f64,
     /// The most memory until there was a plan.
     compile_peak_bytes: u64,
     key_bytes: u64,
+    weight_bytes: u64,
     security_bits: u32,
     /// To the network in the clear.
     max_abs_error: f64,
@@ -339,6 +346,8 @@ impl Job<'_> {
             "{name}: making the network with random weights and its plan, before a run of about {}",
             duration(row.seconds)
         ));
+        // what the rows before took does not count as compiling
+        forget_peak();
         let start = Instant::now();
         let lowered = self
             .shape
@@ -375,7 +384,7 @@ impl Job<'_> {
             .collect();
         let before = reference();
         // what compiling took does not count as the run's
-        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        forget_peak();
         let session = Session::new(plan.clone(), &lowered.graph, prediction, tell)?;
         let values: Vec<f64> = inputs.iter().flat_map(|x| x.values().to_vec()).collect();
         let begun = Instant::now();
@@ -383,6 +392,12 @@ impl Job<'_> {
         let seconds = begun.elapsed().as_secs_f64();
         let peak_bytes = runtime::machine::peak_bytes();
         let predicted_cpu_seconds = session.prediction().cpu_seconds;
+        let predicted_seconds = session.prediction().seconds;
+        let weigh = |s: &Step| matches!(s.operation, Operation::Weigh { .. });
+        let (layers, weight_bytes) = match plan.plan().steps.iter().any(weigh) {
+            true => ("coefficients", plan.plan().integer_bytes()),
+            false => ("slots", held_bytes(plan.plan())),
+        };
         add_measured(&mut work, &plan, &outcome.measured.steps);
         let bounds = plan.answer_bounds();
         // its memory is the clear run's now
@@ -397,6 +412,7 @@ impl Job<'_> {
             }
         }
         Ok(Measured {
+            layers,
             compile_seconds: compiled,
             seconds,
             cpu_seconds: outcome.measured.cpu_seconds.unwrap_or_default(),
@@ -404,11 +420,14 @@ impl Job<'_> {
             keys: facts.keys.0.len(),
             peak_bytes,
             predicted_cpu_seconds,
+            predicted_seconds,
             predicted_peak_bytes: facts.peak_bytes,
+            prompts_per_hour: 3600.0 * self.batch as f64 / predicted_seconds,
             threads,
             reference_ms: 0.5 * (before + reference()),
             compile_peak_bytes,
             key_bytes: facts.key_file_bytes,
+            weight_bytes,
             security_bits: plan.parameters().security_bits(),
             max_abs_error: largest_error,
             stated_error: bounds.of_network(),
@@ -439,18 +458,28 @@ impl Job<'_> {
             ..Target::default()
         };
         let networks = self.scheme().map(|scheme| (scheme, self.polynomials()));
-        let found = networks.and_then(|n| whole(self.shape, self.length, n, &target));
+        let found = networks.and_then(|n| {
+            let of = |max_memory| {
+                let target = Target {
+                    max_memory,
+                    ..target.clone()
+                };
+                whole(self.shape, self.length, n, &target)
+            };
+            match of(limit) {
+                // neither way keeps the limit: the cheaper one counts
+                Err(_) if row.fits == Some(false) => of(None),
+                found => found,
+            }
+        });
         let found = match found {
             Ok(found) => found,
             Err(e) => return why(format!("not in coefficients: {e}")),
         };
-        let cpu_seconds = found.cpu_seconds();
-        if cpu_seconds >= row.cpu_seconds {
-            return why(format!(
-                "coefficients would take {} CPU seconds",
-                digits(cpu_seconds)
-            ));
+        if let Some(more) = too_much(&found, &row, limit) {
+            return why(format!("coefficients would take {more}"));
         }
+        let cpu_seconds = found.cpu_seconds();
         let seconds = basis.cost.wall(cpu_seconds, threads);
         Row {
             layers: "coefficients",
@@ -542,6 +571,16 @@ impl Job<'_> {
     }
 }
 
+/// What coefficients take more than slots do, or than there is where slots fit.
+fn too_much(found: &Whole, slots: &Row, limit: Option<u64>) -> Option<String> {
+    let (cpu_seconds, peak) = (found.cpu_seconds(), found.peak_bytes);
+    if cpu_seconds >= slots.cpu_seconds {
+        return Some(format!("{} CPU seconds", digits(cpu_seconds)));
+    }
+    let over = limit.is_some_and(|limit| peak > limit) && slots.fits == Some(true);
+    over.then(|| format!("{} of memory", runtime::size(peak)))
+}
+
 fn giga(bytes: u64) -> String {
     digits(bytes as f64 / 1e9)
 }
@@ -565,21 +604,27 @@ fn digits(x: f64) -> String {
     }
 }
 
+impl Row {
+    /// The estimate; of a run what names it and what its plan and it took, with the estimate, which may be of another plan, inside.
+    fn json(&self) -> Value {
+        let estimated = json!(self);
+        let Some(Value::Object(run)) = self.measured.as_ref().map(|m| json!(m)) else {
+            return estimated;
+        };
+        let mut row = json!({
+            "model": self.model, "parameters": self.parameters, "tokens": self.tokens, "batch": self.batch, "estimated": estimated,
+        });
+        if let Some(row) = row.as_object_mut() {
+            row.extend(run);
+        }
+        row
+    }
+}
+
 impl Estimates {
     /// The rows as JSON objects: of one that was run what was measured, and the estimate from shapes inside.
-    pub fn json(&self) -> Vec<serde_json::Value> {
-        let of = |r: &Row| {
-            let mut row = json!(r);
-            let estimated = row.clone();
-            if let (Some(row), Some(serde_json::Value::Object(run))) =
-                (row.as_object_mut(), r.measured.as_ref().map(|m| json!(m)))
-            {
-                row.extend(run);
-                row.insert("estimated".into(), estimated);
-            }
-            row
-        };
-        self.rows.iter().map(of).collect()
+    pub fn json(&self) -> Vec<Value> {
+        self.rows.iter().map(Row::json).collect()
     }
 
     fn costs(&self, threads: usize) -> Table {
@@ -772,6 +817,65 @@ impl std::fmt::Display for Estimates {
             ),
             (None, Some(_)) => writeln!(f, "\nNone of these fits this machine."),
             (None, None) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coefficients_keep_the_limit_that_slots_keep() {
+        let slots = |fits| Row {
+            cpu_seconds: 100.0,
+            fits,
+            ..Row::default()
+        };
+        let found = |seconds| Whole {
+            seconds: [("all", seconds)].into(),
+            peak_bytes: 8_000_000_000,
+            ..Whole::default()
+        };
+        let more = |seconds, fits, limit| too_much(&found(seconds), &slots(fits), limit);
+        let less = Some(7_000_000_000);
+        let why = more(50.0, Some(true), less).expect("more than there is");
+        assert!(why.contains("8.00 GB of memory"), "{why}");
+        assert_eq!(more(50.0, Some(true), Some(8_000_000_000)), None);
+        // neither fits, or nobody knows
+        assert_eq!(more(50.0, Some(false), less), None);
+        assert_eq!(more(50.0, None, None), None);
+        let why = more(100.0, Some(false), less).expect("dearer");
+        assert_eq!(why, "100 CPU seconds");
+    }
+
+    #[test]
+    fn a_row_that_was_run_has_one_plan() {
+        let mut row = Row {
+            model: "pythia-70m".into(),
+            tokens: 128,
+            layers: "slots",
+            levels: Some(178),
+            seconds: 664.0,
+            weight_bytes: 9,
+            ..Row::default()
+        };
+        let estimated = row.json();
+        assert_eq!(estimated["levels"], 178);
+        row.measured = Some(Measured {
+            layers: "coefficients",
+            predicted_seconds: 187.0,
+            weight_bytes: 5,
+            ..Measured::default()
+        });
+        let run = row.json();
+        assert_eq!(run["estimated"], estimated);
+        let of = |key: &str| run[key].clone();
+        assert_eq!([of("model"), of("layers")], ["pythia-70m", "coefficients"]);
+        assert_eq!([of("tokens"), of("weight_bytes")], [128, 5]);
+        assert_eq!(of("predicted_seconds"), 187.0);
+        for key in ["levels", "fits", "why_slots", "cpu_seconds_by_purpose"] {
+            assert!(run.get(key).is_none(), "{key} in {run}");
         }
     }
 }

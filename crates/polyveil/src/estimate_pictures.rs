@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::estimate::Estimating;
 use crate::files::{Content, Output};
 use crate::machine::Probing;
+use crate::memory::forget_peak;
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
@@ -174,6 +175,8 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
         "{name} at {size}: random weights, calibrated on {} random pictures",
         a.pictures
     ));
+    // what networks before took does not count as compiling
+    forget_peak();
     let graph = made(&network, degree, a.pictures, tell)?;
     if let Some(output) = save {
         let path = output.path().to_path_buf();
@@ -241,7 +244,7 @@ fn run(
         .into());
     }
     // what compiling and the twin took, and the network, do not count as the run's
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    forget_peak();
     let session = Session::new(plan.clone(), &graph, prediction, tell)?;
     drop(graph);
     ring::heap::trim();

@@ -4,7 +4,7 @@
 use crate::error::Result;
 use compiler::{CostTable, Layers, Target};
 use nn::attention::AttentionScheme;
-use runtime::{Operation, Purpose, VerifiedPlan, folding::Term, size};
+use runtime::{Operation, Plan, Purpose, VerifiedPlan, size};
 use std::collections::BTreeMap;
 use zoo::shape::{Polynomials, TransformerShape};
 
@@ -12,7 +12,7 @@ use zoo::shape::{Polynomials, TransformerShape};
 const EACH_WEIGHT: u64 = 12;
 
 /// What a run would take.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Whole {
     /// CPU seconds by what steps are for ([`runtime::Work`]), one thread.
     pub seconds: BTreeMap<&'static str, f64>,
@@ -28,6 +28,8 @@ pub struct Whole {
     pub key_bytes: u64,
     /// Bytes of the matrices' integers as a file.
     pub weight_bytes: u64,
+    /// Bytes of maps, which stay in memory: a part of `peak_bytes`.
+    pub held_bytes: u64,
     /// Peak memory of the server, keys included.
     pub peak_bytes: u64,
 }
@@ -38,19 +40,11 @@ impl Whole {
     pub fn of(plan: &VerifiedPlan, cost: &CostTable) -> Self {
         let (facts, own) = (plan.facts(), plan.plan());
         let mut seconds: BTreeMap<&'static str, f64> = BTreeMap::new();
-        let (mut attention, mut weight_bytes) = (0.0, 0);
+        let mut attention = 0.0;
         for (step, taken) in own.steps.iter().zip(plan.predicted_steps(cost)) {
             *seconds.entry(step.work().name()).or_default() += taken;
             if step.purpose == Purpose::Attention {
                 attention += taken;
-            }
-            let Operation::Weigh { terms, .. } = &step.operation else {
-                continue;
-            };
-            for term in terms {
-                if let Term::Kernel { weights, .. } = term {
-                    weight_bytes += weights.stored_bytes();
-                }
             }
         }
         Self {
@@ -60,7 +54,8 @@ impl Whole {
             ports: (own.input.registers.len(), own.output.registers.len()),
             keys: facts.keys.0.len(),
             key_bytes: facts.key_file_bytes,
-            weight_bytes,
+            weight_bytes: own.integer_bytes(),
+            held_bytes: held_bytes(own),
             peak_bytes: facts.peak_bytes,
         }
     }
@@ -71,7 +66,8 @@ impl Whole {
         self.seconds.values().sum()
     }
 
-    /// With so many more blocks, each taking what this one's last adds to `before`. They use its keys, and its memory again.
+    /// With so many more blocks, each taking what this one's last adds to `before`. They use its keys, and its memory again but for maps, which stay
+    /// there.
     fn extended(mut self, before: &Self, blocks: u32) -> Self {
         let more = f64::from(blocks);
         for (name, seconds) in &mut self.seconds {
@@ -82,8 +78,22 @@ impl Whole {
         let whole = |one: u64, two: u64| two + u64::from(blocks) * two.saturating_sub(one);
         self.bootstraps = whole(before.bootstraps, self.bootstraps);
         self.weight_bytes = whole(before.weight_bytes, self.weight_bytes);
+        let held_bytes = whole(before.held_bytes, self.held_bytes);
+        self.peak_bytes += held_bytes - self.held_bytes;
+        self.held_bytes = held_bytes;
         self
     }
+}
+
+/// Bytes of a plan's maps, which stay in memory: vectors that several share once.
+pub(crate) fn held_bytes(plan: &Plan) -> u64 {
+    let maps = plan.steps.iter().filter_map(|s| match &s.operation {
+        Operation::Linear { map, .. } => Some(map),
+        _ => None,
+    });
+    let values = maps.flat_map(|map| map.terms().iter().flat_map(|t| t.values.stored()));
+    let once: BTreeMap<usize, usize> = values.collect();
+    once.into_values().map(|bytes| bytes as u64).sum()
 }
 
 /// What a run of one input of `length` tokens would take with linear layers in coefficients, whatever the target's choice.

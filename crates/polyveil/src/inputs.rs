@@ -34,6 +34,8 @@ pub struct Source {
     pub path: PathBuf,
     /// Inputs at hand: nothing is read then, and all of them are taken.
     pub given: Option<Given>,
+    /// One picture is meant, no set: standard input has no ending that says so.
+    pub picture: bool,
     /// Which part of a set that has several.
     pub split: Option<Split>,
     /// At most so many, taken evenly.
@@ -165,8 +167,7 @@ impl<'a> Inputs<'a> {
                 return Err(named(&source.path)(what));
             }
             (Task::Prompts(_), None) => Items::Prompts(lines(&text(&source.path)?)),
-            // it has no ending to know it by
-            (Task::Pictures(_), None) if source.path == Path::new(STDIN) => {
+            (Task::Pictures(_), None) if source.picture && source.path == Path::new(STDIN) => {
                 Items::Pictures(vec![source.path.clone()])
             }
             (_, None) => match pictures(&source.path)? {
@@ -471,7 +472,7 @@ fn pictures(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Standard input, of which one picture is read.
+/// Standard input.
 const STDIN: &str = "/dev/stdin";
 
 /// What a network does not see of pictures.

@@ -1,6 +1,6 @@
 //! What a file is, and who may see it.
 
-use crate::error::{Help, Result, named};
+use crate::error::{Error, Help, Result, named};
 use crate::files;
 use crate::inputs::listed;
 use crate::machine::{self, Machine, Probing, forecast};
@@ -66,6 +66,11 @@ fn held(path: &Path) -> Result<Option<Vec<u8>>> {
     };
     let rest = length.saturating_add(1).saturating_sub(all.len() as u64);
     (pipe.take(rest).read_to_end(&mut all)).map_err(named(path))?;
+    let (limit, had) = (DEFAULT_LIMIT, all.len() as u64);
+    if had > limit && artefact::begins_like_one(&all) {
+        let what = name;
+        return Err(nn::Error::TooLarge { what, limit, had }.into());
+    }
     Ok(Some(all))
 }
 
@@ -158,7 +163,7 @@ fn container(path: &Path, held: &Option<Vec<u8>>, machine: &Machine) -> Result<I
     });
     if i.kind == Kind::Plan {
         let plan = match held {
-            Some(bytes) => VerifiedPlan::read(&bytes[..], &name)?,
+            Some(bytes) => VerifiedPlan::read(&bytes[..], &name).map_err(alone(path))?,
             None => network::plan(path)?,
         };
         let made = machine.predict(&plan, None, Probing::AsItIs)?;
@@ -187,6 +192,16 @@ fn container(path: &Path, held: &Option<Vec<u8>>, machine: &Machine) -> Result<I
         json: object,
         help: None,
     })
+}
+
+/// Of a plan from a pipe, which has no name that its weights could have, too.
+fn alone(path: &Path) -> impl FnOnce(runtime::Error) -> Error + '_ {
+    move |e| match e {
+        runtime::Error::File { field, .. } if field == "weights" => named(path)(
+            "the weights of this plan lie in a file beside it, of its name, which a pipe does not have; name the plan's file",
+        ),
+        e => e.into(),
+    }
 }
 
 fn model(path: &Path, held: Option<Vec<u8>>) -> Result<Inspection> {

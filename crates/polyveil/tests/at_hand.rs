@@ -187,6 +187,56 @@ fn inputs_at_hand_are_evaluated_and_results_stay_at_hand() {
 }
 
 #[test]
+fn an_input_beyond_the_plans_bound_is_left_out_and_no_other() {
+    let mut b = nn::Network::<approx::Polynomial>::builder();
+    let x = b.input("x", Shape::Vector(2)).expect("valid");
+    // no polynomial, whose interval it could leave in the clear
+    let turn = Op::Linear(Linear {
+        weight: Parameter::new("turn", [2, 2], vec![0.6, -0.8, 0.8, 0.6]).expect("finite"),
+        bias: None,
+    });
+    let x = b.add("turn", turn, &[x]).expect("valid");
+    let names = |all: [&str; 2]| all.map(String::from).into();
+    let outputs = Outputs::Values(names(["a", "b"]));
+    let vectors = task::Vectors::new(names(["left", "right"]), None, outputs);
+    let task = task::Task::Vectors(vectors.expect("valid"));
+    let range = nn::Range {
+        min: -1.5,
+        max: 1.5,
+    };
+    let graph = nn::PolyGraph::from(b.finish(x).expect("valid"));
+    let graph = graph.with_ranges(vec![range; 2]).expect("of each node");
+    let graph = graph.with_metadata(Metadata {
+        name: "turn".into(),
+        task: Some(task.to_bytes()),
+        ..Metadata::default()
+    });
+    let target = Target {
+        parameters: Some(ParametersSpec::toy_levelled(9, 6)),
+        ..Target::default()
+    };
+    let plan = Arc::new(compile(&graph, &target).expect("compiles"));
+    let prediction = Machine::default().predict(&plan, None, Probing::AsItIs);
+    let rows = Vectors::new(2, vec![0.5, -0.5, 9.0, 0.0, 1.0, 1.0], Known::Nothing);
+    let [inputs] = source(Given::Tensors(Shape::Vector(2), rows.expect("fits")));
+    let set = Set::Inputs(inputs);
+    let evaluation = Evaluation::new(&graph, &task, &set, (0, 10)).expect("fits");
+    let missing = evaluation.missing(&mut silent).expect("all fit");
+    let run = evaluation.run(&plan, prediction.expect("predicts"), &missing, &mut silent);
+    run.expect("runs");
+    let results = evaluation.results();
+    let outside: Vec<_> = (results.iter().filter(|l| l["index"].is_u64()))
+        .map(|l| l["outside"].as_str())
+        .collect();
+    assert!(
+        matches!(outside[..], [None, Some(why), None] if why.contains("magnitude 9.0000")),
+        "{outside:?}"
+    );
+    let summary = evaluation.summary().expect("all lines");
+    assert_eq!([&summary["inputs"], &summary["left_out"]], [2, 1]);
+}
+
+#[test]
 fn what_is_at_hand_is_refused_as_files_are() {
     let says = |given: Given, words: &[&str]| {
         let refused = calibrated(given).expect_err("does not fit").to_string();

@@ -90,7 +90,7 @@ pub struct Finished {
 
 /// Measures the intervals of polynomials, divisions and roots, scores, and writes `network.pvm` into the run's folder, if it has one. At most `allowed` inputs
 /// may drive a polynomial out of all bounds; where there are more, or something else fails, the network is kept in `unfinished.pvm`
-/// there.
+/// there. Of a run without a folder nothing is written: what was trained is in the trainer, and lost with it.
 ///
 /// # Errors
 /// [`Error::Unfinished`]; of a run without a folder, what it holds.
@@ -135,17 +135,20 @@ fn finished<S: Direct>(
     let folder = trainer.folder.as_deref();
     record(&mut metadata, folder, &trainer.text, entries);
     let made = polynomial(&trainer.model, trainer.sources(), metadata.clone(), allowed)?;
-    let network = match made {
-        Some(graph) => Network::Polynomial(Box::new(graph)),
-        None => Network::Trained(trainer.model.to_graph()?, metadata),
+    let (network, bytes) = match made {
+        Some(graph) => {
+            let bytes = folder.map(|_| artefact::to_bytes(&graph)).transpose()?;
+            (Network::Polynomial(Box::new(graph)), bytes)
+        }
+        None => {
+            let graph = trainer.model.to_graph()?;
+            let bytes = folder.map(|_| artefact::graph_to_bytes(&graph, &metadata));
+            let bytes = bytes.transpose()?;
+            (Network::Trained(graph, metadata), bytes)
+        }
     };
     let path = folder.map(|f| f.join("network.pvm"));
-    if let (Some(folder), Some(path)) = (folder, &path) {
-        let bytes = match &network {
-            Network::Polynomial(graph) => artefact::to_bytes(graph)?,
-            Network::Trained(graph, metadata) => artefact::graph_to_bytes(graph, metadata)?,
-            _ => Vec::new(),
-        };
+    if let (Some(folder), Some(path), Some(bytes)) = (folder, &path, bytes) {
         write_whole(path, &bytes)?;
         // of an earlier try
         remove(&folder.join(UNFINISHED))?;

@@ -89,9 +89,8 @@ fn resumed(
 
 fn kill_standard(lab: &Lab) -> Vec<Case> {
     let nets = [STANDARD, STANDARD, STANDARD, STANDARD, EMBEDDED, EMBEDDED];
-    let made = lab.full_size().map(drop);
     let each = |net: &'static str| {
-        let made = made.clone();
+        let made = lab.full_size(net).map(drop);
         case(net, move |t| {
             made.clone().and_then(|()| killed_run(t, net, 2))
         })
@@ -253,7 +252,7 @@ fn traced(t: &mut Try<'_>, words: &str, line: &str) -> Verdict<Running> {
     t.spawn("strace".as_ref(), &words, &Start::default())
 }
 
-/// Kills `keygen` at a system call, or else at a moment.
+/// Kills `keygen` at a system call, or else at a moment. A try whose call is never made so often is none; the first rename always is made.
 fn kill(t: &mut Try<'_>, line: &str, at: Option<(&str, usize)>) -> Verdict {
     let Some((call, when)) = at else {
         let after = moment(t, Duration::from_millis(40));
@@ -265,7 +264,18 @@ fn kill(t: &mut Try<'_>, line: &str, at: Option<(&str, usize)>) -> Verdict {
     let words = format!("-f -o /dev/null -e trace={call} -e inject={call}:signal=KILL:when={when}");
     let mut running = traced(t, &words, line)?;
     running.expected();
-    running.end().map(drop)
+    let done = running.end()?;
+    match (done.signal, done.code) {
+        (Some(9), _) => Ok(()),
+        (None, Some(0)) if (call, when) != ("rename", 1) => {
+            let text = format!("{call} is never made {when} times");
+            Err(Fault::new(Kind::Skipped, text))
+        }
+        _ => {
+            let text = format!("not killed at {call} {when}: {}", done.last());
+            Err(Fault::other(text))
+        }
+    }
 }
 
 fn kill_keygen(_: &Lab) -> Vec<Case> {
@@ -513,7 +523,7 @@ fn finished(t: &mut Try<'_>, line: &str) -> Verdict {
     )
 }
 
-/// Calls that sync, rename and remove, in their order, with the names of open files.
+/// Calls that sync, rename and remove and did so, in their order, with the names of open files.
 struct Calls<'a> {
     lines: Vec<String>,
     t: &'a Try<'a>,
@@ -571,7 +581,8 @@ impl Calls<'_> {
             let path = l.split('"').nth(1).map(|word| self.t.path(word));
             l.contains("unlink") && path.is_some_and(|p| p == aside)
         };
-        let gone = self.lines.iter().position(gone).unwrap_or(self.lines.len());
+        let gone = self.lines.iter().position(gone);
+        let gone = gone.ok_or_else(|| Fault::other("the old secret key is never removed"))?;
         let last = new[0].max(new[1]);
         let placed = last < gone && self.synced(last..gone, folders[0]);
         Kind::Other.unless(placed, "the old pair goes before the new one is on disk")
@@ -596,7 +607,8 @@ fn on_disk(_: &Lab) -> Vec<Case> {
                 "-f -y -o trace -e trace=fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat";
             traced(t, trace, line)?.end()?.ok()?;
             let text = String::from_utf8_lossy(&t.bytes("trace")?).into_owned();
-            let lines = text.lines().map(String::from).collect();
+            let made = text.lines().filter(|l| l.ends_with("= 0"));
+            let lines = made.map(String::from).collect();
             let t = &*t;
             let calls = Calls { lines, t };
             let placed: Verdict<Vec<usize>> =

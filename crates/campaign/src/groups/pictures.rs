@@ -680,7 +680,7 @@ fn outside(_: &Lab) -> Vec<Case> {
 }
 
 fn outside_embedded(lab: &Lab) -> Vec<Case> {
-    let made = lab.full_size().map(drop);
+    let made = lab.full_size(EMBEDDED).map(drop);
     let each = |n: usize| {
         let made = made.clone();
         case(format!("{n}"), move |t| {

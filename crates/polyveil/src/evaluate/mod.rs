@@ -381,9 +381,14 @@ pub fn in_words(summary: &Value) -> String {
     lines + "(clear: the same polynomial network in the clear)\n"
 }
 
-/// The plan's own range that these inputs leave: operands of bootstraps.
+/// The plan's own range that these inputs leave: its input's, and operands of bootstraps.
 fn leaves(session: &Session, values: &[f64]) -> Result<Option<String>> {
-    match ClearTwin::new(session.plan(), session.client().spec(), values)?.finish() {
+    let spec = session.client().spec();
+    let most = spec.description.input_bound;
+    match ClearTwin::new(session.plan(), spec, values).and_then(ClearTwin::finish) {
+        Err(runtime::Error::Input { reason, .. }) if values.iter().any(|v| v.abs() > most) => {
+            Ok(Some(reason))
+        }
         Err(e @ runtime::Error::Range { .. }) => Ok(Some(e.to_string())),
         other => Ok(other.map(|_| None)?),
     }

@@ -145,7 +145,9 @@ impl TryFrom<Finished> for Adapted {
     }
 }
 
-/// Makes a trained network polynomial and trains it back. In a folder it goes on where it was stopped; without one nothing is written.
+/// Makes a trained network polynomial and trains it back. In a folder it goes on where it was stopped, and what was trained stays there if the end
+/// fails: where intervals are measured or the polynomial network is made. Without one nothing is written, and such a failure loses the
+/// training: give runs that take long a folder.
 ///
 /// # Errors
 /// As [`fn@train`].
@@ -165,7 +167,7 @@ pub fn adapt(
     direct::<Sources>(&config, "pictures", place, saving, tell)?.try_into()
 }
 
-/// As [`adapt`], of a network that takes plain vectors.
+/// As [`adapt`], of a network that takes plain vectors; without a folder a failure at the end loses the training here, too.
 ///
 /// # Errors
 /// As [`fn@train`].
