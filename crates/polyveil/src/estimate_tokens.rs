@@ -99,7 +99,7 @@ pub(crate) fn held_bytes(plan: &Plan) -> u64 {
 /// What a run of one input of `length` tokens would take with linear layers in coefficients, whatever the target's choice.
 ///
 /// # Errors
-/// Those of [`TransformerShape::part`] and [`compiler::compile`]; too little memory for two blocks.
+/// Those of [`TransformerShape::lowered`] and [`compiler::compile`]; too little memory for two blocks.
 pub fn whole(
     shape: &TransformerShape,
     length: usize,
