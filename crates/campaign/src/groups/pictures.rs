@@ -407,7 +407,7 @@ fn wrong_data(_: &Lab) -> Vec<Case> {
         format!("{e} --data @rows.csv --index 0"),
         format!("{e} --data missing.npz --index 0"),
         format!("{e} --data cifar.bin --index 0"),
-        format!("{e} --data grey.npz --split test --index 0"),
+        format!("{e} --data two.npz --split test --index 0"),
         format!("{e} --data small.npz --split test --index 0"),
         format!("{e} --data odd.bin --index 0"),
         format!("{e} --image @0.png --image @1.png"),
@@ -450,9 +450,9 @@ fn wrong_data(_: &Lab) -> Vec<Case> {
                     &write(&[9; 64], ColorType::L8, ImageFormat::Png),
                 )?;
                 t.file(
-                    "grey.npz",
+                    "two.npz",
                     &foreign::npz(&[
-                        ("test_images", &[2, 8, 8], &[7; 128]),
+                        ("test_images", &[2, 8, 8, 2], &[7; 256]),
                         ("test_labels", &[2], &[0, 1]),
                     ]),
                 )?;
@@ -476,7 +476,7 @@ fn wrong_data(_: &Lab) -> Vec<Case> {
                     "bad.csv",
                     "large.png",
                     "grey.png",
-                    "grey.npz",
+                    "two.npz",
                     "small.npz",
                     "nan.onnx",
                     "empty",
