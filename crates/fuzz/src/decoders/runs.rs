@@ -75,6 +75,8 @@ fn approximations() -> Decoder {
     let for_read = graph.clone();
     let read = move |b: &[u8]| Approximations::from_json(&for_read, &String::from_utf8_lossy(b));
     Decoder::new("approximations", seeds.into())
+        // where an iteration starts is fitted anew: grids of Remez' exchange, whatever the file says
+        .within(|bytes| text_limit(bytes) + (2 << 20))
         .mutants(json::generate)
         .reads(read, move |found| {
             let text = again(found.to_json(&graph))?;
