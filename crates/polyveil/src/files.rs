@@ -165,6 +165,7 @@ pub fn expect_place(
 }
 
 /// Removes what killed writers of a file left behind, and says so.
+#[cfg(feature = "train")]
 pub(crate) fn clean(path: &Path, tell: Listener<'_>) {
     tell_cleaned(&disk::clean(path), tell);
 }
