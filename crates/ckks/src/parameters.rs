@@ -107,8 +107,8 @@ impl ParametersSpec {
         }
     }
     /// The presets with values in coefficients below SlotToCoeff, for k = 2 to 9 free levels at N = 2^16: q0 50 │ product 30 │ 3 × 38 │ k × 42 │
-    /// 5 × 50, 29+29, 31+31, 50 │ 3 × 50, P of 9 to 12 primes of 49 bits, dnum 2; log QP 1289 (k = 2), 1422 (4), 1730 (9); 42 keys of 1.04, 1.14 and
-    /// 1.39 GB in memory (`docs/performance.md` has them all).
+    /// 5 × 50, 29+29, 31+31, 50 │ 3 × 50, P of 9 to 12 primes of 49 bits, dnum 2; log QP 1289 (k = 2), 1422 (4), 1730 (9); 57 keys of 0.94, 1.03 and
+    /// 1.25 GB in memory with the way down (`docs/performance.md`).
     ///
     /// Measured for k = 4 over 65,536 values up to 1/2, beside the sine that they come back through: 19.2 bits at worst, 23.8 in the mean, 23.0 root
     /// mean square; the sine itself falls short of 1/2 by 2^-20.8. EvalMod and the scales are the same for all k. A bootstrap cannot fail:

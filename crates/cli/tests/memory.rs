@@ -346,6 +346,14 @@ fn perceptron() -> PolyGraph {
     calibrated(PolyGraph::from(b.finish(x).expect("valid")), "perceptron")
 }
 
+/// A table of one row for it.
+fn row_of_halves(folder: &Folder) -> String {
+    let row = vec!["0.5"; 16].join(",");
+    let names: Vec<String> = (1..=16).map(|i| format!("c{i}")).collect();
+    let rows = format!("{}\n{row}\n", names.join(","));
+    folder.file("r.csv", rows.as_bytes())
+}
+
 /// Memory that ends in the midst of the work is the last resort: a limit is met before, and what is refused is named.
 #[test]
 fn what_a_limit_does_not_hold_is_refused_before_the_work() {
@@ -356,10 +364,7 @@ fn what_a_limit_does_not_hold_is_refused_before_the_work() {
     done(&format!("compile {model} --no-probe -o {plan}"), &[]);
     let (client, keys) = (folder.path("m.client"), folder.path("keys"));
     done(&format!("keygen {client} -o {keys}"), &[]);
-    let row = vec!["0.5"; 16].join(",");
-    let names: Vec<String> = (1..=16).map(|i| format!("c{i}")).collect();
-    let rows = format!("{}\n{row}\n", names.join(","));
-    let (rows, input) = (folder.file("r.csv", rows.as_bytes()), folder.path("x.in"));
+    let (rows, input) = (row_of_halves(&folder), folder.path("x.in"));
     let key = format!("{keys}/client.key");
     let encrypt = [
         "encrypt", "--key", &key, "--data", &rows, "--index", "0", "--force", "-o", &input,
@@ -394,10 +399,7 @@ fn refusals_name_what_takes_the_memory() {
     done(&format!("compile {model} --no-probe -o {plan}"), &[]);
     let (client, keys) = (folder.path("m.client"), folder.path("keys"));
     done(&format!("keygen {client} -o {keys}"), &[]);
-    let row = vec!["0.5"; 16].join(",");
-    let names: Vec<String> = (1..=16).map(|i| format!("c{i}")).collect();
-    let rows = format!("{}\n{row}\n", names.join(","));
-    let (rows, input) = (folder.file("r.csv", rows.as_bytes()), folder.path("x.in"));
+    let (rows, input) = (row_of_halves(&folder), folder.path("x.in"));
     let key = format!("{keys}/client.key");
     let encrypt = [
         "encrypt", "--key", &key, "--data", &rows, "--index", "0", "--force", "-o", &input,
@@ -444,9 +446,7 @@ fn what_is_said_of_a_small_plans_memory_is_true() {
     let bytes = nn::format::artefact::to_bytes(&perceptron()).expect("writes");
     let (model, plan) = (folder.file("m.pvm", &bytes), folder.path("m.plan"));
     let (client, keys) = (folder.path("m.client"), folder.path("keys"));
-    let row = vec!["0.5"; 16].join(",");
-    let names: Vec<String> = (1..=16).map(|i| format!("c{i}")).collect();
-    let rows = folder.file("r.csv", format!("{}\n{row}\n", names.join(",")).as_bytes());
+    let rows = row_of_halves(&folder);
     let (input, answer) = (folder.path("x.in"), folder.path("x.answer"));
     for parameters in ["", "--parameters levelled-15-11x40-3"] {
         done(

@@ -18,15 +18,20 @@ use zoo::resnet::Small;
 
 const NAMES: [&str; 3] = ["cat", "dog", "hen"];
 
-/// Three convolutions of stride 2, random weights, calibrated on pictures of noise.
-fn network(pictures: &[Tensor]) -> PolyGraph {
+/// Three convolutions of stride 2, random weights.
+fn trained() -> nn::Graph {
     let small = Small {
         width: 4,
         classes: NAMES.len(),
         input: (16, 16, 3),
         activation: Activation::Silu,
     };
-    let graph = small.graph(5).expect("valid");
+    small.graph(5).expect("valid")
+}
+
+/// The same, calibrated on pictures of noise.
+fn network(pictures: &[Tensor]) -> PolyGraph {
+    let graph = trained();
     let options = Options {
         activations: FitOptions {
             degree: 4,
@@ -96,13 +101,7 @@ fn npz(arrays: &[(&str, &str, &[u8])]) -> Vec<u8> {
 #[test]
 fn a_set_of_pictures_comes_by_a_redirect() {
     let folder = Folder::new("redirect");
-    let small = Small {
-        width: 4,
-        classes: NAMES.len(),
-        input: (16, 16, 3),
-        activation: Activation::Silu,
-    };
-    let graph = small.graph(5).expect("valid");
+    let graph = trained();
     let bytes = nn::format::artefact::graph_to_bytes(&graph, &Metadata::default());
     let trained = folder.file("trained.pvm", &bytes.expect("writes"));
     let noise = zoo::random::uniform(7, "pixels", 12 * 16 * 16 * 3, 127.0);
