@@ -7,6 +7,7 @@ mod support;
 
 use approx::Polynomial;
 use nn::{Metadata, Op, Parameter, PolyGraph, Range, Shape};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Output};
 use support::{Folder, done};
@@ -499,9 +500,11 @@ fn memory_that_ends_in_the_midst_of_the_work_leaves_nothing_half_written() {
             .stderr(std::process::Stdio::piped())
             .spawn()
             .expect("starts");
-        let begun = |names: Vec<String>| names.iter().any(|n| n.ends_with(".partial"));
-        while !begun(left()) && child.try_wait().expect("a child").is_none() {
-            std::thread::sleep(std::time::Duration::from_micros(200));
+        // it says what it will take once that was checked
+        let mut said = BufReader::new(child.stderr.take().expect("piped"));
+        let mut text = String::new();
+        while !text.contains("compiling will take") {
+            assert_ne!(said.read_line(&mut text).expect("text"), 0, "{text}");
         }
         std::thread::sleep(std::time::Duration::from_millis(4 * pause));
         let nothing = Rlimit {
@@ -511,16 +514,20 @@ fn memory_that_ends_in_the_midst_of_the_work_leaves_nothing_half_written() {
         let pid = Pid::from_child(&child);
         // it may have ended meanwhile
         let _ = prlimit(Some(pid), Resource::Data, nothing);
-        let out = child.wait_with_output().expect("a child");
-        let text = String::from_utf8_lossy(&out.stderr);
-        if out.status.success() {
+        said.read_to_string(&mut text).expect("text");
+        let status = child.wait().expect("a child");
+        if status.success() {
             for name in left() {
                 std::fs::remove_file(folder.path(&name)).expect("whole");
             }
             continue;
         }
-        assert_eq!(out.status.code(), Some(1), "{text}");
-        ran_out += usize::from(text.contains("memory ran out") && text.contains("start again"));
+        assert_eq!(status.code(), Some(1), "{text}");
+        assert!(
+            text.contains("memory ran out") && text.contains("start again"),
+            "{text}"
+        );
+        ran_out += 1;
         assert_eq!(left(), Vec::<String>::new(), "{pause}: {text}");
     }
     assert!(ran_out > 0);
