@@ -10,7 +10,7 @@ use crate::coefficients::tokens::{Moves, Scores, Tokens};
 use crate::cost::CostModel;
 use crate::error::Error;
 use crate::layout::{Layout, Scale};
-use crate::linear_op::{Chain, LinearOp, Link, chain_row, chain_stride, unsupported};
+use crate::linear_op::{Chain, LinearOp, Link, chain_row, chain_stride, columnwise, unsupported};
 use crate::target::Target;
 use approx::Polynomial;
 use nn::{Boundary, NodeId, Op, PolyGraph, PolyNode, Rotary, Shape};
@@ -206,9 +206,16 @@ impl Expression {
             terms: self.terms.len(),
         });
         if self.bias.iter().any(|&b| b != 0.0) {
-            let chain = [Arc::clone(&op)];
-            for (r, b) in bias.iter_mut().enumerate() {
-                chain_row(&chain, r, 1.0, &mut |c, w| *b += w * self.bias[c]);
+            let chain = vec![Arc::clone(&op)];
+            // where tokens have equal biases and are treated alike, one stands for all
+            let even = |of: &[f64], l| of.chunks(l).all(|b| b.iter().all(|&x| x == b[0]));
+            let alike = columnwise(std::iter::once(&chain), self.shape, shape);
+            let alike = alike.filter(|&l| even(&self.bias, l) && even(&bias, l));
+            let tokens = alike.unwrap_or(1);
+            for (k, same) in bias.chunks_mut(tokens).enumerate() {
+                let mut b = same[0];
+                chain_row(&chain, k * tokens, 1.0, &mut |c, w| b += w * self.bias[c]);
+                same.fill(b);
             }
         }
         let mut terms = self.terms.clone();
