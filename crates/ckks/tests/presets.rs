@@ -74,6 +74,7 @@ fn half_bootstraps_and_bootstraps_of_few_slots_cost_less() {
         let target = p.residual().index();
         (meter.half_bootstrap(&x, &HalfBootstrap { target })).expect("levels");
         let half = seconds(&meter);
+        println!("a half bootstrap to {free} free levels: {:?}", meter.cost());
         let x = meter.input(p.floor(), slots, 0.5).expect("fits");
         let parts = Parts {
             first: x.clone(),
