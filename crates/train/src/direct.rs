@@ -8,7 +8,7 @@ use crate::config::{self, Run};
 use crate::error::{Error, Result};
 use crate::inverse::Iteration;
 use crate::mode::Mode;
-use crate::model::Model;
+use crate::model::{Model, Parameterization};
 use crate::networks;
 use crate::pass::Inputs;
 use crate::score::Score;
@@ -17,7 +17,7 @@ use crate::surgery;
 use crate::trainer::{Trainer, remove};
 use nn::format::artefact;
 use nn::lower::{self, Numerator, Options, Outliers};
-use nn::{Metadata, PolyGraph};
+use nn::{Graph, Metadata, PolyGraph};
 use serde_json::json;
 use std::path::PathBuf;
 use zoo::Model as Network;
@@ -42,16 +42,36 @@ pub struct Start<S> {
     pub metadata: Metadata,
 }
 
-/// The data, network and teacher that a configuration names; maxima become averages, since no polynomial computes a maximum, and a
+/// What is in memory in the place of the files that a configuration names.
+pub struct AtHand<S: Direct> {
+    /// The network to start from, which teaches where one from a file would.
+    pub network: (Graph, Metadata),
+    /// The data; those that the configuration names if none.
+    pub set: Option<S::Set>,
+}
+
+/// The data, network and teacher that a configuration names, or that are at hand; maxima become averages, since no polynomial computes a maximum, and a
 /// softmax at the end goes.
 ///
 /// # Errors
 /// Those of [`Direct::open`], [`networks::graph`], `surgery::insert_batch_norms`, and of [`lower::check`] where the run ends in polynomials.
-pub fn start<S: Direct>(run: &Run<config::Network, S::Data>) -> Result<Start<S>> {
-    let mut sources = S::open(&run.data)?;
+pub fn start<S: Direct>(
+    run: &Run<config::Network, S::Data>,
+    at_hand: Option<AtHand<S>>,
+) -> Result<Start<S>> {
+    let (network, set) = at_hand.map_or((None, None), |a| (Some(a.network), a.set));
+    let mut sources = match set {
+        Some(set) => S::of(&run.data, set)?,
+        None => S::open(&run.data)?,
+    };
     let (input, outputs) = (sources.input(), sources.outputs());
-    let (graph, metadata, parameterization) =
-        networks::graph(&run.network, input, outputs, run.seed)?;
+    let open = |named: &config::Network| match (named, &network) {
+        (config::Network::File { .. }, Some((graph, metadata))) => {
+            Ok((graph.clone(), metadata.clone(), Parameterization::Plain))
+        }
+        _ => networks::graph(named, input, outputs, run.seed),
+    };
+    let (graph, metadata, parameterization) = open(&run.network)?;
     // the loss takes the softmax, and so does whoever reads the answers
     let graph = graph.without_last_softmax().unwrap_or(graph);
     let mut graph = graph.with_average_pools()?;
@@ -64,9 +84,11 @@ pub fn start<S: Direct>(run: &Run<config::Network, S::Data>) -> Result<Start<S>>
     let model = Model::new(graph, parameterization)?;
     let from_file = matches!(run.network, config::Network::File { .. });
     sources.adopt(&run.data, from_file.then_some(&metadata))?;
-    let teacher = run.teacher.as_ref();
-    let teacher = teacher.map(|t| networks::model(t, input, outputs, run.seed));
-    let teacher = teacher.transpose()?.map(|(t, _)| t);
+    let teacher = run.teacher.as_ref().map(|t| {
+        let (graph, _, parameterization) = open(t)?;
+        Model::new(graph, parameterization)
+    });
+    let teacher = teacher.transpose()?;
     Ok(Start {
         sources,
         model,

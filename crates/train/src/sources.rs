@@ -98,14 +98,21 @@ pub trait Source {
 }
 
 /// Data whose inputs are what the network takes.
-pub trait Direct: Source<Network = Network> {
+pub trait Direct: Source<Network = Network> + Sized {
+    /// A labelled set of it in memory.
+    type Set;
+
     /// Opens what the configuration names.
     ///
     /// # Errors
     /// [`Error::Data`]; [`Error::Setting`] where nothing would remain to train on.
-    fn open(data: &Self::Data) -> Result<Self>
-    where
-        Self: Sized;
+    fn open(data: &Self::Data) -> Result<Self>;
+
+    /// As [`Self::open`], of a set at hand in the place of files: what the configuration says of reading them does not count.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    fn of(data: &Self::Data, set: Self::Set) -> Result<Self>;
 
     /// Takes the normalisation from the network, which has metadata if it is from a file, where the configuration leaves it to the network.
     ///
@@ -230,6 +237,8 @@ pub struct Sources {
 }
 
 impl Direct for Sources {
+    type Set = Dataset;
+
     fn open(c: &Data) -> Result<Self> {
         let options = |split| data::Options {
             classes: (!c.labels.is_empty()).then(|| c.labels.clone()),
@@ -250,7 +259,7 @@ impl Direct for Sources {
             limit: c.limit,
             ..options(splits.then_some(Split::Train))
         };
-        let (mut train, mut skipped) = Dataset::open(&c.train, &how)?;
+        let (train, mut skipped) = Dataset::open(&c.train, &how)?;
         let mut second = None;
         if let Some(path) = &c.second {
             let how = data::Options {
@@ -261,54 +270,15 @@ impl Direct for Sources {
             skipped.extend(s);
             second = Some(set);
         }
-        let held_out = if splits && second.is_none() {
-            Dataset::open(&c.train, &options(Some(Split::Validation)))?.0
-        } else {
-            let from = second.as_ref().unwrap_or(&train);
-            let (held_out, all) = (c.held_out, from.len());
-            let remedy =
-                format!("choices need some of the {all} pictures, and training the others");
-            need((1..all).contains(&held_out), "held_out", held_out, remedy)?;
-            let (kept, held_out) = from.split_at(from.len() - c.held_out)?;
-            match &mut second {
-                Some(s) => *s = kept,
-                None => train = kept,
-            }
-            held_out
+        let held_out = match splits && second.is_none() {
+            true => Some(Dataset::open(&c.train, &options(Some(Split::Validation)))?.0),
+            false => None,
         };
-        let mut twins = 0;
-        if c.drop_twins {
-            let found = data::twins(&held_out, &train)?;
-            let indices: Vec<usize> = found.iter().flatten().map(|t| t.index).collect();
-            twins = indices.len();
-            train = train.without(&indices)?;
-        }
-        let channels = train.shape().channels;
-        let stated = |stated: &Stated| {
-            let name = stated.name.as_deref().unwrap_or("by numbers");
-            let refuse =
-                |e| Error::setting("normalization", name, format!("{e}; or take measured"));
-            stated.normalization(channels).map_err(refuse)
-        };
-        let normalization = match &c.normalization {
-            // none until `adopt` knows whether the network's file has one: nothing can be loaded before
-            None if channels != 3 => Normalization::default(),
-            None => Normalization::imagenet(),
-            Some(Pixels::Given(given)) => stated(given)?,
-            Some(Pixels::Named(name)) => match name.as_str() {
-                "network" => Normalization::default(),
-                "measured" => second.as_ref().unwrap_or(&train).channel_statistics()?,
-                name => stated(&Stated::named(name))?,
-            },
-        };
-        Ok(Self {
-            train,
-            second,
-            held_out,
-            normalization,
-            skipped,
-            twins,
-        })
+        Self::opened(c, train, (second, held_out), skipped)
+    }
+
+    fn of(c: &Data, set: Dataset) -> Result<Self> {
+        Self::opened(c, set, (None, None), Vec::new())
     }
 
     fn adopt(&mut self, c: &Data, network: Option<&Metadata>) -> Result<()> {
@@ -414,6 +384,63 @@ impl Direct for Sources {
 }
 
 impl Sources {
+    /// Of opened sets; what is held out comes from the end of the second one, or of the first, unless it is a set of its own.
+    fn opened(
+        c: &Data,
+        mut train: Dataset,
+        (mut second, held_out): (Option<Dataset>, Option<Dataset>),
+        skipped: Vec<Skipped>,
+    ) -> Result<Self> {
+        let held_out = if let Some(own) = held_out {
+            own
+        } else {
+            let from = second.as_ref().unwrap_or(&train);
+            let (held_out, all) = (c.held_out, from.len());
+            let remedy =
+                format!("choices need some of the {all} pictures, and training the others");
+            need((1..all).contains(&held_out), "held_out", held_out, remedy)?;
+            let (kept, held_out) = from.split_at(from.len() - c.held_out)?;
+            match &mut second {
+                Some(s) => *s = kept,
+                None => train = kept,
+            }
+            held_out
+        };
+        let mut twins = 0;
+        if c.drop_twins {
+            let found = data::twins(&held_out, &train)?;
+            let indices: Vec<usize> = found.iter().flatten().map(|t| t.index).collect();
+            twins = indices.len();
+            train = train.without(&indices)?;
+        }
+        let channels = train.shape().channels;
+        let stated = |stated: &Stated| {
+            let name = stated.name.as_deref().unwrap_or("by numbers");
+            let refuse =
+                |e| Error::setting("normalization", name, format!("{e}; or take measured"));
+            stated.normalization(channels).map_err(refuse)
+        };
+        let normalization = match &c.normalization {
+            // none until `adopt` knows whether the network's file has one: nothing can be loaded before
+            None if channels != 3 => Normalization::default(),
+            None => Normalization::imagenet(),
+            Some(Pixels::Given(given)) => stated(given)?,
+            Some(Pixels::Named(name)) => match name.as_str() {
+                "network" => Normalization::default(),
+                "measured" => second.as_ref().unwrap_or(&train).channel_statistics()?,
+                name => stated(&Stated::named(name))?,
+            },
+        };
+        Ok(Self {
+            train,
+            second,
+            held_out,
+            normalization,
+            skipped,
+            twins,
+        })
+    }
+
     fn part(&self, part: Part) -> &Dataset {
         match part {
             Part::Train => &self.train,

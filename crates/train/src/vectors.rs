@@ -153,8 +153,13 @@ impl Source for Table {
 }
 
 impl Direct for Table {
+    type Set = Vectors;
+
     fn open(c: &Data) -> Result<Self> {
-        let all = Vectors::open(&c.vectors, &c.options())?;
+        Self::of(c, Vectors::open(&c.vectors, &c.options())?)
+    }
+
+    fn of(c: &Data, all: Vectors) -> Result<Self> {
         let (train, held_out) = all.split(c.held_out)?;
         let normalization = (c.normalization == Scaling::Measured).then(|| train.statistics());
         let weights = match train.known() {

@@ -59,7 +59,7 @@ fn go(config: &VectorConfig, folder: &Path, steps: usize) -> Option<Finished> {
         model,
         teacher,
         metadata,
-    } = start::<Table>(config).expect("starts");
+    } = start::<Table>(config, None).expect("starts");
     let mut trainer = Trainer::new(config, model, teacher, sources, Some(folder)).expect("a run");
     let mut left = steps;
     let end = trainer
@@ -208,7 +208,7 @@ fn odd_runs_are_refused() {
     table(&data, COLUMNS);
     let says = |network: &str, what: &str, words: &[&str]| {
         let config = config(&data, network, what, TRAIN);
-        let made = start::<Table>(&config).and_then(|s| {
+        let made = start::<Table>(&config, None).and_then(|s| {
             Trainer::new(
                 &config,
                 s.model,
@@ -282,7 +282,7 @@ fn a_run_without_a_folder_is_the_same_run() {
     let config = config(&data, MLP, CLASSES, stage);
     let run = at.join("run");
     let [with, without] = [Some(run.as_path()), None].map(|folder| {
-        let s = start::<Table>(&config).expect("starts");
+        let s = start::<Table>(&config, None).expect("starts");
         let trainer = Trainer::new(&config, s.model, s.teacher, s.sources, folder);
         let mut trainer = trainer.expect("a run");
         let mut back = false;

@@ -16,5 +16,5 @@ pub mod tasks;
 
 pub use ::train::vectors::Scaling;
 pub use ::train::{config, study::activations, surgery};
-pub use run::{Adapted, Saving, adapt, adapt_vectors, train};
+pub use run::{Adapted, Examples, Saving, adapt, adapt_network, adapt_vectors, train};
 pub use start::{Adapting, Recipe, Start, Vectors};

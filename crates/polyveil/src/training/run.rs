@@ -1,16 +1,17 @@
 //! Training runs: as a configuration says, to the end, on pictures, vectors, text or sentences.
 
-use super::start::{Adapting, Start, Vectors};
+use super::start::{Adapting, Original, Start, Vectors};
 use crate::error::{Error, Help, Result, named};
 use crate::files::{Content, Existing, clean, expect_place};
 use crate::memory;
-use crate::network::network;
+use crate::network::{Network, network};
 use crate::progress::{Listener, Progress, Say};
+use data::Dataset;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use train::config::{Network, Run};
-use train::direct::Finished;
+use train::config::{self, Run};
+use train::direct::{AtHand, Finished};
 use train::language::{LanguageConfig, Passages};
 use train::runs::{CHECKPOINT, CONFIGURATION, FILES};
 use train::sentences::{Corpus, SentenceConfig};
@@ -116,10 +117,10 @@ pub fn train(config: &Path, folder: &Path, saving: &Saving, tell: Listener<'_>) 
     }
     match config {
         AnyConfig::Pictures(config) => {
-            Ok(direct::<Sources>(&config, "pictures", place, saving, tell)?.score)
+            Ok(direct::<Sources>((&config, None), "pictures", place, saving, tell)?.score)
         }
         AnyConfig::Vectors(config) => {
-            Ok(direct::<Table>(&config, "vectors", place, saving, tell)?.score)
+            Ok(direct::<Table>((&config, None), "vectors", place, saving, tell)?.score)
         }
         AnyConfig::Text(config) => text(&config, (place, folder), saving, tell),
         AnyConfig::Sentences(config) => encoder(&config, (place, folder), saving, tell),
@@ -131,7 +132,7 @@ pub struct Adapted {
     /// On held-out data.
     pub score: Score,
     /// The network; polynomial, unless a recipe left activations.
-    pub network: crate::network::Network,
+    pub network: Network,
 }
 
 impl TryFrom<Finished> for Adapted {
@@ -158,13 +159,12 @@ pub fn adapt(
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Adapted> {
-    let start = &start.normalised(tell)?;
-    let config = how.config(start, start.data.second.as_ref(), tell)?;
-    let place = Place {
-        folder,
-        config: None,
-    };
-    direct::<Sources>(&config, "pictures", place, saving, tell)?.try_into()
+    let original = start.original()?;
+    let data = original.normalised(start.data.clone(), tell);
+    let second = data.second.is_some();
+    let config = how.config(&original, (start.seed, data), second, tell);
+    let from = (original, None);
+    adapted::<Sources>((&config, "pictures"), from, folder, saving, tell)
 }
 
 /// As [`adapt`], of a network that takes plain vectors; without a folder a failure at the end loses the training here, too.
@@ -178,12 +178,68 @@ pub fn adapt_vectors(
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Adapted> {
-    let config = how.config(start, None, tell)?;
+    let original = start.original()?;
+    let config = how.config(&original, (start.seed, start.data.clone()), false, tell);
+    let from = (original, None);
+    adapted::<Table>((&config, "vectors"), from, folder, saving, tell)
+}
+
+/// Labelled inputs at hand, and how they are taken. What the latter say of files is not read: paths there are names, for the network's record.
+pub enum Examples {
+    /// Pictures.
+    Pictures(Dataset, config::Data),
+    /// Rows of numbers.
+    Rows(data::Vectors, Vectors),
+}
+
+/// As [`adapt`], of a network and labelled inputs at hand, with this seed: no file is read or written, and a failure at the end loses the
+/// training.
+///
+/// # Errors
+/// As [`fn@train`].
+pub fn adapt_network(
+    network: Network,
+    (examples, seed): (Examples, u64),
+    how: &Adapting,
+    max_diverging: usize,
+    tell: Listener<'_>,
+) -> Result<Adapted> {
+    let original = Original::at_hand(network)?;
+    let saving = &Saving {
+        max_diverging,
+        ..Saving::default()
+    };
+    match examples {
+        Examples::Pictures(set, data) => {
+            let data = original.normalised(data, tell);
+            let config = how.config(&original, (seed, data), false, tell);
+            let from = (original, Some(set));
+            adapted::<Sources>((&config, "pictures"), from, None, saving, tell)
+        }
+        Examples::Rows(set, data) => {
+            let config = how.config(&original, (seed, data), false, tell);
+            let from = (original, Some(set));
+            adapted::<Table>((&config, "vectors"), from, None, saving, tell)
+        }
+    }
+}
+
+fn adapted<S: Direct>(
+    (config, noun): (&Run<config::Network, S::Data>, &str),
+    (original, set): (Original, Option<S::Set>),
+    folder: Option<&Path>,
+    saving: &Saving,
+    tell: Listener<'_>,
+) -> Result<Adapted> {
     let place = Place {
         folder,
         config: None,
     };
-    direct::<Table>(&config, "vectors", place, saving, tell)?.try_into()
+    let at_hand = AtHand {
+        network: original.network,
+        set,
+    };
+    direct::<S>((config, Some(at_hand)), noun, place, saving, tell)?.try_into()
 }
 
 fn parameters(model: &Model) -> usize {
@@ -270,14 +326,14 @@ fn clock(seconds: f64) -> String {
 
 /// A run on pictures or vectors.
 pub(super) fn direct<S: Direct>(
-    config: &Run<Network, S::Data>,
+    (config, at_hand): (&Run<config::Network, S::Data>, Option<AtHand<S>>),
     noun: &str,
     place: Place<'_>,
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Finished> {
     place.claim(&config.to_toml()?, saving.existing, tell)?;
-    let start = train::direct::start::<S>(config)?;
+    let start = train::direct::start::<S>(config, at_hand)?;
     tell.note(format_args!(
         "{}; {} parameters",
         start.sources.summary(),

@@ -2,7 +2,7 @@
 //! runtime say what networks cost.
 
 use super::run::{Place, Saving, direct};
-use super::start::{Start, schedule};
+use super::start::{Original, Start, schedule};
 use crate::error::{Error, Result, named};
 use crate::files::{Content, Existing, Output};
 use crate::machine::{Machine, Probing};
@@ -260,8 +260,11 @@ fn search_into(
     if degrees.first().is_none_or(|&d| d < 2) || degrees.last().is_none_or(|&d| d > 255) {
         return Err("degrees from 2 to 255 are needed, for example 2, 4, 7 and 15".into());
     }
-    let from = &from.normalised(tell)?;
-    let start = from.network();
+    let original = &from.original()?;
+    let from = &Start {
+        data: original.normalised(from.data.clone(), tell),
+        ..from.clone()
+    };
     let mut sources = Sources::open(&from.data)?;
     let basis = a.machine.basis(Probing::AsItIs)?;
     let bytes = a.budgets.iter().filter_map(|b| match *b {
@@ -276,7 +279,7 @@ fn search_into(
     }
     let classes = sources.train.classes().len();
     let (mut model, metadata): (Model, _) =
-        train::networks::model(&start, sources.input(), classes, from.seed)?;
+        train::networks::model(&original.named, sources.input(), classes, from.seed)?;
     sources.adopt(&from.data, Some(&metadata))?;
     let how = Substitution {
         degree: Degrees::One(2),
@@ -353,7 +356,7 @@ fn search_into(
         true => crate::files::name(&from.model),
         false => metadata.name,
     };
-    let config = fine_tuning(from, a, &chosen_degrees, tell)?;
+    let config = fine_tuning((original, from), a, &chosen_degrees, tell);
     write(files, a, (&name, &degrees), (&rows, &sensitivity), &config)?;
     tell.note(format_args!(
         "wrote front.csv, front.md, front.svg and run.toml in {}",
@@ -361,7 +364,7 @@ fn search_into(
     ));
     if a.fine_tune.is_some() {
         direct::<Sources>(
-            &config,
+            (&config, None),
             "pictures",
             Place {
                 folder: Some(&output.join("run")),
@@ -400,22 +403,22 @@ fn write(
 
 /// The schedule of adaptation for the median degree.
 fn fine_tuning(
-    from: &Start,
+    (original, from): (&Original, &Start),
     a: &Searching,
     degrees: &[usize],
     tell: Listener<'_>,
-) -> Result<Config> {
+) -> Config {
     let mut sorted = degrees.to_vec();
     sorted.sort_unstable();
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(2);
-    let mut stages = schedule(median, a.fine_tune, None, from.data.second.as_ref());
+    let mut stages = schedule(median, a.fine_tune, None, from.data.second.is_some());
     for stage in &mut stages {
         stage.name = "mixed-degrees".into();
         if let Some(s) = &mut stage.substitution {
             s.degree = Degrees::Each(degrees.to_vec());
         }
     }
-    from.config(stages, tell)
+    original.config((from.seed, from.data.clone()), stages, tell)
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(super) fn study(
             folder: Some(&folder),
             config: Some(path),
         };
-        let made = direct::<Sources>(&config, "pictures", place, saving, tell)?;
+        let made = direct::<Sources>((&config, None), "pictures", place, saving, tell)?;
         let zoo::Model::Polynomial(graph) = made.network else {
             return Err("the configuration's last stage must leave polynomials".into());
         };

@@ -24,72 +24,96 @@ pub struct Start<D = Data> {
     pub data: D,
 }
 
-impl Start {
-    /// With the normalisation by which the network begins itself, where neither its file nor anybody else says one.
-    pub(super) fn normalised(&self, tell: Listener<'_>) -> Result<Self> {
-        let mut out = self.clone();
-        let left = self.data.normalization.as_ref();
-        if left.is_some_and(|pixels| *pixels != "network".into()) {
-            return Ok(out);
-        }
-        let (graph, metadata) = self.graph()?;
-        if let (None, Begins::Normalising(own)) = (&metadata.task, begins(&graph)) {
+impl<D> Start<D> {
+    /// The network, read.
+    pub(super) fn original(&self) -> Result<Original> {
+        let activation = self.activation.as_deref();
+        let activation = activation.and_then(approx::Activation::named);
+        let network = zoo::open(&self.model, &activation.into())
+            .and_then(zoo::Model::graph)
+            .map_err(named(&self.model))?;
+        Ok(Original {
+            network,
+            named: Network::File {
+                path: self.model.clone(),
+                activation: self.activation.clone(),
+            },
+        })
+    }
+}
+
+/// A trained network with what its file says, and how a configuration names it.
+pub(super) struct Original {
+    pub(super) network: (Graph, Metadata),
+    pub(super) named: Network,
+}
+
+impl Original {
+    /// Of a network at hand, which configurations, and so records, call by its own name.
+    pub(super) fn at_hand(network: crate::network::Network) -> Result<Self> {
+        let (graph, metadata) = match network {
+            crate::network::Network::Trained(graph, metadata) => (graph, metadata),
+            crate::network::Network::Polynomial(graph) => zoo::Model::Polynomial(graph).graph()?,
+        };
+        Ok(Self {
+            named: Network::File {
+                path: PathBuf::from(&*metadata.name),
+                activation: None,
+            },
+            network: (graph, metadata),
+        })
+    }
+
+    /// Data with the normalisation by which the network begins itself, where neither its file nor anybody else says one.
+    pub(super) fn normalised(&self, mut data: Data, tell: Listener<'_>) -> Data {
+        let (graph, metadata) = &self.network;
+        let left = data.normalization.as_ref();
+        if left.is_none_or(|pixels| *pixels == "network".into())
+            && let (None, Begins::Normalising(own)) = (&metadata.task, begins(graph))
+        {
             tell.note(format_args!(
                 "the network normalises pixels itself: v become {own}"
             ));
-            out.data.normalization = Some(Pixels::Given(Stated {
+            data.normalization = Some(Pixels::Given(Stated {
                 mean: own.mean,
                 deviation: own.deviation,
                 channels: own.channels,
                 ..Stated::default()
             }));
         }
-        Ok(out)
-    }
-}
-
-impl<D: Clone> Start<D> {
-    fn graph(&self) -> Result<(Graph, Metadata)> {
-        let activation = self.activation.as_deref();
-        let activation = activation.and_then(approx::Activation::named);
-        zoo::open(&self.model, &activation.into())
-            .and_then(zoo::Model::graph)
-            .map_err(named(&self.model))
-    }
-
-    /// The network's place in a configuration.
-    pub(super) fn network(&self) -> Network {
-        Network::File {
-            path: self.model.clone(),
-            activation: self.activation.clone(),
-        }
+        data
     }
 
     /// A run that ends with polynomials in the network's activations.
-    pub(super) fn config(&self, stages: Vec<Stage>, tell: Listener<'_>) -> Result<Run<Network, D>> {
-        Ok(Run {
-            seed: self.seed,
+    pub(super) fn config<D>(
+        &self,
+        (seed, data): (u64, D),
+        stages: Vec<Stage>,
+        tell: Listener<'_>,
+    ) -> Run<Network, D> {
+        Run {
+            seed,
             batch: 64,
-            network: self.network(),
+            network: self.named.clone(),
             batch_norms: None,
-            teacher: self.teacher(tell)?,
-            data: self.data.clone(),
+            teacher: self.teacher(tell),
+            data,
             stages,
-        })
+        }
     }
 
     /// The original network teaches, unless it takes maxima, which training does not compute: its averages then learn from labels alone.
-    fn teacher(&self, tell: Listener<'_>) -> Result<Option<Network>> {
-        let (graph, _) = self.graph()?;
+    fn teacher(&self, tell: Listener<'_>) -> Option<Network> {
+        let (graph, _) = &self.network;
         let maximum = |n: &&nn::Node<nn::Nonlinearity>| matches!(n.op(), nn::Op::MaxPool(_));
         if let Some(n) = graph.nodes().iter().find(maximum) {
             tell.note(format_args!(
                 "node {} and all others of its kind become averages; the original can't teach, pictures' labels do",
                 n.name()
             ));
-            return Ok(None);
+            return None;
         }
-        Ok(Some(self.network()))
+        Some(self.named.clone())
     }
 }
 
@@ -134,22 +158,23 @@ pub struct Adapting {
 
 impl Adapting {
     /// `second` is what stages mix in.
-    pub(super) fn config<D: Clone>(
+    pub(super) fn config<D>(
         &self,
-        start: &Start<D>,
-        second: Option<&PathBuf>,
+        original: &Original,
+        data: (u64, D),
+        second: bool,
         tell: Listener<'_>,
-    ) -> Result<Run<Network, D>> {
+    ) -> Run<Network, D> {
         let stages = match self.recipe {
             Recipe::Boundary => schedule(self.degree.unwrap_or(4), self.epochs, self.rate, second),
             Recipe::P1 => p1(self.degree.unwrap_or(18), self.epochs, self.rate),
         };
-        let mut config = start.config(stages, tell)?;
+        let mut config = original.config(data, stages, tell);
         if self.recipe == Recipe::P1 {
             config.teacher = None;
         }
         config.batch_norms.clone_from(&self.batch_norms);
-        Ok(config)
+        config
     }
 }
 
@@ -158,7 +183,7 @@ pub(super) fn schedule(
     degree: usize,
     epochs: Option<f64>,
     rate: Option<f32>,
-    second: Option<&PathBuf>,
+    second: bool,
 ) -> Vec<Stage> {
     use train::optimizer::{Clipping, Rate};
     let (default_epochs, default_rate, blend) = match degree {
@@ -201,7 +226,7 @@ pub(super) fn schedule(
             pictures: 2000,
         }),
         guard: Some(if trainable { 0.1 } else { 0.0 }),
-        second_share: if second.is_some() { 0.375 } else { 0.0 },
+        second_share: if second { 0.375 } else { 0.0 },
         second_from: 0.5,
         frozen_from: Some(0.6),
         ..Stage::default()
