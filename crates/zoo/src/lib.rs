@@ -1,6 +1,6 @@
 //! Published model families: what a checkpoint's tensors mean.
 //!
-//! One file for each family and one line for each in a registry: [`resnet`] and `mlp` for inputs of one shape (`FAMILIES`); [`llama`] and
+//! One file for each family and one line for each in a registry: [`resnet`], [`imagenet`], `convnext` and `mlp` for inputs of one shape (`FAMILIES`); [`llama`] and
 //! [`gpt_neox`] for text ([`architecture`]), which [`language`] loads, embeds for and builds for any length; [`bert`] (and RoBERTa) for
 //! sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`trained`] makes them polynomial.
 //! [`open`] and [`from_bytes`] read any network.
@@ -8,6 +8,7 @@
 pub mod architecture;
 pub mod bert;
 pub mod blocks;
+mod convnext;
 pub mod encoder;
 pub mod gpt_neox;
 pub mod imagenet;
@@ -37,6 +38,7 @@ use std::path::Path;
 const FAMILIES: &[Family] = &[
     resnet::FAMILY,
     imagenet::FAMILY,
+    convnext::FAMILY,
     transformers::LANGUAGE,
     transformers::ENCODER,
     mlp::FAMILY,

@@ -308,10 +308,19 @@ fn a_perceptron_is_one_file_and_one_line() {
     crate::assert_close(own.values(), &y, 1e-12);
 }
 
-/// State dicts under torchvision's names, with weights that a formula makes on both sides (`golden/torchvision.py`).
 #[test]
 #[ignore = "seconds in release: networks of full size"]
 fn published_networks_give_what_torch_gives() {
+    give_what_torch_gives(include_str!("../golden/torchvision.txt"));
+}
+
+#[test]
+fn convnexts_give_what_torch_gives() {
+    give_what_torch_gives(include_str!("../golden/convnext.txt"));
+}
+
+/// State dicts with weights that a formula makes on both sides (`golden/pictures.py`).
+fn give_what_torch_gives(networks: &str) {
     let values = |t: usize, name: &str, shape: &[usize]| -> Vec<f64> {
         let inputs: usize = shape.iter().skip(1).product();
         let value = |i: usize| {
@@ -330,7 +339,7 @@ fn published_networks_give_what_torch_gives() {
     let picture = picture.into_iter().map(|v| 2.0 * v).collect();
     let picture = nn::Tensor::new(nn::Shape::image(3, 224, 224), picture).expect("fits");
     let (mut name, mut activation, mut tensors) = ("", None, BTreeMap::new());
-    for line in include_str!("../golden/torchvision.txt").lines() {
+    for line in networks.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["network", n, a] => (name, activation) = (n, Activation::named(a)),
