@@ -6,6 +6,7 @@ use crate::files::{self, Existing};
 use crate::machine::{Machine, Probing};
 use crate::markdown::{Table, or_none};
 use crate::memory::forget_peak;
+use crate::network;
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
@@ -43,6 +44,8 @@ const WIDENED: f64 = 4.0;
 /// Number of the first sequence that no calibration sees, and most of them that are simulated.
 const UNSEEN: u64 = 1000;
 const MOST_RUNS: u64 = 1000;
+/// Integer weights of so many bytes leave memory, with what they are made of, before a run.
+const APART: u64 = 256 << 20;
 
 /// Channels below which linear layers are cheaper in slots: they are not looked at in coefficients.
 const LEAST_WIDTH: usize = 256;
@@ -382,10 +385,22 @@ impl Job<'_> {
         let inputs: Vec<nn::Tensor> = (0..self.batch)
             .map(|i| unseen(MOST_RUNS + i as u64))
             .collect();
+        let clear = |x| Ok(lowered.graph.evaluate(x)?.output);
+        let clear: Vec<nn::Tensor> = inputs.iter().map(clear).collect::<Result<_>>()?;
+        let file = crate::client_file(&plan, &lowered.graph)?;
+        let plan = if plan.plan().integer_bytes() < APART {
+            plan
+        } else {
+            // what weights are made of is as large as the network
+            let stored = network::through_files(&plan, tell)?;
+            drop((plan, lowered));
+            Arc::new(stored)
+        };
+        let facts = plan.facts();
         let before = reference();
         // what compiling took does not count as the run's
         forget_peak();
-        let session = Session::new(plan.clone(), &lowered.graph, prediction, tell)?;
+        let session = Session::of(plan.clone(), file, prediction, tell)?;
         let values: Vec<f64> = inputs.iter().flat_map(|x| x.values().to_vec()).collect();
         let begun = Instant::now();
         let outcome = session.run(&values, Precision::Unmeasured, tell)?;
@@ -400,12 +415,9 @@ impl Job<'_> {
         };
         add_measured(&mut work, &plan, &outcome.measured.steps);
         let bounds = plan.answer_bounds();
-        // its memory is the clear run's now
-        drop(session);
         let (mut largest_error, mut largest_value) = (0.0f64, 0.0f64);
         let each = outcome.values.chunks(outcome.values.len() / inputs.len());
-        for (x, answer) in inputs.iter().zip(each) {
-            let clear = lowered.graph.evaluate(x)?.output;
+        for (clear, answer) in clear.iter().zip(each) {
             for (a, t) in answer.iter().zip(clear.values()) {
                 largest_error = largest_error.max((a - t).abs());
                 largest_value = largest_value.max(t.abs());

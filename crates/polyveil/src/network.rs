@@ -2,8 +2,10 @@
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output};
-use crate::progress::Listener;
+use crate::progress::{Listener, Say};
+use crate::session::rng;
 use nn::{Graph, Metadata, PolyGraph, Shape, Tensor};
+use rand_core::RngCore;
 use runtime::plan_file::BESIDE_FROM;
 use runtime::wire::container::Kind;
 use runtime::{ClientFile, Limits, Purpose, Step, VerifiedPlan};
@@ -243,6 +245,46 @@ pub fn plan_within(path: &Path, limits: Limits) -> Result<VerifiedPlan> {
     Ok(plan?)
 }
 
+/// The same plan with its integer weights in a file of which it reads some at a time, so that what they are made of can be dropped. The file lies among
+/// temporary ones (`TMPDIR`) without a name from the moment it was read.
+///
+/// # Errors
+/// The file system's; those of [`plan()`].
+pub(crate) fn through_files(plan: &VerifiedPlan, tell: Listener<'_>) -> Result<VerifiedPlan> {
+    let folder = std::env::temp_dir();
+    let path = folder.join(format!("polyveil-{:016x}.plan", rng().next_u64()));
+    tell.note(format_args!(
+        "weights of {} go to a file in {}, which TMPDIR names",
+        runtime::size(plan.plan().integer_bytes()),
+        folder.display()
+    ));
+    let mut opened = |path: &Path, kind| {
+        let content = Content::Container(kind);
+        Output::create(path, content, &[], Existing::Kin, tell)
+    };
+    let weights = path.with_extension(WEIGHTS);
+    let files = [opened(&path, Kind::Plan)?, opened(&weights, Kind::Weights)?];
+    write_apart(plan, files)?;
+    let read = self::plan(&path);
+    for path in [&path, &weights] {
+        std::fs::remove_file(path).map_err(|e| named(path)(e))?;
+    }
+    read
+}
+
+/// Writes a plan and the file of its integers.
+fn write_apart(plan: &VerifiedPlan, [out, weights]: [Output; 2]) -> Result<()> {
+    let (weights, plan) = weights.fill(|weights, its| {
+        let (plan, ()) = out.fill(|out, name| {
+            let written = plan.plan().write_beside((out, name), (weights, its));
+            Ok(written.map(drop)?)
+        })?;
+        Ok(plan)
+    })?;
+    weights.place()?;
+    plan.place()
+}
+
 /// The ending of a file of weights beside a plan.
 pub(crate) const WEIGHTS: &str = "weights";
 
@@ -313,14 +355,7 @@ impl PlanFiles {
             self.plan
                 .write(|out, name| Ok(of.write(out, name).map(drop)?))?;
         } else {
-            let (weights, plan) = weights.fill(|weights, its| {
-                let (plan, ()) = self.plan.fill(|out, name| {
-                    Ok(of.write_beside((out, name), (weights, its)).map(drop)?)
-                })?;
-                Ok(plan)
-            })?;
-            weights.place()?;
-            plan.place()?;
+            write_apart(plan, [self.plan, weights])?;
         }
         client.write(|out, name| Ok(file.write(out, name).map(drop)?))?;
         let [client, weights] = places;

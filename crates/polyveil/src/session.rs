@@ -10,8 +10,8 @@ use runtime::machine::peak_bytes;
 use runtime::preparation::{Preparation, Prepared};
 use runtime::report::Measured;
 use runtime::{
-    Client, Error, Excess, LockStep, Observer, Placement, Prediction, Reporter, Server, ServerKeys,
-    Stopwatch, VerifiedPlan, size,
+    Client, ClientFile, Error, Excess, LockStep, Observer, Placement, Prediction, Reporter, Server,
+    ServerKeys, Stopwatch, VerifiedPlan, size,
 };
 use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
@@ -100,7 +100,18 @@ impl Session {
         prediction: Prediction,
         tell: Listener<'_>,
     ) -> Result<Self> {
-        let client = Client::new(crate::client_file(&plan, graph)?, &mut rng());
+        let file = crate::client_file(&plan, graph)?;
+        Self::of(plan, file, prediction, tell)
+    }
+
+    /// As [`Session::new`], of what clients get of the network.
+    pub(crate) fn of(
+        plan: Arc<VerifiedPlan>,
+        file: ClientFile,
+        prediction: Prediction,
+        tell: Listener<'_>,
+    ) -> Result<Self> {
+        let client = Client::new(file, &mut rng());
         let start = Instant::now();
         let preparation = prepare(&plan, None)?;
         let (reader, writer) = std::io::pipe()?;

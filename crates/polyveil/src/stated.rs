@@ -186,6 +186,7 @@ mod tests {
     use nn::calibrate::FitOptions;
     use nn::lower::{Options, adapt};
     use nn::{Conv2d, Network, Nonlinearity, Op, Padding, Parameter};
+    use runtime::folding::Term;
 
     /// What becomes of a plan in coefficients of a convolution that calibration saw even pictures through.
     fn compiled(padding: usize) -> Result<VerifiedPlan> {
@@ -238,5 +239,28 @@ mod tests {
         assert!(refused.to_string().contains("layer act"), "{refused}");
         let plan = compiled(1).expect("the picture's own border is calibrated on");
         assert!(plan.answer_bounds().simulated.is_some());
+    }
+
+    #[test]
+    fn a_plan_whose_weights_leave_memory_is_the_same() {
+        let plan = compiled(1).expect("compiles");
+        let held = |t: &Term| match t {
+            Term::Kernel { weights, .. } => weights.held_bytes(),
+            Term::Multiple { .. } => 0,
+        };
+        let integers = |of: &VerifiedPlan| -> u64 {
+            let weights = |o: &Operation| match o {
+                Operation::Weigh { terms, .. } => terms.iter().map(held).sum(),
+                _ => 0,
+            };
+            of.plan().steps.iter().map(|s| weights(&s.operation)).sum()
+        };
+        assert!(integers(&plan) > 0);
+        let mut said = String::new();
+        let mut tell = |p: crate::Progress<'_>| said += p.message;
+        let stored = crate::network::through_files(&plan, &mut tell).expect("writes and reads");
+        assert_eq!(integers(&stored), 0);
+        assert_eq!(stored.plan().digest(), plan.plan().digest());
+        assert!(said.contains("TMPDIR"), "{said}");
     }
 }
