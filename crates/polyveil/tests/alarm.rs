@@ -372,7 +372,7 @@ fn all_values_at_the_ends_of_their_intervals_are_no_alarm() {
     ]);
 }
 
-/// So many that their sums are read a level above the bottom.
+/// So many that few slots are folded.
 #[test]
 #[ignore = "a minute: cargo test --release -p polyveil --test alarm -- --ignored many_at_their_ends"]
 fn many_at_their_ends_are_no_alarm() {
@@ -411,7 +411,9 @@ fn no_alarm_at_the_ends(cases: &[Ends<'_>]) {
                 );
                 // nor is it so far below that nothing would be one; quartics in coefficients take less than their interval
                 if *name != "coefficients" || degree == 2 {
-                    assert!(most > 0.05 * alarm.threshold, "{name}: {most}, {alarm}");
+                    // of many operands most lie near the middle where others are at their ends
+                    let share = if *name == "many" { 0.02 } else { 0.05 };
+                    assert!(most > share * alarm.threshold, "{name}: {most}, {alarm}");
                 }
             }
         }
