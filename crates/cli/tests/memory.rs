@@ -696,7 +696,7 @@ fn predictions_of_compiling_hold() {
                 predicted / 1e6,
                 measured / 1e6,
             );
-            let holds = off.abs() < 15.0 && (0.4..2.5).contains(&(expected / took));
+            let holds = off.abs() < 15.0 && (0.285..3.5).contains(&(expected / took));
             wrong.extend((!holds).then(|| format!("{width} channels, {side} pixels, {more:?}")));
         }
     }

@@ -107,9 +107,11 @@ fn within_limits(target: &compiler::Target) -> compiler::Target {
 /// # Errors
 /// Those of [`compiler::needs`].
 pub fn needs(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<compiler::Needs> {
+    // before: what counting has taken is used again
+    let resident = runtime::limits::resident();
     let needs = compiler::needs(graph, &within_limits(target))?;
     Ok(compiler::Needs {
-        bytes: needs.bytes + runtime::limits::resident(),
+        bytes: needs.bytes + resident,
         ..needs
     })
 }

@@ -84,22 +84,26 @@ impl Normal {
     }
 }
 
+/// How many runs are to be simulated of a plan with so many multiplications, whose answer has so many values.
+pub fn runs(products: f64, values: usize) -> usize {
+    let (least, most, errors) = RUNS;
+    let wanted = errors.div_ceil(values.max(1)).clamp(least, most) as f64;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most so many runs"
+    )]
+    let runs = (PRODUCTS / (2.0 * products).max(1.0)).clamp(1.0, wanted) as usize;
+    runs
+}
+
 impl VerifiedPlan {
     /// How many runs are to be simulated, two answers each: fewer of large plans.
     pub fn runs_to_simulate(&self) -> usize {
         let n = self.parameters().n();
         let steps = self.plan().steps.iter();
         let products: f64 = steps.map(|s| s.operation.clear_products(n)).sum();
-        let (least, most, errors) = RUNS;
-        let wanted = errors.div_ceil(self.plan().output.elements().max(1));
-        let wanted = wanted.clamp(least, most) as f64;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "at most so many runs"
-        )]
-        let runs = (PRODUCTS / (2.0 * products).max(1.0)).clamp(1.0, wanted) as usize;
-        runs
+        runs(products, self.plan().output.elements())
     }
 
     /// The answers that the plan computes in f64 on a tensor in network units, exactly and with one draw of all steps' errors. Operands of

@@ -4,7 +4,7 @@ use super::costs::{Costs, LEAST_ROOM, within_memory, within_room};
 use super::sequence::Sequence;
 use super::tokens::Tokens;
 use super::weigh::{self, Scaled};
-use crate::draft::Draft;
+use crate::draft::{Draft, simulating};
 use crate::normal::{Domain, Kind};
 use crate::{Error, Needs, Target};
 use ckks::{Parameters, ParametersSpec};
@@ -39,7 +39,7 @@ pub(super) fn needs(graph: &PolyGraph) -> Needs {
     let (each, any) = SECONDS;
     Needs {
         bytes: 12 * weights + MOVES + LEAST_ROOM,
-        seconds: any + each * weights as f64,
+        seconds: any + each * weights as f64 + simulating(graph, 0.0),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{emit, layout};
 use crate::activation::Activation;
 use crate::alarm;
 use crate::choose::KEY_BYTE;
+use crate::draft::simulating;
 use crate::target::{Layers, Watch};
 use crate::{Error, Needs, Target};
 use approx::Polynomial;
@@ -68,19 +69,29 @@ pub(crate) const LEAST_TRANSFORMS: f64 = 6000.0;
 /// CPU seconds of compiling a weight, and of what every network takes: assumed, as those of slots are.
 const SECONDS: (f64, f64) = (1e-7, 1.0);
 
-/// What compiling takes: kernels in double precision, as they are and in phases, their integers, and biases of every value.
-fn compiling(quantities: &[Quantity]) -> Needs {
-    let (mut weights, mut values) = (0, 0);
+/// Bytes of simulated runs, and of each for every value of the layer with most of them: what is alive, exactly and with errors, and as a layer reads it.
+/// Fitted to measured peaks (`cli/tests/memory.rs`, `predictions_of_compiling_hold`).
+const SIMULATED: [u64; 2] = [64 << 20, 740];
+
+/// What compiling takes: kernels in double precision, as they are and in phases, their integers, and biases of every value; runs that are simulated
+/// afterwards, one on each thread.
+fn compiling(graph: &PolyGraph, quantities: &[Quantity]) -> Needs {
+    let (mut weights, mut values, mut largest) = (0, 0, 0);
     for q in quantities {
         if let Kind::Linear { terms, .. } = &q.kind {
+            let here = q.shape.iter().product::<usize>() as u64;
             weights += terms.iter().map(|t| t.1.count() as u64).sum::<u64>();
-            values += q.shape.iter().product::<usize>() as u64;
+            values += here;
+            largest = largest.max(here);
         }
     }
     let (each, any) = SECONDS;
+    let threads = rayon::current_num_threads() as u64;
+    let [any_run, of_value] = SIMULATED;
+    let simulated = any_run + threads * of_value * largest;
     Needs {
-        bytes: 20 * weights + 8 * values + LEAST_ROOM,
-        seconds: any + each * weights as f64,
+        bytes: 20 * weights + 8 * values + simulated.max(LEAST_ROOM),
+        seconds: any + each * weights as f64 + simulating(graph, 0.0),
     }
 }
 
@@ -217,7 +228,7 @@ impl<'a> Ways<'a> {
             bootstraps: facts.bootstraps,
             parameters: plan.parameters().spec().name.clone(),
             security_bits: plan.parameters().security_bits(),
-            compiling: compiling(&quantities),
+            compiling: compiling(self.graph, &quantities),
             in_slots: way.stays.iter().cloned().collect(),
         };
         Ok(Found { way, estimate })
