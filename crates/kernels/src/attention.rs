@@ -26,6 +26,11 @@ pub enum Weighting {
         /// Whether κ is 1 over the number of visible scores (1 otherwise): the divisor is then a mean, whose size doesn't grow with the row.
         mean: bool,
     },
+    /// s^p over the number of visible scores: nothing is divided.
+    Undivided {
+        /// p, even.
+        exponent: u32,
+    },
 }
 
 /// The shape of an attention: queries and outputs are `batch·length × heads·width`, keys and values `batch·length × kv_heads·width`.
@@ -96,7 +101,9 @@ impl Attention {
                 && v.len() == k.len(),
             "Attention: queries and outputs are rows × heads·width, keys and values rows × kv_heads·width"
         );
-        if let Weighting::Power { exponent, .. } = self.weighting {
+        if let Weighting::Power { exponent, .. } | Weighting::Undivided { exponent } =
+            self.weighting
+        {
             assert!(
                 exponent > 0 && exponent.is_multiple_of(2),
                 "Attention: the exponent is even"
@@ -412,6 +419,11 @@ fn weights(
             };
             (lift + kappa * sum, kappa)
         }
+        // no inverse is asked for
+        Weighting::Undivided { .. } => {
+            scaled(instructions, 1.0 / visible, s);
+            return (shift, 1.0, 1.0);
+        }
     };
     // a row of zeros without ε weighs nothing
     let r = if divisor == 0.0 {
@@ -433,7 +445,7 @@ kernels! {
 
 /// The largest of `f(s)`, side by side.
 #[inline(always)]
-fn largest(s: &[f32], start: f32, f: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn largest(s: &[f32], start: f32, f: impl Fn(f32) -> f32) -> f32 {
     let mut wide = [start; WIDE];
     let (whole, rest) = s.as_chunks::<WIDE>();
     for s in whole {
@@ -526,6 +538,10 @@ kernels! {
                 let sum = by_half!(exponent, |half| replace(s, |v| power(v * factor, half).1));
                 (c, sum)
             }
+            Weighting::Undivided { exponent } => {
+                let sum = by_half!(exponent, |half| replace(s, |v| power(v, half).1));
+                (1.0, sum)
+            }
         }
     }
 }
@@ -588,6 +604,17 @@ kernels! {
                         let (odd, even) = power(*s * factor, half);
                         *ds = p * odd * factor * kappa * fused::<V>(r, *ds, divisor);
                         *s = even * weight;
+                    }
+                });
+            }
+            Weighting::Undivided { exponent } => {
+                let share = 1.0 / s.len() as f32;
+                let slope = exponent as f32 * share;
+                by_half!(exponent, |half| {
+                    for (s, ds) in s.iter_mut().zip(ds.iter_mut()) {
+                        let (odd, even) = power(*s, half);
+                        *ds *= slope * odd;
+                        *s = even * share;
                     }
                 });
             }

@@ -28,6 +28,7 @@ pub mod pool;
 pub mod range;
 pub mod rotary;
 pub mod row_norm;
+pub mod softmax;
 mod tile;
 
 pub use attention::{Attention, Inverse, RowSums, Weighting};
@@ -39,10 +40,11 @@ pub use function::{Function, function_backward, function_forward};
 pub use gemm::{Factor, Transpose, gemm};
 pub use instructions::{Instructions, instructions, with_instructions};
 pub use normalization::{Statistics, batch_norm_backward, batch_norm_statistics, channel_affine};
-pub use pool::{Window, average_pool_backward, average_pool_forward};
+pub use pool::{Divisor, Window, average_pool_backward, average_pool_forward};
 pub use range::{boundary_loss, extremes};
 pub use rotary::{Pairs, Rotary, Turning};
 pub use row_norm::{Centre, Rows, row_moments, row_norm_backward, row_norm_forward};
+pub use softmax::{Softmax, softmax_backward, softmax_forward};
 
 /// Whether a slice is as long as its shape says. A shape whose product is no number of this machine is nobody's.
 fn has_size(slice: &[f32], shape: &[usize]) -> bool {

@@ -3,6 +3,15 @@
 use crate::has_size;
 use rayon::prelude::*;
 
+/// What the sum over a window is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Divisor {
+    /// The pixels of the window: what lies outside of the picture counts as zeros.
+    Window,
+    /// Those of its pixels that lie in the picture.
+    Picture,
+}
+
 /// The geometry of a pooling window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -18,6 +27,8 @@ pub struct Window {
     pub stride: (usize, usize),
     /// Rows above, columns to the left; what lies below and to the right follows from the output.
     pub padding: (usize, usize),
+    /// Of the mean.
+    pub divisor: Divisor,
 }
 
 impl Window {
@@ -29,20 +40,27 @@ impl Window {
         );
     }
 
-    /// Calls `visit(output pixel, input pixel)` for every pixel of every window within the picture.
-    fn each(&self, mut visit: impl FnMut(usize, usize)) {
+    /// Calls `visit(output pixel, input pixel, weight)` for every pixel of every window within the picture.
+    fn each(&self, mut visit: impl FnMut(usize, usize, f32)) {
         let (h, w, _) = self.input;
+        // the rows (or columns) of a picture that a window covers
+        let within = |at: usize, stride: usize, padding: usize, kernel: usize, size: usize| {
+            let first = at * stride;
+            first.saturating_sub(padding).min(size)
+                ..(first + kernel).saturating_sub(padding).min(size)
+        };
         for oy in 0..self.output.0 {
+            let rows = within(oy, self.stride.0, self.padding.0, self.kernel.0, h);
             for ox in 0..self.output.1 {
-                for ky in 0..self.kernel.0 {
-                    for kx in 0..self.kernel.1 {
-                        let (y, x) = (
-                            (oy * self.stride.0 + ky).wrapping_sub(self.padding.0),
-                            (ox * self.stride.1 + kx).wrapping_sub(self.padding.1),
-                        );
-                        if y < h && x < w {
-                            visit(oy * self.output.1 + ox, y * w + x);
-                        }
+                let columns = within(ox, self.stride.1, self.padding.1, self.kernel.1, w);
+                let pixels = match self.divisor {
+                    Divisor::Window => self.kernel.0 * self.kernel.1,
+                    Divisor::Picture => rows.len() * columns.len(),
+                };
+                let weight = 1.0 / pixels as f32;
+                for y in rows.clone() {
+                    for x in columns.clone() {
+                        visit(oy * self.output.1 + ox, y * w + x, weight);
                     }
                 }
             }
@@ -68,11 +86,10 @@ impl Window {
             return;
         }
         let c = self.input.2;
-        let weight = 1.0 / (self.kernel.0 * self.kernel.1) as f32;
         let pictures = to.par_chunks_mut(target).zip(from.par_chunks(source));
         pictures.for_each(|(to, from)| {
             to.fill(0.0);
-            self.each(|output, input| {
+            self.each(|output, input, weight| {
                 let (i, o) = order(output, input);
                 let pixel = to[o * c..][..c].iter_mut().zip(&from[i * c..][..c]);
                 pixel.for_each(|(to, from)| *to += weight * from);
@@ -81,7 +98,7 @@ impl Window {
     }
 }
 
-/// y = the mean of each window; padding counts as zeros (the divisor is always the whole window).
+/// y = the mean of each window.
 pub fn average_pool_forward(window: &Window, x: &[f32], y: &mut [f32]) {
     window.check(x, y);
     window.spread(x, y, window.sizes(), |output, input| (input, output));

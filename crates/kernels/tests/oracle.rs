@@ -516,6 +516,7 @@ fn check_pools() {
             kernel,
             stride,
             padding,
+            divisor: Divisor::Window,
         };
         let x = random(20, 3 * 8 * 10 * 19);
         let dy = random(21, 3 * size.0 * size.1 * 19);
@@ -548,6 +549,59 @@ fn check_pools() {
             &dx64.iter().map(|v| v / area).collect::<Vec<_>>(),
             1e-6,
         );
+        // the same of a picture of ones says which share of a window lies in the picture
+        let within = Window {
+            divisor: Divisor::Picture,
+            ..window
+        };
+        let [share64, ..] = convolution(&s, &vec![1.0; x.len()], &w, &[0.0; 19], &dy);
+        let [_, dx64, ..] = convolution(
+            &s,
+            &x,
+            &w,
+            &[0.0; 19],
+            &dy.iter()
+                .zip(&share64)
+                .map(|(d, n)| (f64::from(*d) / n) as f32)
+                .collect::<Vec<_>>(),
+        );
+        average_pool_forward(&within, &x, &mut y);
+        average_pool_backward(&within, &dy, &mut dx);
+        let mean: Vec<f64> = y64.iter().zip(&share64).map(|(v, n)| v / n).collect();
+        close("average_pool_forward of what is there", &y, &mean, 1e-6);
+        close("average_pool_backward of what is there", &dx, &dx64, 1e-6);
+    }
+}
+
+fn check_softmax() {
+    for (rows, n) in [(3, 1), (5, 7), (40, 33)] {
+        let (x, dy) = (random(30, rows * n), random(31, rows * n));
+        for kind in [Softmax::Shares, Softmax::Logarithms] {
+            let (mut y64, mut dx64) = (Vec::new(), Vec::new());
+            for (x, dy) in x.chunks(n).zip(dy.chunks(n)) {
+                let e: Vec<f64> = x.iter().map(|&v| (20.0 * f64::from(v)).exp()).collect();
+                let sum: f64 = e.iter().sum();
+                let total: f64 = dy.iter().map(|&d| f64::from(d)).sum();
+                let mean: f64 = e.iter().zip(dy).map(|(e, &d)| e / sum * f64::from(d)).sum();
+                for (e, &dy) in e.iter().zip(dy) {
+                    let (share, dy) = (e / sum, f64::from(dy));
+                    y64.push(match kind {
+                        Softmax::Shares => share,
+                        Softmax::Logarithms => share.ln(),
+                    });
+                    dx64.push(match kind {
+                        Softmax::Shares => share * (dy - mean),
+                        Softmax::Logarithms => dy - share * total,
+                    });
+                }
+            }
+            let x: Vec<f32> = x.iter().map(|v| 20.0 * v).collect();
+            let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+            softmax_forward(kind, n, &x, &mut y);
+            softmax_backward(kind, n, &y, &dy, &mut dx);
+            close("softmax_forward", &y, &y64, 1e-5);
+            close("softmax_backward", &dx, &dx64, 1e-5);
+        }
     }
 }
 
@@ -586,6 +640,7 @@ everywhere! {
     boundary_loss_is_its_definition: check_boundary_loss,
     sums_are_their_definition: check_sums,
     pools_are_their_definition: check_pools,
+    softmaxes_are_their_definition: check_softmax,
 }
 
 /// Every result of a training step's kernels, as bits, on so many threads.

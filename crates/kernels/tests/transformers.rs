@@ -257,6 +257,10 @@ fn attention(s: &Attention, q: &[f64], k: &[f64], v: &[f64]) -> Vec<f64> {
                         let divisor = f64::from(epsilon) + kappa * a.iter().sum::<f64>();
                         a.iter().map(|a| kappa * a / divisor).collect()
                     }
+                    Weighting::Undivided { exponent } => {
+                        let powers = scores.iter().map(|s| s.powi(exponent as i32));
+                        powers.map(|a| a / visible as f64).collect()
+                    }
                 };
                 for c in 0..d {
                     y[(n * l + i) * wide + h * d + c] = (0..visible)
@@ -285,6 +289,8 @@ fn weightings() -> Vec<Weighting> {
         power(8, 1e-3, true, false),
         power(10, 1e-4, true, true),
         power(12, 1e-4, true, false),
+        Weighting::Undivided { exponent: 2 },
+        Weighting::Undivided { exponent: 10 },
     ]
 }
 

@@ -1,12 +1,16 @@
 //! What work takes of memory, checked before it starts.
 
 use crate::error::Result;
+#[cfg(feature = "train")]
+use crate::progress::{Listener, Say};
 use ckks::keys::{KeyName, SwitchingKey};
 use ckks::{Level, memory};
 use nn::Shape;
 use runtime::limits;
 use runtime::machine::require_room;
 use runtime::{ClientFile, size};
+#[cfg(feature = "train")]
+use train::memory::Kept;
 
 /// Bytes of a process that makes a client's keys.
 ///
@@ -82,20 +86,36 @@ pub(crate) fn calibrate(shapes: &[Shape], inputs: usize) -> Result<()> {
     Ok(require_room(&what, limits::resident() + bytes, more)?)
 }
 
-/// Refuses a training run where memory is short.
+/// What a training run's passes keep: everything where there is room, or else what values are computed again from, which is said. Refuses a run that has
+/// no room for that either.
 ///
 /// # Errors
 /// A lack of memory.
 #[cfg(feature = "train")]
-pub(crate) fn train<N, D>(model: &train::Model, run: &train::config::Run<N, D>) -> Result<()> {
+pub(crate) fn train<N, D>(
+    (model, teacher): (&train::Model, Option<&train::Model>),
+    run: &train::config::Run<N, D>,
+    tell: Listener<'_>,
+) -> Result<Kept> {
     let what = format!("training on batches of {}", run.batch);
-    let needed = limits::resident() + model.training_bytes(run);
+    let needed = |kept| limits::resident() + model.training_bytes(run, kept, teacher);
+    let all = needed(Kept::Everything);
+    if require_room(&what, all, "").is_ok() {
+        return Ok(Kept::Everything);
+    }
     let parts = run.stages.iter().map(|s| s.parts.max(1)).min();
     let mut instead = ", or train on smaller batches or in more parts".to_string();
     if let Some(layer) = largest(model.template(), run.batch.div_ceil(parts.unwrap_or(1))) {
         instead += &format!(": layer {layer} takes most");
     }
-    Ok(require_room(&what, needed, instead)?)
+    let least = needed(Kept::Boundaries);
+    require_room(&what, least, instead)?;
+    tell.note(format!(
+        "{what} would take about {}, more than there is: values are computed again in backward passes, which takes about {} and up to a third more time, and changes no result",
+        size(all),
+        size(least)
+    ));
+    Ok(Kept::Boundaries)
 }
 
 /// The layer that takes most of [`train::Model::training_bytes`]: the results that are kept of so many inputs and, six times, weights. Attention keeps no

@@ -1,5 +1,6 @@
-//! Times a training step of ResNet-20 on random pictures: `cargo run --release -p polyveil-train --example step [batch] [steps] [degree]`.
-//! Degree 0 is SiLU. Prints milliseconds of wall and CPU time, medians.
+//! Times a training step on random pictures: `cargo run --release -p polyveil-train --example step [batch] [steps] [degree] [network] [size]`.
+//! Degree 0 is the activation itself. The network is ResNet-20 with SiLU on pictures of 32×32, or one of torchvision's by its name with ReLU
+//! and 10 classes, mostly resnet18 on 64×64. Prints milliseconds of wall and CPU time, medians. `training/pytorch_step.py` is the same in PyTorch.
 
 use std::time::Instant;
 use train::activation::Function;
@@ -7,6 +8,7 @@ use train::loss::Loss;
 use train::mode::Mode;
 use train::optimizer::{Clipping, Optimizer, Rule};
 use train::{Model, Parameterization};
+use zoo::imagenet::ImageNet;
 use zoo::resnet::{ResNet, Skip};
 
 /// CPU seconds of this process so far.
@@ -30,15 +32,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .unwrap_or(default)
     };
     let (batch, steps, degree) = (argument(1, 64), argument(2, 30), argument(3, 2));
-    let network = ResNet {
-        depth: 20,
-        width: 16,
-        classes: 10,
-        input: (32, 32, 3),
-        activation: approx::Activation::Silu,
-        skip: Skip::Standard,
+    let graph = match std::env::args().nth(4) {
+        None => {
+            let network = ResNet {
+                depth: 20,
+                width: 16,
+                classes: 10,
+                input: (32, 32, 3),
+                activation: approx::Activation::Silu,
+                skip: Skip::Standard,
+            };
+            network.graph(1)?
+        }
+        Some(name) => {
+            let mut network = ImageNet::named(&name, argument(5, 64), approx::Activation::Relu)
+                .ok_or_else(|| format!("{name} is none of {:?}", ImageNet::NAMES))?;
+            network.classes = 10;
+            network.graph(1)?
+        }
     };
-    let mut model = Model::new(network.graph(1)?, Parameterization::Plain)?;
+    let mut model = Model::new(graph, Parameterization::Plain)?;
     if degree > 0 {
         let coefficients: Vec<f64> = (0..=degree)
             .map(|k| [0.5, 0.5, 0.1][k.min(2)] / (k + 1) as f64)
@@ -48,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let labels: Vec<usize> = (0..batch).map(|i| i % 10).collect();
-    let input: Vec<f32> = (0..batch * 3072)
+    let input: Vec<f32> = (0..batch * model.input_shape().len())
         .map(|i| (i * 7919 % 1009) as f32 / 504.5 - 1.0)
         .collect();
     let mut optimizer = Optimizer::default();

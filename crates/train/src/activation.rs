@@ -135,7 +135,8 @@ pub struct Unit {
     pub guard: Option<f32>,
     /// Counts of its inputs, while a calibration collects them.
     pub(crate) histogram: Option<Box<Histogram>>,
-    clamped: Option<Vec<f32>>,
+    /// Whether the last batch in training was clamped.
+    clamping: bool,
 }
 
 impl Unit {
@@ -151,7 +152,7 @@ impl Unit {
             quantiles: None,
             guard: None,
             histogram: None,
-            clamped: None,
+            clamping: false,
         }
     }
 
@@ -214,23 +215,13 @@ impl Unit {
         if mode.records() {
             self.record(x, mode);
         }
-        self.forget(workspace);
-        if mode.trains()
-            && self.function != Function::Original
-            && let Some(guard) = self.guard
-        {
-            let by = guard * (self.domain.1 - self.domain.0);
-            let (low, high) = (self.domain.0 - by, self.domain.1 + by);
+        let within = self.bounds().filter(|_| mode.trains());
+        self.clamping = within.is_some_and(|(low, high)| {
             let seen = kernels::extremes(x);
-            if !(seen.0 >= low && seen.1 <= high) {
-                let mut clamped = workspace.copy(x);
-                for v in &mut clamped {
-                    *v = if v.is_nan() { 0.0 } else { v.clamp(low, high) };
-                }
-                self.clamped = Some(clamped);
-            }
-        }
-        let x = self.clamped.as_deref().unwrap_or(x);
+            !(seen.0 >= low && seen.1 <= high)
+        });
+        let clamped = self.clamped(x, workspace);
+        let x = clamped.as_deref().unwrap_or(x);
         match (self.function, self.coefficients) {
             (Function::Polynomial, Some(c)) => {
                 kernels::chebyshev_forward(&parameters[c].values, self.domain, x, y);
@@ -242,6 +233,32 @@ impl Unit {
             }
             _ => function_forward(self.original, x, y),
         }
+        if let Some(clamped) = clamped {
+            workspace.give(clamped);
+        }
+    }
+
+    /// Buffers as long as its inputs that a pass takes and gives back, at most.
+    pub(crate) fn buffers(&self) -> usize {
+        let blends = matches!(self.function, Function::Blend { .. });
+        usize::from(self.bounds().is_some()) + usize::from(blends)
+    }
+
+    /// Where the guard holds what the polynomial sees.
+    fn bounds(&self) -> Option<(f32, f32)> {
+        let guard = (self.guard).filter(|_| self.function != Function::Original)?;
+        let by = guard * (self.domain.1 - self.domain.0);
+        Some((self.domain.0 - by, self.domain.1 + by))
+    }
+
+    /// The inputs within bounds, where the last batch was clamped; a backward pass makes them again instead of keeping them.
+    fn clamped(&self, x: &[f32], workspace: &mut Workspace) -> Option<Vec<f32>> {
+        let (low, high) = self.bounds().filter(|_| self.clamping)?;
+        let mut clamped = workspace.copy(x);
+        for v in &mut clamped {
+            *v = if v.is_nan() { 0.0 } else { v.clamp(low, high) };
+        }
+        Some(clamped)
     }
 
     /// `dx = f'(x)·dy`, the gradient of the coefficients, and the range loss with its gradient; gives back the range loss.
@@ -259,7 +276,7 @@ impl Unit {
         batch: usize,
         workspace: &mut Workspace,
     ) -> f64 {
-        let clamped = self.clamped.take();
+        let clamped = self.clamped(x, workspace);
         {
             let x = clamped.as_deref().unwrap_or(x);
             match (self.function, self.coefficients) {
@@ -331,13 +348,6 @@ impl Unit {
                 kernels::chebyshev_backward(values, self.domain, x, dy, dx, None);
             }
             (original, _) => function_backward(original, x, dy, dx),
-        }
-    }
-
-    /// Forgets what a forward pass kept; another one of the same inputs brings it back.
-    pub(crate) fn forget(&mut self, workspace: &mut Workspace) {
-        if let Some(old) = self.clamped.take() {
-            workspace.give(old);
         }
     }
 

@@ -72,7 +72,7 @@ impl Generator {
         );
         let n = self.sequences;
         let model = &mut self.model;
-        model.begin(n);
+        model.begin(n, Mode::Evaluate);
         for i in 0..model.layers.len() {
             let value = match &model.layers[i] {
                 Layer::Input => model.embedding.as_mut().map_or_else(Vec::new, |e| {

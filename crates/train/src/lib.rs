@@ -6,7 +6,7 @@
 //! Modules in reading order: [`config`] (what a run is), [`sources`] (its pictures), [`parameter`], [`activation`] (units with
 //! ranges), [`inverse`] (divisions and roots),
 //! [`model`] (a graph in training), [`pass`] (forwards, backwards), [`loss`], [`optimizer`], [`calibration`] (ranges, substitution),
-//! [`trainer`] (stages, logs, checkpoints), [`checkpoint`]; [`networks`] (networks to begin with), [`surgery`] (changes to them);
+//! [`trainer`] (stages, logs, checkpoints), [`checkpoint`], [`memory`]; [`networks`] (networks to begin with), [`surgery`] (changes to them);
 //! [`language`]
 //! (runs on text), [`generate`] (text from models), [`tasks`] (what models make of text); [`search`] (degrees and bootstraps under a budget); [`study`] (tables from which choices follow), [`plot`] (their charts).
 //!
@@ -25,6 +25,7 @@ pub mod generate;
 pub mod inverse;
 pub mod language;
 pub mod loss;
+pub mod memory;
 pub mod mode;
 pub mod model;
 pub mod networks;

@@ -31,6 +31,8 @@ pub(crate) enum Layer {
     AveragePool(AvgPool),
     /// Where each value comes from, both in the order `(h, w, c)`; zeros for [`nn::Rearrange::ZERO`].
     Rearrange(Vec<u32>),
+    /// Of each row of channels.
+    Softmax(kernels::Softmax),
     /// factor·x + shift, which is not trained.
     Affine {
         factor: f32,
@@ -113,7 +115,7 @@ pub struct Model {
     pub recompute: bool,
     /// Positions at the beginning of every sequence that are public, as a first token that is always the same: exact, and in no interval.
     pub public: usize,
-    /// Nodes whose outputs alone lead on from what is before them, in order.
+    /// Nodes behind which a forward pass forgets what is not needed later, where it is made again.
     pub(crate) cuts: Vec<usize>,
     pub(crate) embedding: Option<Embedding>,
     /// The weight of a new batch in the running statistics of batch normalisations.
@@ -123,6 +125,8 @@ pub struct Model {
     pub(crate) values: Vec<Option<Vec<f32>>>,
     pub(crate) workspace: Workspace,
     pub(crate) batch: usize,
+    /// Whether the last pass was one of training.
+    pub(crate) training: bool,
 }
 
 impl Model {
@@ -144,8 +148,8 @@ impl Model {
             .map(|n| n.inputs().iter().map(|i| i.index()).collect())
             .collect();
         let last_use = graph.last_uses();
-        Ok(Self {
-            cuts: cuts(&layers, &last_use),
+        let mut model = Self {
+            cuts: Vec::new(),
             variance_loss: VarianceLoss::None,
             division_loss: VarianceLoss::None,
             share: 1.0,
@@ -164,28 +168,11 @@ impl Model {
             frozen: false,
             workspace: Workspace::default(),
             batch: 0,
+            training: false,
             graph,
-        })
-    }
-
-    /// Values that a training step keeps of one input.
-    pub(crate) fn kept(&self, recompute: bool) -> u64 {
-        let length = |i: usize| match self.layers[i] {
-            Layer::Constant(_) => 0,
-            _ => self.shapes[i].len() as u64,
         };
-        let sum = |nodes: std::ops::Range<usize>| nodes.map(length).sum::<u64>();
-        let count = self.layers.len();
-        let kept = if recompute {
-            let ends = self.cuts.iter().copied().chain([count - 1]);
-            let begins = std::iter::once(0).chain(self.cuts.iter().copied());
-            let segment = begins.zip(ends).map(|(a, b)| sum(a..b + 1)).max();
-            self.cuts.iter().map(|&i| length(i)).sum::<u64>() + segment.unwrap_or(0)
-        } else {
-            sum(0..count)
-        };
-        let largest = (0..count).map(length).max().unwrap_or(0);
-        kept + 3 * largest
+        model.cuts = model.best_cuts();
+        Ok(model)
     }
 
     /// The graph that it was made from: names and shapes are the model's, weights are old.
@@ -363,7 +350,7 @@ impl Model {
     /// Floats that passes have held at once so far.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.workspace.made()
+        self.workspace.most()
     }
 
     /// Forgets what the units saw.
@@ -613,7 +600,7 @@ fn layer(
         }
         (Op::Rotary(r), Some(from)) => Layer::Rotary(Turn::new(r, from)),
         (Op::Attention(a), Some(from)) => {
-            Layer::Attention(Box::new(Attend::new(node.name(), a, from)?))
+            Layer::Attention(Box::new(Attend::new(node.name(), a, from)))
         }
         (Op::Elementwise(Nonlinearity::Activation(a)), _) => {
             Layer::Activation(Box::new(Unit::new(node.name(), Some(*a))))
@@ -638,16 +625,7 @@ fn layer(
         }
         (Op::Add, _) => Layer::Add,
         (Op::Mul, _) => Layer::Mul,
-        (Op::AvgPool(p), _) => {
-            if !p.count_include_pad && p.padding != nn::Padding::default() {
-                return Err(Error::unsupported(
-                    node.name(),
-                    "AveragePool whose divisor leaves the padding out",
-                    "export it with count_include_pad = 1",
-                ));
-            }
-            Layer::AveragePool(*p)
-        }
+        (Op::AvgPool(p), _) => Layer::AveragePool(*p),
         (Op::GlobalAvgPool, Some(from)) => {
             let (height, width, _) = hwc(from);
             Layer::AveragePool(AvgPool {
@@ -658,16 +636,32 @@ fn layer(
             })
         }
         (
-            Op::Pad(_) | Op::Slice(_) | Op::Flatten | Op::Reshape(_) | Op::Rearrange(_),
+            Op::Pad(_)
+            | Op::Slice(_)
+            | Op::Flatten
+            | Op::Reshape(_)
+            | Op::Rearrange(_)
+            | Op::Unfold(_)
+            | Op::Repeat(_),
             Some(from),
         ) => moved(node, from)?,
+        (Op::Softmax(kind), _) => Layer::Softmax(match kind {
+            nn::Softmax::Shares => kernels::Softmax::Shares,
+            nn::Softmax::Logarithms => kernels::Softmax::Logarithms,
+        }),
         (Op::Identity, _) => Layer::Identity,
-        (op, _) => {
+        // on purpose: what is trained shall be what becomes polynomial, and no polynomial is a maximum
+        (Op::MaxPool(_), _) => {
             return Err(Error::unsupported(
                 node.name(),
-                op.name(),
-                "replace it before training",
+                node.op().name(),
+                "put a mean over the same windows in its place, as adaptation does (Graph::with_average_pools)",
             ));
+        }
+        // every operator that is left takes an input, and a graph gives it one
+        (op, None) => {
+            let remedy = "give it the input that it takes";
+            return Err(Error::unsupported(node.name(), op.name(), remedy));
         }
     })
 }
@@ -697,29 +691,4 @@ fn pointwise(c: &Conv2d) -> bool {
         && c.stride == (1, 1)
         && c.padding == nn::Padding::default()
         && c.groups == 1
-}
-
-/// Where the values before a node can be forgotten in a forward pass: behind the joins of a residual network, or, where there are none,
-/// behind every √n-th node of a chain.
-fn cuts(layers: &[Layer], last_use: &[usize]) -> Vec<usize> {
-    let mut latest = 0;
-    let mut all = Vec::new();
-    for (i, layer) in layers.iter().enumerate() {
-        if latest <= i && i > 0 {
-            all.push(i);
-        }
-        if !matches!(layer, Layer::Constant(_)) {
-            latest = latest.max(last_use[i]);
-        }
-    }
-    let joins: Vec<usize> = all
-        .iter()
-        .copied()
-        .filter(|&i| matches!(layers[i], Layer::Add))
-        .collect();
-    if joins.is_empty() {
-        let step = all.len().isqrt().max(1);
-        return all.into_iter().step_by(step).collect();
-    }
-    joins
 }

@@ -37,16 +37,21 @@ impl Model {
     }
 
     /// Forgets the last batch; the next one has so many inputs.
-    pub(crate) fn begin(&mut self, batch: usize) {
-        self.batch = batch;
+    pub(crate) fn begin(&mut self, batch: usize, mode: Mode) {
         for v in self.values.iter_mut().filter_map(Option::take) {
             self.workspace.give(v);
         }
+        // parts of a batch in training may differ in size again and again
+        let (trained, trains) = (self.training, mode.trains());
+        if trained != trains || (!trains && batch != self.batch) {
+            self.workspace.clear();
+        }
+        (self.batch, self.training) = (batch, trains);
     }
 
     /// A forward pass up to a node, whose values stay.
     pub(crate) fn forward_to(&mut self, last: usize, input: Vec<f32>, batch: usize, mode: Mode) {
-        self.begin(batch);
+        self.begin(batch, mode);
         let mut input = Some(input);
         let mut segment = 0;
         for i in 0..=last {
@@ -65,10 +70,14 @@ impl Model {
                     }
                 }
             } else if self.recompute && self.cuts.binary_search(&i).is_ok() {
-                for j in segment + 1..i {
-                    self.forget(j);
+                // what is needed behind the cut stays
+                for j in segment..i {
+                    if self.last_use[j] <= i {
+                        self.forget(j);
+                    }
                 }
-                segment = i;
+                segment = i + 1;
+                self.workspace.clear();
             }
         }
     }
@@ -81,10 +90,13 @@ impl Model {
         match inputs {
             Inputs::Numbers(x) => {
                 let batch = x.len() / self.input_shape().len();
+                self.begin(batch, mode);
                 let x = self.workspace.copy(x);
                 self.forward(x, batch, mode)
             }
             Inputs::Tokens(tokens) => {
+                let (rows, columns, _) = hwc(self.input_shape());
+                self.begin(tokens.len() / (rows * columns), mode);
                 let Some(embedding) = &mut self.embedding else {
                     unreachable!("a model that is given tokens has an embedding");
                 };
@@ -95,16 +107,13 @@ impl Model {
         }
     }
 
-    /// Gives back what a forward pass keeps of a node, unless it is a constant.
+    /// Gives back what a forward pass keeps of a node, unless it is the input, which can't be made again.
     fn forget(&mut self, i: usize) {
-        if matches!(self.layers[i], Layer::Constant(_) | Layer::Input) {
+        if matches!(self.layers[i], Layer::Input) {
             return;
         }
         if let Some(v) = self.values[i].take() {
             self.workspace.give(v);
-        }
-        if let Layer::Activation(u) = &mut self.layers[i] {
-            u.forget(&mut self.workspace);
         }
     }
 
@@ -166,6 +175,7 @@ impl Model {
                     }
                 }
             }
+            Layer::Softmax(kind) => kernels::softmax_forward(*kind, channels, value(0), &mut y),
             Layer::Affine { factor, shift } => {
                 for (y, x) in y.iter_mut().zip(value(0)) {
                     *y = *factor * x + *shift;
@@ -180,15 +190,17 @@ impl Model {
     /// Gives back the range and variance losses' sum, whose gradients are added too.
     pub fn backward(&mut self, output: Vec<f32>) -> f64 {
         let mut gradients: Vec<Option<Vec<f32>>> = self.layers.iter().map(|_| None).collect();
-        gradients[self.output] = Some(output);
+        gradients[self.output] = Some(self.workspace.copy(&output));
+        drop(output);
         let mut penalty = 0.0;
         for i in (0..self.layers.len()).rev() {
             if self.recompute
                 && let Ok(cut) = self.cuts.binary_search(&i)
             {
+                self.workspace.clear();
                 // what lies between this cut and the one before
-                let before = cut.checked_sub(1).map_or(0, |c| self.cuts[c]);
-                for j in before + 1..i {
+                let first = cut.checked_sub(1).map_or(0, |c| self.cuts[c] + 1);
+                for j in first..i {
                     if self.values[j].is_none() {
                         self.values[j] = Some(self.compute(j, Mode::Again));
                     }
@@ -197,11 +209,17 @@ impl Model {
             if let Some(dy) = gradients[i].take() {
                 penalty += self.backward_node(i, dy, &mut gradients);
             }
-            if self.recompute {
-                self.forget(i);
-            }
+            self.forget(i);
         }
         penalty
+    }
+
+    /// Whether a gradient by the first input of a node leads to any parameter: pictures and constants need none.
+    pub(crate) fn needs_gradient(&self, i: usize) -> bool {
+        self.inputs[i].iter().any(|&j| {
+            !self.inputs[j].is_empty()
+                || (self.embedding.is_some() && matches!(self.layers[j], Layer::Input))
+        })
     }
 
     /// The backward pass of one node: adds to its inputs' gradients and its parameters', gives back its loss.
@@ -216,11 +234,7 @@ impl Model {
         let value = |k: usize| self.values[self.inputs[i][k]].as_deref().unwrap_or(&[]);
         let from = (self.inputs[i].first()).map_or(Shape::Vector(0), |&j| self.shapes[j]);
         let mut loss = 0.0;
-        // pictures need no gradient
-        let needed = self.inputs[i].iter().any(|&j| {
-            !self.inputs[j].is_empty()
-                || (self.embedding.is_some() && matches!(self.layers[j], Layer::Input))
-        });
+        let needed = self.needs_gradient(i);
         // by the first input, and by the others
         let (mut dx, mut others) = (self.workspace.take(n * from.len()), Vec::new());
         match &mut self.layers[i] {
@@ -308,6 +322,10 @@ impl Model {
                         }
                     }
                 }
+            }
+            Layer::Softmax(kind) => {
+                let y = self.values[i].as_deref().unwrap_or(&[]);
+                kernels::softmax_backward(*kind, channels, y, &dy, &mut dx);
             }
             Layer::Affine { factor, .. } => {
                 for (dx, dy) in dx.iter_mut().zip(&dy) {
@@ -561,5 +579,9 @@ fn window(p: &AvgPool, batch: usize, from: Shape, to: Shape) -> kernels::Window 
         kernel: p.kernel,
         stride: p.stride,
         padding: (p.padding.top, p.padding.left),
+        divisor: match p.count_include_pad {
+            true => kernels::Divisor::Window,
+            false => kernels::Divisor::Picture,
+        },
     }
 }

@@ -1,7 +1,6 @@
 //! Layers of sequences in training: normalisation of rows, rotary positions, attention, embeddings. A sequence of L tokens is a picture of one
 //! row of L pixels, so a batch is `n·L` rows of channels.
 
-use crate::error::{Error, Result};
 use crate::inverse::{InverseUnit, VarianceLoss};
 use crate::mode::Mode;
 use crate::parameter::Parameter;
@@ -237,6 +236,8 @@ impl Turn {
 pub(crate) struct Attend {
     /// With batch 1; a pass sets the batch.
     shape: kernels::Attention,
+    /// How many positions of every sequence are tokens, where not all are.
+    valid: Option<usize>,
     pub(crate) division: InverseUnit,
     /// Of the last training batch.
     sums: Option<RowSums>,
@@ -260,12 +261,8 @@ fn marked(rows: &[f32], marks: &[f32]) -> Vec<f32> {
 }
 
 impl Attend {
-    pub(crate) fn new(name: &str, a: &nn::Attention, queries: Shape) -> Result<Self> {
+    pub(crate) fn new(name: &str, a: &nn::Attention, queries: Shape) -> Self {
         let (_, length, channels) = crate::layout::hwc(queries);
-        let refuse = |operator: &str, remedy| Err(Error::unsupported(name, operator, remedy));
-        if a.mask.valid.is_some() {
-            return refuse("attention with padding", "train on windows without padding");
-        }
         let (weighting, least) = match a.scheme {
             AttentionScheme::Softmax => (Weighting::Softmax, 1.0),
             AttentionScheme::Power(p) => (
@@ -277,9 +274,9 @@ impl Attend {
                 },
                 p.epsilon() as f32,
             ),
-            _ => return refuse("this attention scheme", "train softmax or Power-Softmax"),
+            AttentionScheme::Undivided(u) => (Weighting::Undivided { exponent: u.into() }, 1.0),
         };
-        Ok(Self {
+        Self {
             shape: kernels::Attention {
                 batch: 1,
                 length,
@@ -290,9 +287,15 @@ impl Attend {
                 causal: a.mask.order == Order::Causal,
                 weighting,
             },
+            valid: a.mask.valid,
             division: InverseUnit::new(name, Function::Reciprocal, least),
             sums: None,
-        })
+        }
+    }
+
+    /// Of its queries.
+    pub(crate) fn heads(&self) -> usize {
+        self.shape.heads
     }
 
     /// Whether its rows are divided by sums or means of powers, which a program may do.
@@ -326,7 +329,7 @@ impl Attend {
         mode: Mode,
         public: Public,
     ) {
-        let (seen, keys) = self.seen(k, marks);
+        let (seen, keys) = self.seen(k, marks, batch);
         let k = keys.as_deref().unwrap_or(k);
         let sums = {
             let inverse = public.inverse(&self.division, mode);
@@ -347,13 +350,24 @@ impl Attend {
         self.sums = mode.trains().then_some(sums);
     }
 
-    /// What marks do: softmax sees only what is marked, powers see keys of zeros elsewhere.
-    fn seen(&self, k: &[f32], marks: Option<&[f32]>) -> (Vec<usize>, Option<Vec<f32>>) {
-        match marks {
-            None => (Vec::new(), None),
-            Some(m) if self.powers() => (Vec::new(), Some(marked(k, m))),
-            Some(m) => (within(m, self.shape.length), None),
+    /// What marks do: softmax sees only what is marked, powers see keys of zeros elsewhere. Neither sees what is no token.
+    fn seen(
+        &self,
+        k: &[f32],
+        marks: Option<&[f32]>,
+        batch: usize,
+    ) -> (Vec<usize>, Option<Vec<f32>>) {
+        let softmax = self.shape.weighting == Weighting::Softmax;
+        let keys = marks.filter(|_| !softmax).map(|m| marked(k, m));
+        let mut seen = match (marks.filter(|_| softmax), self.valid) {
+            (Some(m), _) => within(m, self.shape.length),
+            (None, Some(valid)) => vec![valid; batch],
+            (None, None) => Vec::new(),
+        };
+        if let Some(valid) = self.valid {
+            seen.iter_mut().for_each(|s| *s = valid.min(*s));
         }
+        (seen, keys)
     }
 
     /// One position more of each sequence, against caches ([`kernels::Attention::step`]).
@@ -389,7 +403,7 @@ impl Attend {
         } else {
             (0.0, None)
         };
-        let (_, keys) = self.seen(k, marks);
+        let (_, keys) = self.seen(k, marks, batch);
         let k = keys.as_deref().unwrap_or(k);
         self.at(batch)
             .backward([q, k, v], dy, &sums, extra.as_deref(), [dq, &mut *dk, dv]);

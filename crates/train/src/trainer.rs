@@ -7,6 +7,7 @@ use crate::checkpoint::{self, Position, Sums};
 use crate::config::{Degrees, Order, Run, Stage, Target};
 use crate::error::{Error, Result, need};
 use crate::inverse::VarianceLoss;
+use crate::memory::Kept;
 use crate::mode::Mode;
 use crate::model::Model;
 use crate::optimizer::Optimizer;
@@ -83,6 +84,8 @@ pub struct Trainer<'a, S: Source = Sources> {
     position: Position,
     /// Time between checkpoints within a pass.
     pub every: Duration,
+    /// What passes keep, where a stage does not say that they compute values again: the same results in any case.
+    pub kept: Kept,
     steps_of_this_process: u64,
     began: Instant,
 }
@@ -116,6 +119,7 @@ impl<'a, S: Source> Trainer<'a, S> {
             optimizer: Optimizer::default(),
             position: Position::default(),
             every: Duration::from_secs(60),
+            kept: Kept::Everything,
             steps_of_this_process: 0,
             began: Instant::now(),
         };
@@ -270,7 +274,7 @@ impl<'a, S: Source> Trainer<'a, S> {
         self.model.range_loss = stage.range_loss;
         self.model.variance_loss = stage.variance_loss;
         self.model.division_loss = stage.division_loss;
-        self.model.recompute = stage.recompute;
+        self.model.recompute = stage.recompute || self.kept == Kept::Boundaries;
         self.unscale();
         if self.position.epoch == 0
             && self.position.batch == 0
@@ -715,15 +719,4 @@ fn set_target(u: &mut Unit, target: Target) {
         Target::Seen => seen(u).unwrap_or(u.target),
         _ => u.target,
     };
-}
-
-impl Model {
-    /// Bytes that training takes as a run has it: what the forward pass of the largest part of a batch keeps, a few gradients of the largest
-    /// value beside it, and of every parameter its value, its gradient, two moments and what a checkpoint holds of it.
-    #[must_use]
-    pub fn training_bytes<N, D>(&self, run: &Run<N, D>) -> u64 {
-        let parameters: usize = self.parameters.iter().map(|p| p.values.len()).sum();
-        let values = |s: &Stage| run.batch.div_ceil(s.parts.max(1)) as u64 * self.kept(s.recompute);
-        4 * (run.stages.iter().map(values).max().unwrap_or(0) + 6 * parameters as u64)
-    }
 }

@@ -254,9 +254,10 @@ fn drive<'a, S: Source, R>(
     tell: Listener<'_>,
     mut ended: impl FnMut(&mut Trainer<'a, S>, Option<&str>, Listener<'_>) -> Result<Option<R>>,
 ) -> Result<R> {
-    memory::train(&model, config)?;
+    let kept = memory::train((&model, teacher.as_ref()), config, tell)?;
     let mut trainer = Trainer::new(config, model, teacher, sources, place.folder)?;
     trainer.every = saving.every;
+    trainer.kept = kept;
     if place.folder.is_some() {
         tell.note("Ctrl-C stops this run; the same command goes on from its last checkpoint, with the same result");
     }
