@@ -1,6 +1,6 @@
 //! Published model families: what a checkpoint's tensors mean.
 //!
-//! One file for each family and one line for each in a registry: [`resnet`] and `mlp` for inputs of one shape (`FAMILIES`); [`llama`] and
+//! One file for each family and one line for each in a registry: [`resnet`], [`vit`] and `mlp` for inputs of one shape (`FAMILIES`); [`llama`] and
 //! [`gpt_neox`] for text ([`architecture`]), which [`language`] loads, embeds for and builds for any length; [`bert`] (and RoBERTa) for
 //! sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`trained`] makes them polynomial.
 //! [`open`] and [`from_bytes`] read any network.
@@ -18,6 +18,7 @@ pub mod random;
 pub mod resnet;
 pub mod shape;
 pub mod trained;
+pub mod vit;
 
 mod config;
 mod family;
@@ -39,6 +40,7 @@ const FAMILIES: &[Family] = &[
     imagenet::FAMILY,
     transformers::LANGUAGE,
     transformers::ENCODER,
+    vit::FAMILY,
     mlp::FAMILY,
 ];
 
