@@ -243,6 +243,7 @@ fn moved_values_factors_and_imported_functions_are_trained() {
         Activation::Softplus,
         Activation::Mish,
         Activation::GeluTanh,
+        Activation::QuickGelu,
         Activation::Softsign,
         Activation::HardSigmoid,
     ];

@@ -118,15 +118,6 @@ impl Config {
         f.only("position_embedding_type", &"absolute".into())?;
         f.only("is_decoder", &false.into())?;
         f.only("add_cross_attention", &false.into())?;
-        let activation = match json.get("hidden_act").and_then(Value::as_str) {
-            None => Activation::Gelu,
-            Some(name) => Activation::named(name).ok_or_else(|| {
-                refuse(format!(
-                    "hidden_act is {name}; known are {}",
-                    Activation::names()
-                ))
-            })?,
-        };
         let (padding, epsilon, types) = match family {
             Family::Bert => (0, 1e-12, 2),
             Family::Roberta => (1, 1e-5, 1),
@@ -142,7 +133,7 @@ impl Config {
             types: f.optional_size("type_vocab_size")?.unwrap_or(types),
             epsilon: f.number("layer_norm_eps", epsilon)?,
             padding,
-            activation,
+            activation: f.activation("hidden_act", Activation::Gelu)?,
             head: head(&json)?,
         };
         config.check()?;
@@ -345,20 +336,7 @@ fn head(json: &Value) -> Result<Head> {
         return Ok(Head::MaskedLanguage);
     }
     if architecture.ends_with("ForSequenceClassification") {
-        let labels: Vec<String> = match json["id2label"].as_object() {
-            Some(names) => (0..names.len())
-                .map(|i| {
-                    let name = names.get(&i.to_string()).and_then(Value::as_str);
-                    name.map(str::to_string)
-                        .ok_or_else(|| refuse(format!("id2label has no name for class {i}")))
-                })
-                .collect::<Result<_>>()?,
-            None => {
-                // as Hugging Face's readers have it where nothing is said
-                let classes = Fields(json).optional_size("num_labels")?.unwrap_or(2);
-                (0..classes).map(|i| format!("LABEL_{i}")).collect()
-            }
-        };
+        let labels = Fields(json).labels()?;
         return Ok(Head::Classification { labels });
     }
     if architecture.ends_with("Model") {

@@ -1,6 +1,7 @@
 //! Reading `config.json` of Hugging Face: what is known is taken, what would change the network and isn't known is refused.
 
 use crate::blocks::Sizes;
+use approx::Activation;
 use nn::Error;
 use nn::format::Checkpoint;
 use serde_json::Value;
@@ -123,6 +124,34 @@ impl Fields<'_> {
                 _ => Err(refuse(format!("{name} is {v}, it must be above 0"))),
             },
         }
+    }
+
+    /// The activation of this field's name, or what is usual.
+    pub(crate) fn activation(&self, name: &str, usual: Activation) -> nn::Result<Activation> {
+        match self.present(name).map(|v| v.as_str().unwrap_or_default()) {
+            None => Ok(usual),
+            Some(own) => Activation::named(own).ok_or_else(|| {
+                refuse(format!(
+                    "{name} is {own}; known are {}",
+                    Activation::names()
+                ))
+            }),
+        }
+    }
+
+    /// The names of the classes: `id2label`, or as many as `num_labels` says under the names that Hugging Face's readers give them.
+    pub(crate) fn labels(&self) -> nn::Result<Vec<String>> {
+        let Some(names) = self.0["id2label"].as_object() else {
+            let classes = self.optional_size("num_labels")?.unwrap_or(2);
+            return Ok((0..classes).map(|i| format!("LABEL_{i}")).collect());
+        };
+        (0..names.len())
+            .map(|i| {
+                let name = names.get(&i.to_string()).and_then(Value::as_str);
+                name.map(str::to_string)
+                    .ok_or_else(|| refuse(format!("id2label has no name for class {i}")))
+            })
+            .collect()
     }
 
     pub(crate) fn flag(&self, name: &str, usual: bool) -> nn::Result<bool> {

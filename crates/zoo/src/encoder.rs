@@ -346,7 +346,7 @@ fn initial(seed: u64) -> impl Fn(&str, &[usize], Role) -> Vec<f32> {
 }
 
 /// These channels at the first so many positions.
-fn channels(of: std::ops::Range<usize>, length: usize) -> Op<nn::Nonlinearity> {
+pub(crate) fn channels(of: std::ops::Range<usize>, length: usize) -> Op<nn::Nonlinearity> {
     let axes = [[of.start, of.end, 1], [0, 1, 1], [0, length, 1]];
     Op::Slice(Slice {
         axes: axes.map(Into::into).into(),

@@ -1,6 +1,7 @@
 //! Published model families: what a checkpoint's tensors mean.
 //!
-//! One file for each family and one line for each in a registry: [`resnet`], [`imagenet`], `convnext` and `mlp` for inputs of one shape (`FAMILIES`); [`llama`] and
+//! One file for each family and one line for each in a registry: [`resnet`], [`imagenet`], `convnext`, [`vit`] and `mlp` for inputs of one shape
+//! (`FAMILIES`); [`llama`] and
 //! [`gpt_neox`] for text ([`architecture`]), which [`language`] loads, embeds for and builds for any length; [`bert`] (and RoBERTa) for
 //! sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`trained`] makes them polynomial.
 //! [`open`] and [`from_bytes`] read any network.
@@ -19,6 +20,7 @@ pub mod random;
 pub mod resnet;
 pub mod shape;
 pub mod trained;
+pub mod vit;
 
 mod config;
 mod family;
@@ -41,6 +43,7 @@ const FAMILIES: &[Family] = &[
     convnext::FAMILY,
     transformers::LANGUAGE,
     transformers::ENCODER,
+    vit::FAMILY,
     mlp::FAMILY,
 ];
 

@@ -10,6 +10,7 @@ use crate::blocks::{Role, Sizes};
 use crate::encoder::{Encoder, Start};
 use crate::language::LanguageModel;
 use crate::random::mix;
+use crate::vit::{self, Picture, VisionTransformer};
 use nn::Graph;
 use nn::Result;
 use nn::attention::AttentionScheme;
@@ -41,6 +42,8 @@ pub enum TransformerShape {
     Language(Architecture),
     /// Of an encoder.
     Encoder(bert::Config),
+    /// Of pictures, whose patches are tokens: all of one number.
+    Vision(vit::Config),
 }
 
 /// A network of another shape's structure.
@@ -71,13 +74,16 @@ impl TransformerShape {
     /// From the text of a `config.json`.
     ///
     /// # Errors
-    /// Those of [`Architecture::from_json`] and [`bert::Config::from_json`].
+    /// Those of [`Architecture::from_json`], [`bert::Config::from_json`] and [`vit::Config::from_json`].
     pub fn from_json(text: &str) -> Result<Self> {
         let json = crate::config::Fields::parse(text)?;
         let model_type = json.get("model_type").and_then(|t| t.as_str());
         Ok(match model_type {
             Some(t) if bert::Config::MODEL_TYPES.contains(&t) => {
                 Self::Encoder(bert::Config::from_json(text)?)
+            }
+            Some(t) if vit::Config::MODEL_TYPES.contains(&t) => {
+                Self::Vision(vit::Config::from_json(text)?)
             }
             _ => Self::Language(Architecture::from_json(text)?),
         })
@@ -88,6 +94,7 @@ impl TransformerShape {
     pub fn published_names() -> Vec<&'static str> {
         let mut names = Architecture::published_names();
         names.extend(bert::PUBLISHED.iter().map(|p| p.0));
+        names.extend(vit::PUBLISHED.iter().map(|p| p.0));
         names
     }
 
@@ -95,9 +102,11 @@ impl TransformerShape {
     #[must_use]
     pub fn published(name: &str) -> Option<Self> {
         let encoder = || bert::PUBLISHED.iter().find(|p| p.0 == name);
+        let vision = || vit::PUBLISHED.iter().find(|p| p.0 == name);
         Architecture::published(name)
             .map(Self::Language)
             .or_else(|| encoder().map(|p| Self::Encoder((p.1)())))
+            .or_else(|| vision().map(|p| Self::Vision((p.1)())))
     }
 
     /// Every tensor of the model with its shape.
@@ -109,6 +118,7 @@ impl TransformerShape {
         match self {
             Self::Language(a) => a.tensors(named),
             Self::Encoder(c) => c.tensors(&mut named),
+            Self::Vision(c) => c.tensors(&mut named),
         }
     }
 
@@ -128,6 +138,16 @@ impl TransformerShape {
         match self {
             Self::Language(a) => a.sizes(),
             Self::Encoder(c) => c.sizes,
+            Self::Vision(c) => c.sizes,
+        }
+    }
+
+    /// Tokens of an input, where all inputs have as many.
+    #[must_use]
+    pub fn tokens(&self) -> Option<usize> {
+        match self {
+            Self::Vision(c) => Some(c.sizes.max_length),
+            Self::Language(_) | Self::Encoder(_) => None,
         }
     }
 
@@ -153,6 +173,7 @@ impl TransformerShape {
                 bert::Head::MaskedLanguage => (2, all),
                 _ => (2, 1),
             },
+            Self::Vision(_) => (2, 1),
         };
         let tokens = (length * batch) as u64;
         // of a token: two norms, queries and keys before and after they turn, values, what is attended, projected and added, twice
@@ -190,6 +211,7 @@ impl TransformerShape {
         match self {
             Self::Language(a) => Self::Language(a.resized(sizes)),
             Self::Encoder(c) => Self::Encoder(c.resized(sizes)),
+            Self::Vision(c) => Self::Vision(c.resized(sizes, c.picture)),
         }
     }
 
@@ -268,6 +290,21 @@ impl TransformerShape {
             channels.entry(labels.len()).or_insert(labels.len());
         }
         channels.insert(small.vocabulary, vocabulary);
+        let mut picture = Picture {
+            channels: 1,
+            size: 1,
+            patch: 1,
+        };
+        if let Self::Vision(c) = self {
+            // an odd channel would be marks
+            picture.channels = match extra {
+                0 => c.picture.values(),
+                _ => (extra + 2) & !1,
+            };
+            channels
+                .entry(picture.channels)
+                .or_insert(c.picture.values());
+        }
         let graph = match self {
             Self::Language(a) => {
                 LanguageModel::with_roles(a.resized(small), &mut values)?.graph(tokens, scheme)?
@@ -277,6 +314,10 @@ impl TransformerShape {
                 scheme,
                 Start::Normalized,
             )?,
+            Self::Vision(c) => {
+                VisionTransformer::with_roles(c.resized(small, picture), &mut values)?
+                    .graph(scheme, vit::Start::Patches)?
+            }
         };
         Ok(StandIn {
             graph,
@@ -378,7 +419,14 @@ mod tests {
             assert!((count / millions - 1.0).abs() < 0.01, "{name}: {count} M");
         }
         // the encoder, its pooler and a classifier
-        for (name, millions) in [("bert-base", 109.5), ("roberta-base", 124.6)] {
+        for (name, millions) in [
+            ("bert-base", 109.5),
+            ("roberta-base", 124.6),
+            // 88,224,232 and 86,567,656 of torchvision's, 87,849,216 of OpenAI's image tower
+            ("vit-b-32", 88.224),
+            ("vit-b-16", 86.568),
+            ("clip-vit-b-32", 87.849),
+        ] {
             let shape = TransformerShape::published(name).expect(name);
             let count = shape.parameters().expect("sizes") as f64 / 1e6;
             assert!((count / millions - 1.0).abs() < 0.01, "{name}: {count} M");
@@ -391,7 +439,14 @@ mod tests {
     #[test]
     fn a_stand_in_has_every_size_once_and_becomes_polynomial() {
         let scheme = AttentionScheme::Power(PowerSoftmax::new(4, 0.1).expect("valid"));
-        for name in ["stories260k", "pythia-70m", "bert-base", "smollm2-135m"] {
+        for name in [
+            "stories260k",
+            "pythia-70m",
+            "bert-base",
+            "smollm2-135m",
+            "vit-b-32",
+            "clip-vit-b-32",
+        ] {
             let shape = TransformerShape::published(name).expect(name);
             let shape = shape.first(1);
             let small = shape.stand_in(scheme).expect(name);

@@ -25,6 +25,7 @@ fn check_state_dict(dict: StateDict) -> Law {
         || dict.find("layer4.0.conv1.weight").is_some();
     let checkpoint = Checkpoint {
         config: None,
+        preprocessor: None,
         tensors: dict,
     };
     let options = zoo::Options {

@@ -37,6 +37,9 @@ use crate::poly_graph::{Metadata, PolyGraph};
 use state_dict::StateDict;
 use std::path::Path;
 
+/// Most bytes of a text beside weights.
+const TEXT_LIMIT: u64 = 1 << 20;
+
 /// What a file or a folder holds.
 #[derive(Debug)]
 pub enum Content {
@@ -55,6 +58,8 @@ pub enum Content {
 pub struct Checkpoint {
     /// The text of a `config.json`, where there is one.
     pub config: Option<String>,
+    /// The text of a `preprocessor_config.json`, how pictures become inputs, where there is one.
+    pub preprocessor: Option<String>,
     /// The tensors.
     pub tensors: StateDict,
 }
@@ -67,8 +72,14 @@ pub struct Checkpoint {
 pub fn open(path: &Path, output: Option<&str>) -> Result<Content> {
     if path.is_dir() {
         let (config, tensors) = StateDict::load_folder(path)?;
+        let beside = path.join("preprocessor_config.json");
+        let preprocessor = match beside.exists() {
+            true => Some(read_limited(&beside, TEXT_LIMIT)?),
+            false => None,
+        };
         return Ok(Content::Checkpoint(Checkpoint {
             config: Some(config),
+            preprocessor: preprocessor.map(|b| String::from_utf8_lossy(&b).into_owned()),
             tensors,
         }));
     }
@@ -105,6 +116,7 @@ pub fn from_bytes(bytes: Vec<u8>, options: onnx::Options<'_>) -> Result<Content>
     if StateDict::recognises(&bytes) {
         return Ok(Content::Checkpoint(Checkpoint {
             config: None,
+            preprocessor: None,
             tensors: StateDict::from_bytes(&bytes)?,
         }));
     }

@@ -7,6 +7,7 @@ mod lower;
 mod oracle;
 mod resnet;
 mod sentence;
+mod vit;
 
 use nn::{Parameter, Shape, Tensor};
 

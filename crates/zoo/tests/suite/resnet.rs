@@ -212,6 +212,7 @@ fn tensors_that_no_family_claims_are_refused_by_every_family() {
     };
     let checkpoint = nn::format::Checkpoint {
         config: None,
+        preprocessor: None,
         tensors: StateDict::new(BTreeMap::from([
             one("stem.weight", &[4, 3, 7, 7]),
             one("head.weight", &[10, 4]),
@@ -352,6 +353,7 @@ fn give_what_torch_gives(networks: &str) {
             ["outputs", ref outputs @ ..] => {
                 let checkpoint = nn::format::Checkpoint {
                     config: None,
+                    preprocessor: None,
                     tensors: StateDict::new(std::mem::take(&mut tensors)),
                 };
                 let options = zoo::Options {
