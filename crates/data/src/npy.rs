@@ -257,6 +257,29 @@ impl Array {
         (0..self.dims[0]).map(label).collect()
     }
 
+    /// Refuses vectors of more axes than one that are not of this shape, and pixels, which a network of pictures does not take as they are.
+    pub(crate) fn check_shape(&self, place: Place<'_>, shape: nn::Shape) -> Result<()> {
+        let [_, axes @ ..] = &self.dims[..] else {
+            return Ok(());
+        };
+        if axes.len() > 1 && !shape.holds(axes) {
+            return Err(place.malformed(format_args!(
+                "has shape {:?}, the network takes inputs of shape {shape}: (N, channels, length), (N, channels, height, width) or (N, {}) are read; numpy.transpose brings axes into that order",
+                self.dims,
+                shape.len()
+            )));
+        }
+        match shape {
+            nn::Shape::Image { height: 2.., .. } if self.kind != Kind::Float => {
+                Err(place.malformed(format_args!(
+                    "holds values of type '{}', which pixels have; save pictures as .npz (an array x of bytes), or as the floats that the network takes",
+                    self.description
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Finite numbers row by row and how many a row has; one axis is one row, or a column of numbers.
     pub(crate) fn rows(&self, place: Place<'_>, one_axis: OneAxis) -> Result<(Vec<f64>, usize)> {
         if self.fortran && self.dims.len() > 2 {

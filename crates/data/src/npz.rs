@@ -4,7 +4,7 @@ use crate::Result;
 use crate::error::Error;
 use crate::files::{Raw, classes_of, numbers, read_all, unpacked};
 use crate::npy::{Array, Place};
-use crate::options::{Options, of_split};
+use crate::options::{Labels, Options, of_split};
 use crate::split::Split;
 use flate2::read::DeflateDecoder;
 use nn::format::zip::{self, Entry};
@@ -82,7 +82,8 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
         candidates.push((Some(split), format!("{n}_images"), format!("{n}_labels")));
         candidates.push((Some(split), format!("x_{n}"), format!("y_{n}")));
     }
-    candidates.retain(|(_, x, y)| there.contains(x) && there.contains(y));
+    let optional = options.labels == Labels::Optional;
+    candidates.retain(|(_, x, y)| there.contains(x) && (optional || there.contains(y)));
     if candidates.is_empty() {
         return Err(Error::unknown(
             path,
@@ -92,11 +93,20 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
             ),
         ));
     }
-    let labels_of = |y: &str| entries.array(y, limit)?.labels(entries.place(y));
+    let labels_of = |y: &String| -> Result<Option<Vec<u16>>> {
+        if !there.contains(y) {
+            return Ok(None);
+        }
+        match entries.array(y, limit)?.labels(entries.place(y)) {
+            // several labels each, or numbers to predict: nobody asks for classes
+            Err(_) if optional => Ok(None),
+            labels => labels.map(Some),
+        }
+    };
     // a split may lack the last classes
     let mut most = 0;
     for (_, _, y) in &candidates {
-        most = most.max(classes_of(&labels_of(y)?));
+        most = most.max(labels_of(y)?.map_or(0, |all| classes_of(&all)));
     }
     let parts = candidates.into_iter().map(|(s, x, y)| (s, (x, y)));
     let chosen = of_split(path, options.split, parts.collect())?;
@@ -106,7 +116,10 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
     };
     let images = entries.array(x, limit)?;
     let dims = images.dims.clone();
-    let labels = labels_of(y)?;
+    let (labels, most) = match labels_of(y)? {
+        Some(labels) => (labels, most),
+        None => (vec![0; dims.first().copied().unwrap_or(0)], 0),
+    };
     if labels.len() != dims[0] {
         return Err(entries.place(y).malformed(format_args!(
             "has {} labels for the images {dims:?} of {x}; save as many of both",

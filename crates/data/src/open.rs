@@ -3,8 +3,8 @@
 use crate::dataset::{Dataset, ITEM_BYTES, Store};
 use crate::error::{Error, check_labels};
 use crate::files::{Raw, is_gzip, name, resized, unpacked, visible};
-use crate::options::{Options, Skipped};
-use crate::{Result, cifar, folder, idx, npz, tar};
+use crate::options::{Labels, Options, Skipped};
+use crate::{Result, cifar, folder, idx, npy, npz, tar};
 use rayon::prelude::*;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -44,6 +44,18 @@ impl Dataset {
 pub fn is_npz(path: &Path) -> bool {
     let mut head = [0; 4];
     File::open(path).is_ok_and(|mut f| f.read_exact(&mut head).is_ok() && is_zip(&head))
+}
+
+/// Whether a file is a table by its name (`.csv`, `.tsv`) or an array by its content (`.npy`), gzipped or not; one that can't be read is none.
+#[must_use]
+pub fn is_table(path: &Path) -> bool {
+    let name = name(path).to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let array = || {
+        let mut head = [0; npy::MARK.len()];
+        unpacked(path).is_ok_and(|mut f| f.read_exact(&mut head).is_ok() && head == *npy::MARK)
+    };
+    name.ends_with(".csv") || name.ends_with(".tsv") || path.is_file() && array()
 }
 
 fn is_zip(head: &[u8]) -> bool {
@@ -111,7 +123,9 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
     let classes = options.classes.clone().unwrap_or(raw.classes);
     let label = |i: usize| usize::from(raw.labels[i]);
     let count = raw.labels.len();
-    check_labels(path, (0..count).map(label), classes.len())?;
+    if !(options.labels == Labels::Optional && classes.is_empty()) {
+        check_labels(path, (0..count).map(label), classes.len())?;
+    }
     if count == 0 {
         return Err(Error::content(
             path,

@@ -15,6 +15,16 @@ pub enum Damaged {
     Skip,
 }
 
+/// Whether every picture needs a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Labels {
+    /// It does.
+    #[default]
+    Needed,
+    /// What stands beside the pictures of an `.npz` is read where it is classes; a set without them has no classes.
+    Optional,
+}
+
 /// A picture that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
@@ -40,6 +50,8 @@ pub struct Resize {
 pub struct Options {
     /// The classes in order; by default the format's own: folders' names sorted, CIFAR's names, numbers.
     pub classes: Option<Vec<String>>,
+    /// Whether every picture needs a class.
+    pub labels: Labels,
     /// CIFAR-100: read the 20 superclasses instead of the 100 classes.
     pub coarse: bool,
     /// Which part; needed where there are several.
@@ -64,6 +76,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             classes: None,
+            labels: Labels::Needed,
             coarse: false,
             split: None,
             limit: None,

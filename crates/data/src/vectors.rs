@@ -7,7 +7,7 @@ use crate::npy::{Array, OneAxis, Place};
 use crate::options::{check_held_out, of_split, spread};
 use crate::split::Split;
 use crate::{Result, npy, npz};
-use nn::Tensor;
+use nn::{Shape, Tensor};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -63,6 +63,8 @@ pub struct VectorOptions {
     pub split: Option<Split>,
     /// At most so many vectors, evenly spaced over the set.
     pub limit: Option<usize>,
+    /// The input of the network that takes the vectors, where that is no vector: arrays of more axes than two are of its shape.
+    pub shape: Option<Shape>,
     /// Most bytes of values to hold, eight each, and that a file may take unpacked.
     pub memory_limit: u64,
 }
@@ -76,6 +78,7 @@ impl Default for VectorOptions {
             heading: Heading::Told,
             split: None,
             limit: None,
+            shape: None,
             memory_limit: 4 << 30,
         }
     }
@@ -264,11 +267,20 @@ impl Vectors {
     /// Mean and deviation of every component: what inputs are normalised with. A component that is the same everywhere has deviation 1.
     #[must_use]
     pub fn statistics(&self) -> Normalization {
-        let n = self.len().max(1) as f64;
+        self.channel_statistics(self.width)
+    }
+
+    /// As [`Self::statistics`], one for each of so many channels: equal parts of a vector, one behind the other.
+    #[must_use]
+    pub fn channel_statistics(&self, channels: usize) -> Normalization {
+        let each = self.width / channels.max(1);
+        let n = (self.len() * each).max(1) as f64;
         let sum = |c: usize, f: &dyn Fn(f64) -> f64| -> f64 {
-            (0..self.len()).map(|i| f(self.values(i)[c])).sum::<f64>() / n
+            let part = |i| &self.values(i)[c * each..][..each];
+            let parts = (0..self.len()).flat_map(part);
+            parts.map(|&v| f(v)).sum::<f64>() / n
         };
-        let mean: Vec<f64> = (0..self.width).map(|c| sum(c, &|v| v)).collect();
+        let mean: Vec<f64> = (0..channels).map(|c| sum(c, &|v| v)).collect();
         let deviation = mean.iter().enumerate().map(|(c, m)| {
             let d = sum(c, &|v| (v - m).powi(2)).sqrt();
             let varies = d > 1e-12 * m.abs().max(1e-300);
@@ -406,6 +418,9 @@ impl VectorOptions {
     ) -> Result<Vectors> {
         let path = place.path;
         self.fits(path, inputs.dims.iter().product())?;
+        if let Some(shape) = self.shape {
+            inputs.check_shape(place, shape)?;
+        }
         let rows = inputs.rows(place, OneAxis::Row)?;
         let count = rows.0.len() / rows.1;
         let same = |place: Place<'_>, had: usize| {

@@ -55,6 +55,19 @@ impl Shape {
         }
     }
 
+    /// Whether an array of these lengths is a value of this shape, row-major: a signal (channels, length) is kept as an image of one row, and axes
+    /// between the first and the last as one.
+    #[must_use]
+    pub fn holds(self, array: &[usize]) -> bool {
+        match *array {
+            [c, l] => self.dims() == [c, 1, l] || self.dims() == *array,
+            [c, ref middle @ .., l] if middle.len() > 1 => {
+                self.dims() == [c, middle.iter().product(), l]
+            }
+            _ => self.dims() == *array,
+        }
+    }
+
     /// Number of values.
     #[must_use]
     #[expect(

@@ -274,8 +274,20 @@ fn inputs(
         tell,
     )
     .map_err(place)?;
-    if let Task::Pictures(t) = &task {
-        tell.note(format_args!("pixels v become {}", t.normalization()));
+    match &task {
+        Task::Pictures(t) => tell.note(format_args!("pixels v become {}", t.normalization())),
+        Task::Vectors(t) if t.shape().as_image().is_some() => {
+            let how = match t.normalization() {
+                None => "as they are",
+                Some(_) => "normalised by channel",
+            };
+            let shape = t.shape();
+            tell.note(format_args!(
+                "inputs are {} numbers of shape {shape}, {how}",
+                shape.len()
+            ));
+        }
+        _ => {}
     }
     let most = a.limit.unwrap_or(INPUTS);
     let shapes: Vec<Shape> = match &network {
@@ -433,7 +445,7 @@ fn answers(
         _ => format!("the largest output is the same on {same}, "),
     };
     tell.note(format_args!(
-        "answers beside the network's own, of {} of the inputs: {agreement}no output changes by more than {change:.3} (they reach {largest:.3})",
+        "answers beside the network's own, of {} of the inputs: {agreement}no output changes by more than {change:.2e} (they reach {largest:.3})",
         all.len()
     ));
     if 100 * same < 99 * all.len() || change > MOST_CHANGE * largest {
@@ -450,12 +462,10 @@ fn task(
     tell: Listener<'_>,
 ) -> Result<Task> {
     let asked = foreign.metadata.task.is_none() || stated.is_said();
-    let rows = match (foreign.input, sources.first()) {
-        // tensors are what rows have become
-        (Shape::Vector(_), Some(source))
-            if asked && !matches!(source.given, Some(Given::Tensors(..))) =>
-        {
-            Some(source.rows(Task::of(foreign.metadata)?.as_ref())?)
+    let own = Task::of(foreign.metadata)?;
+    let rows = match (&own, sources.first()) {
+        (None | Some(Task::Vectors(_)), Some(source)) if asked && source.is_rows(foreign.input) => {
+            Some(source.rows(own.as_ref(), foreign.input)?)
         }
         _ => None,
     };
@@ -486,10 +496,7 @@ fn named_by(task: &Task, said: bool, names: &[String], count: usize) -> Option<O
 /// The same task with outputs of another meaning; those of text keep theirs.
 fn with_outputs(task: Task, outputs: Outputs) -> Result<Task> {
     Ok(match task {
-        Task::Vectors(t) => {
-            let (columns, normalization) = (t.columns().to_vec(), t.normalization().cloned());
-            Task::Vectors(task::Vectors::new(columns, normalization, outputs)?)
-        }
+        Task::Vectors(t) => Task::Vectors(t.with_outputs(outputs)?),
         Task::Pictures(t) => {
             let normalization = t.normalization().clone();
             Task::Pictures(Pictures::new(t.shape(), normalization, outputs)?)

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, named};
 use crate::progress::{Listener, Say};
-use data::{Answers, Dataset, Sentences, Split, VectorOptions, Vectors};
+use data::{Answers, Dataset, Labels, Sentences, Split, VectorOptions, Vectors};
 use nn::{Shape, Tensor};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -67,12 +67,31 @@ impl Source {
         }
     }
 
-    /// The rows; where a task names its columns, in that order.
+    /// Whether these are numbers that such a network takes as they are: tables and arrays, and of `.npz` all that can be no picture.
+    pub(crate) fn is_rows(&self, input: Shape) -> bool {
+        match (&self.given, input) {
+            (Some(Given::Rows(_)), _) | (None, Shape::Vector(_)) => true,
+            (Some(_), Shape::Vector(_)) => !matches!(self.given, Some(Given::Tensors(..))),
+            (Some(_), _) => false,
+            (
+                None,
+                Shape::Image {
+                    channels, height, ..
+                },
+            ) => {
+                let picture = height > 1 && matches!(channels, 1 | 3);
+                data::is_table(&self.path) || !picture && data::is_npz(&self.path)
+            }
+        }
+    }
+
+    /// The rows, for a network of this input; where a task names its columns, in that order.
     ///
     /// # Errors
     /// What is missing or no number, by row and column; columns of other names.
-    pub(crate) fn rows(&self, task: Option<&Task>) -> Result<Vectors> {
+    pub(crate) fn rows(&self, task: Option<&Task>, input: Shape) -> Result<Vectors> {
         let options = VectorOptions {
+            shape: input.as_image().map(|_| input),
             answers: self.answers.clone(),
             without: self.without.clone(),
             split: self.split,
@@ -149,9 +168,13 @@ impl From<Tensor> for Encoded {
 
 impl<'a> Inputs<'a> {
     pub(crate) fn open(task: &'a Task, source: &'a Source) -> Result<Self> {
+        Self::with(task, source, Labels::Optional)
+    }
+
+    fn with(task: &'a Task, source: &'a Source, labels: Labels) -> Result<Self> {
         let items = match (task, &source.given) {
             (_, Some(Given::Tensors(shape, all))) => Items::Tensors(*shape, all.clone()),
-            (Task::Vectors(_), _) => Items::Rows(source.rows(Some(task))?),
+            (Task::Vectors(t), _) => Items::Rows(source.rows(Some(task), t.shape())?),
             (Task::Pictures(_), Some(Given::Pictures(set))) => Items::Set(set.clone()),
             (Task::Prompts(_), Some(Given::Texts(texts))) => Items::Prompts(texts.clone()),
             (Task::Sentences(t), given @ (None | Some(Given::Sentences(_)))) => {
@@ -171,7 +194,7 @@ impl<'a> Inputs<'a> {
                 Items::Pictures(vec![source.path.clone()])
             }
             (_, None) => match pictures(&source.path)? {
-                files if files.is_empty() => Items::Set(set(task, source)?),
+                files if files.is_empty() => Items::Set(set(task, source, labels)?),
                 files => Items::Pictures(files),
             },
         };
@@ -190,7 +213,11 @@ impl<'a> Inputs<'a> {
         source: &'a Source,
         outputs: Option<usize>,
     ) -> Result<Self> {
-        let mut inputs = Self::open(task, source)?;
+        let labels = match outputs {
+            Some(_) => Labels::Needed,
+            None => Labels::Optional,
+        };
+        let mut inputs = Self::with(task, source, labels)?;
         let fixed = match &inputs.items {
             Items::Set(set) => !set.by_name(),
             _ => numbered(inputs.names()),
@@ -272,7 +299,7 @@ impl<'a> Inputs<'a> {
     /// Its class, where inputs are labelled.
     pub(crate) fn class(&self, i: usize) -> Option<usize> {
         let class = match &self.items {
-            Items::Set(set) => Some(set.label(i)),
+            Items::Set(set) => Some(set.label(i)).filter(|_| !set.classes().is_empty()),
             Items::Rows(rows) | Items::Tensors(_, rows) => rows.label(i),
             Items::Sentences(set) => Some(set.lines()[i].1),
             Items::Pictures(_) | Items::Prompts(_) => None,
@@ -500,8 +527,9 @@ pub(crate) fn listed(names: &[String]) -> String {
 }
 
 /// A set of labelled pictures, with as many channels as the network takes.
-fn set(task: &Task, source: &Source) -> Result<Dataset> {
+fn set(task: &Task, source: &Source, labels: Labels) -> Result<Dataset> {
     let options = data::Options {
+        labels,
         channels: channels(task),
         split: source.split,
         limit: source.limit,

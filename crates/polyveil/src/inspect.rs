@@ -330,6 +330,27 @@ fn normalization(task: &Task) -> Option<&Normalization> {
 fn meaning(task: &Task) -> String {
     let mut text = match (task, normalization(task)) {
         (Task::Pictures(_), Some(n)) => format!("  pixels       {n} (v from 0 to 255)\n"),
+        (Task::Vectors(t), n) if t.shape().as_image().is_some() => {
+            let (shape, channels) = (t.shape(), t.shape().dims()[0]);
+            let each = shape.len() / channels;
+            let line = |n: &Normalization| {
+                let digits = |v: f64| (v * 1e6).round() / 1e6;
+                let line = |c: usize| {
+                    let (mean, deviation) = (n.mean[c * each], n.deviation[c * each]);
+                    format!(
+                        "    channel {c:<12} (v − {})/{}\n",
+                        digits(mean),
+                        digits(deviation)
+                    )
+                };
+                (0..channels).map(line).collect::<String>()
+            };
+            let values = n.map_or_else(
+                || "as they are\n".into(),
+                |n| format!("each v becomes\n{}", line(n)),
+            );
+            format!("  rows         numbers of shape {shape}, one behind the other, {values}")
+        }
         (Task::Vectors(t), Some(n)) => {
             let digits = |v: f64| (v * 1e6).round() / 1e6;
             let columns = t.columns().iter().zip(n.mean.iter().zip(&n.deviation));

@@ -139,19 +139,13 @@ pub fn values(
     network.evaluate(&Tensor::new(shape, numbers)?)
 }
 
-/// Whether an array of these lengths, with a batch of 1 or without, is an input of this shape. A network keeps a signal (channels, length) as a
-/// picture of one row, and axes between the first and the last as one.
+/// Whether an array of these lengths, with a batch of 1 or without, is an input of this shape.
 fn is_of(dims: &[usize], shape: Shape) -> bool {
-    let same = |d: &[usize]| match *d {
-        [c, l] => shape.dims() == [c, 1, l] || shape.dims() == *d,
-        [c, ref middle @ .., l] if middle.len() > 1 => {
-            shape.dims() == [c, middle.iter().product(), l]
-        }
-        _ => shape.dims() == *d,
-    };
     match *dims {
-        [1, ref rest @ ..] if !rest.is_empty() => same(rest) || dims.len() < 4 && same(dims),
-        _ => same(dims),
+        [1, ref rest @ ..] if !rest.is_empty() => {
+            shape.holds(rest) || dims.len() < 4 && shape.holds(dims)
+        }
+        _ => shape.holds(dims),
     }
 }
 

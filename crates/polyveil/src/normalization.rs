@@ -206,24 +206,29 @@ impl<'a> Foreign<'a> {
                 Task::Pictures(Pictures::new(own.shape(), said, own.outputs().clone())?)
             }
             (Some(Task::Vectors(own)), _) if stated.is_said() => {
-                let said = rows_of(stated, own.columns().len(), rows)?;
+                let said = rows_of(stated, own.shape(), rows)?;
                 let columns = own.columns().to_vec();
-                Task::Vectors(task::Vectors::new(columns, said, own.outputs().clone())?)
+                let made = task::Vectors::new(columns, said, own.outputs().clone())?;
+                Task::Vectors(made.shaped(own.shape())?)
             }
             (Some(task), _) => task,
-            (None, Shape::Vector(width)) => {
+            (None, shape) if rows.is_some() || shape.as_image().is_none() => {
                 if !stated.is_said() {
                     return Err(Error::refused(
                         "the network's file does not say how rows are normalised",
                         Help::NameScaling,
                     ));
                 }
-                let numbered = || (1..=width).map(|i| i.to_string()).collect();
+                let numbered = || (1..=shape.len()).map(|i| i.to_string()).collect();
                 // an array's columns have no names
                 let named = rows.map(|r| r.columns().to_vec()).filter(|c| !c.is_empty());
                 let columns = named.unwrap_or_else(numbered);
-                let said = rows_of(stated, width, rows)?;
-                Task::Vectors(task::Vectors::new(columns, said, outputs)?)
+                let said = rows_of(stated, shape, rows)?;
+                let made = task::Vectors::new(columns, said, outputs)?;
+                Task::Vectors(match shape {
+                    Shape::Vector(_) => made,
+                    shape => made.shaped(shape)?,
+                })
             }
             (None, shape) => {
                 let said = self.pixels(stated, shape.dims()[0], tell)?;
@@ -281,7 +286,17 @@ pub(crate) fn unsaid() -> Error {
 }
 
 /// How rows are normalised: not at all, by what is measured on those at hand, or as is stated.
-fn rows_of(stated: &Stated, width: usize, rows: Option<&Vectors>) -> Result<Option<Normalization>> {
+fn rows_of(stated: &Stated, input: Shape, rows: Option<&Vectors>) -> Result<Option<Normalization>> {
+    // a signal's numbers are normalised by channel
+    let (channels, each) = match input {
+        Shape::Vector(width) => (width, 1),
+        Shape::Image { channels, .. } => (channels, input.len() / channels),
+    };
+    let spread = |list: Vec<f64>| -> Vec<f64> {
+        let all = list.into_iter();
+        all.flat_map(|v| std::iter::repeat_n(v, each)).collect()
+    };
+    let by_channel = |n: Normalization| Normalization::new(spread(n.mean), spread(n.deviation));
     if stated.range.is_some() || stated.channels == Channels::Bgr {
         return Err(Error::refused(
             "rows have no range and no order that is known",
@@ -290,11 +305,11 @@ fn rows_of(stated: &Stated, width: usize, rows: Option<&Vectors>) -> Result<Opti
     }
     match (stated.name.as_deref(), rows) {
         (Some("none"), _) => Ok(None),
-        (Some("measured"), Some(rows)) => Ok(Some(rows.statistics())),
+        (Some("measured"), Some(rows)) => Ok(Some(by_channel(rows.channel_statistics(channels)))),
         (Some(other), _) => Err(Error::refused(
             format!("rows know no normalisation {other} here"),
             Help::NameScaling,
         )),
-        (None, _) => Ok(Some(stated.normalization(width)?)),
+        (None, _) => Ok(Some(by_channel(stated.normalization(channels)?))),
     }
 }

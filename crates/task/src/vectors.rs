@@ -1,4 +1,4 @@
-//! Plain vectors: rows of a table.
+//! Plain vectors: rows of a table, and signals or other numbers in a shape.
 
 use crate::answer::Outputs;
 use crate::bytes::{Reader, Writer};
@@ -25,6 +25,8 @@ pub fn normalized(row: &[f64], normalization: Option<&Normalization>) -> Result<
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vectors {
     columns: Vec<String>,
+    /// The network's input, of as many values.
+    shape: Shape,
     normalization: Option<Normalization>,
     outputs: Outputs,
 }
@@ -49,10 +51,42 @@ impl Vectors {
         Error::check_names("column", &columns)?;
         outputs.check_names()?;
         Ok(Self {
+            shape: Shape::Vector(columns.len()),
             columns,
             normalization,
             outputs,
         })
+    }
+
+    /// The same for a network that takes a row's numbers in this shape, row-major: a signal's.
+    ///
+    /// # Errors
+    /// [`Error::Network`] for a shape of another number of values.
+    pub fn shaped(self, shape: Shape) -> Result<Self> {
+        match shape.checked_len() == Some(self.columns.len()) {
+            true => Ok(Self { shape, ..self }),
+            false => Err(Error::Network {
+                what: "input",
+                kind: "rows",
+                needed: self.shape.to_string(),
+                had: shape,
+            }),
+        }
+    }
+
+    /// The same with outputs of another meaning.
+    ///
+    /// # Errors
+    /// Names that a terminal would obey.
+    pub fn with_outputs(self, outputs: Outputs) -> Result<Self> {
+        outputs.check_names()?;
+        Ok(Self { outputs, ..self })
+    }
+
+    /// The network's input.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// The columns' names.
@@ -85,12 +119,12 @@ impl Vectors {
                 value,
             });
         }
-        normalized(row, self.normalization.as_ref())
+        let values = normalized(row, self.normalization.as_ref())?.into_values();
+        Ok(Tensor::new(self.shape, values)?)
     }
 
     pub(crate) fn check(&self, input: Shape, output: Shape) -> Result<()> {
-        let needed = Shape::Vector(self.columns.len());
-        crate::same("input", "rows", needed, input)?;
+        crate::same("input", "rows", self.shape, input)?;
         self.outputs.check(output)
     }
 
@@ -98,11 +132,19 @@ impl Vectors {
         w.texts(&self.columns);
         w.option(self.normalization.as_ref(), |w, n| n.write(w));
         self.outputs.write(w);
+        // only where it is not the usual one: other tasks keep their bytes
+        if self.shape.as_image().is_some() {
+            self.shape.dims().into_iter().for_each(|d| w.size(d));
+        }
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {
         let columns = r.texts()?;
         let normalization = r.option(Normalization::read)?;
-        Self::new(columns, normalization, Outputs::read(r)?)
+        let rows = Self::new(columns, normalization, Outputs::read(r)?)?;
+        if r.at_end() {
+            return Ok(rows);
+        }
+        rows.shaped(Shape::image(r.size()?, r.size()?, r.size()?))
     }
 }
