@@ -185,7 +185,8 @@ const CHOICES: i32 = 40;
 
 impl Model {
     /// The most floats that steps on batches (parts of batches) of these sizes hold, beside the parameters.
-    pub(crate) fn floats_in_training(&self, kept: Kept, batches: &[usize]) -> usize {
+    #[must_use]
+    pub fn floats_in_training(&self, kept: Kept, batches: &[usize]) -> usize {
         let cuts = match kept {
             Kept::Everything => &[][..],
             Kept::Boundaries => &self.cuts,
@@ -203,7 +204,8 @@ impl Model {
     }
 
     /// The most floats that a pass without training holds, beside the parameters.
-    pub(crate) fn floats_in_evaluation(&self, batch: usize) -> usize {
+    #[must_use]
+    pub fn floats_in_evaluation(&self, batch: usize) -> usize {
         let mut walk = Walk::new(self, &[]);
         walk.evaluate(batch);
         walk.workspace.most() + batch * self.rows()
@@ -319,58 +321,4 @@ fn parts(batch: usize, parts: usize) -> Vec<usize> {
         sizes.push(batch % size);
     }
     sizes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Parameterization;
-    use crate::mode::Mode;
-    use crate::pass::Inputs;
-    use zoo::imagenet::ImageNet;
-
-    fn model(name: &str) -> Model {
-        let network = ImageNet::named(name, 32, approx::Activation::Silu).expect("known");
-        let graph = network.graph(1).expect("a network");
-        Model::new(graph, Parameterization::Plain).expect("trains")
-    }
-
-    #[test]
-    fn walks_hold_what_passes_hold() {
-        for name in ["resnet18", "mobilenet_v2"] {
-            for kept in [Kept::Everything, Kept::Boundaries] {
-                let mut m = model(name);
-                m.recompute = kept == Kept::Boundaries;
-                let x = vec![0.1; m.input_shape().len()];
-                for batch in [3, 2, 3] {
-                    let gradient = vec![0.1; batch * m.outputs()];
-                    m.run(Inputs::Numbers(&x.repeat(batch)), Mode::Train);
-                    m.backward(gradient);
-                }
-                assert_eq!(m.held(), m.floats_in_training(kept, &[3, 2]), "{name}");
-            }
-            let mut m = model(name);
-            let x = vec![0.1; 4 * m.input_shape().len()];
-            m.run(Inputs::Numbers(&x), Mode::Evaluate);
-            assert_eq!(m.held(), m.floats_in_evaluation(4), "{name}");
-        }
-    }
-
-    #[test]
-    fn parts_have_at_most_two_sizes() {
-        assert_eq!(parts(32, 1), [32]);
-        assert_eq!(parts(32, 3), [11, 10]);
-        assert_eq!(parts(4, 9), [1]);
-    }
-
-    #[test]
-    fn cuts_bound_a_large_networks_memory() {
-        let network = ImageNet::named("resnet50", 224, approx::Activation::Relu).expect("known");
-        let graph = network.graph(1).expect("a network");
-        let model = Model::new(graph, Parameterization::Plain).expect("trains");
-        let of = |kept| 4 * model.floats_in_training(kept, &[32]) as u64;
-        let (all, least) = (of(Kept::Everything), of(Kept::Boundaries));
-        println!("ResNet-50 at 224, batch 32: {all} bytes, {least} recomputed");
-        assert!(all > 9 << 30 && least < 3 << 30, "{all}, {least}");
-    }
 }

@@ -8,6 +8,7 @@ use train::loss::Loss;
 use train::memory::Kept;
 use train::mode::Mode;
 use train::optimizer::{Clipping, Optimizer, Rule};
+use train::pass::Inputs;
 use train::{Model, Parameterization};
 use zoo::imagenet::ImageNet;
 use zoo::resnet::{ResNet, Skip};
@@ -65,7 +66,7 @@ fn steps(model: &mut Model, batch: usize, count: usize) {
     let mut optimizer = Optimizer::default();
     for _ in 0..count {
         model.clear_gradients();
-        let outputs = model.run(train::pass::Inputs::Numbers(&x), Mode::Train);
+        let outputs = model.run(Inputs::Numbers(&x), Mode::Train);
         let outcome = Loss::default().evaluate(outputs, &labels, None);
         model.backward(outcome.gradient);
         let moved = optimizer.step(
@@ -118,6 +119,36 @@ fn status(key: &str) -> Option<u64> {
     let line = text.lines().find(|l| l.starts_with(key))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes << 10)
+}
+
+#[test]
+fn walks_hold_what_passes_hold() {
+    let _alone = ALONE.lock();
+    for name in ["resnet18", "mobilenet_v2"] {
+        for kept in [Kept::Everything, Kept::Boundaries] {
+            let mut m = large(name, 32);
+            m.recompute = kept == Kept::Boundaries;
+            // parts of a batch of 8
+            for batch in [3, 2, 3] {
+                steps(&mut m, batch, 1);
+            }
+            assert_eq!(m.held(), m.floats_in_training(kept, &[3, 2]), "{name}");
+        }
+        let mut m = large(name, 32);
+        let x = vec![0.1; 4 * m.input_shape().len()];
+        m.run(Inputs::Numbers(&x), Mode::Evaluate);
+        assert_eq!(m.held(), m.floats_in_evaluation(4), "{name}");
+    }
+}
+
+#[test]
+fn cuts_bound_what_a_large_network_holds() {
+    let _alone = ALONE.lock();
+    let model = large("resnet50", 224);
+    let of = |kept| 4 * model.floats_in_training(kept, &[32]) as u64;
+    let (all, least) = (of(Kept::Everything), of(Kept::Boundaries));
+    println!("ResNet-50 at 224, batch 32: {all} bytes, {least} recomputed");
+    assert!(all > 4 * least, "{all}, {least}");
 }
 
 #[test]
