@@ -227,8 +227,9 @@ class Program:
 
 def values_of(answer):
     """The numbers of a decrypted answer, whatever they mean."""
-    values = answer.get("logits") or answer.get("values") or answer.get("probabilities")
-    return np.array([v["value"] if isinstance(v, dict) else v for v in values])
+    values = answer.get("logits") or answer.get("values") or answer.get("labels")
+    number = {"values": "value", "labels": "score"}
+    return np.array([v[number[answer["answers"]]] if isinstance(v, dict) else v for v in values])
 
 
 def through(polyveil, name, exporter, folder):
