@@ -387,7 +387,7 @@ pub(crate) struct InspectArgs {
     pub(crate) json: bool,
 }
 
-/// Options of `calibrate` for language models.
+/// Options of `calibrate` for language models; those of Power-Softmax, divisions and roots for all networks that have some.
 #[derive(Args, Debug)]
 pub(crate) struct TextArgs {
     /// Language model: text in UTF-8 to calibrate on, a passage a line.
@@ -405,7 +405,7 @@ pub(crate) struct TextArgs {
     /// The character that every prompt begins with and that is not encrypted, of a model by characters; a tokenizer's is its own.
     #[arg(long, value_name = "CHAR", conflicts_with = "tokenizer")]
     pub(crate) first: Option<char>,
-    /// Exponent of Power-Softmax, even [default: the run's].
+    /// Exponent of Power-Softmax, even, in the place of attention's softmax [default: the run's].
     #[arg(long, value_name = "P")]
     pub(crate) power: Option<u32>,
     /// What Power-Softmax adds to a divisor.

@@ -27,6 +27,27 @@ fn a_published_shape_has_tables_with_what_p2_published() {
 }
 
 #[test]
+fn a_vision_transformer_has_the_tokens_of_its_pictures() {
+    let folder = Folder::new("estimate-vision");
+    let config = r#"{"model_type": "vit", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4,
+        "image_size": 32, "patch_size": 8, "num_labels": 10}"#;
+    let config = folder.file("config.json", config.as_bytes());
+    let (text, _) = done(
+        &format!("estimate {config} --length 32 --length 64 --batch 1 --json --machine shipped"),
+        &[],
+    );
+    let rows: Vec<serde_json::Value> = (text.lines())
+        .map(|l| serde_json::from_str(l).expect("JSON"))
+        .collect();
+    assert_eq!(rows.len(), 1, "{text}");
+    assert_eq!(
+        (&rows[0]["tokens"], &rows[0]["batch"]),
+        (&17.into(), &1.into())
+    );
+    assert!(rows[0]["bootstraps"].as_f64().expect("a number") >= 3.0);
+}
+
+#[test]
 fn a_configuration_gives_json_for_both_modes_and_the_same_twice() {
     let folder = Folder::new("estimate-json");
     let config = folder.file("config.json", CONFIG.as_bytes());

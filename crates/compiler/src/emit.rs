@@ -17,7 +17,6 @@ use ckks::{BlockMap, Bootstrap, Parameters};
 use runtime::{Operation, Port, Register, Step};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 /// What plans hold of weights: the same stands in memory once, whichever plan has it.
@@ -110,12 +109,12 @@ pub(crate) struct Draft<'a> {
     pub(crate) batch: usize,
     /// The chain's.
     pub(crate) parameters: &'a Parameters,
-    /// Shapes of the input and the answer and their columns, where these are not all that there are.
+    /// Shapes of the input and the answer, and which of their tensors' values they show, where these are not all that there are.
     pub(crate) ports: &'a Option<[Shown; 2]>,
 }
 
-/// A shape, and which columns of a sequence it has.
-pub(crate) type Shown = (Vec<usize>, Range<usize>);
+/// A shape, and the number of each of its values in the tensor that holds them.
+pub(crate) type Shown = (Vec<usize>, Vec<usize>);
 
 impl Draft<'_> {
     /// The chain's level of a free one.
@@ -150,13 +149,7 @@ pub(crate) fn emit(
     }
     let shown = |which: usize, places: Vec<(u32, u32)>| match draft.ports {
         None => places,
-        Some(ports) => {
-            let (shape, columns) = &ports[which];
-            let rows = places.len() / shape[0].max(1);
-            let each = places.chunks(rows.max(1));
-            each.flat_map(|row| row[columns.clone()].iter().copied())
-                .collect()
-        }
+        Some(ports) => ports[which].1.iter().map(|&i| places[i]).collect(),
     };
     let port = |v: Id, which: usize, level: usize| {
         let q = &normal.quantities[v];

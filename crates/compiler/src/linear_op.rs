@@ -69,10 +69,10 @@ pub(crate) enum LinearOp {
         /// Where the sums lie: those of a head's channels in one place.
         layout: Layout,
     },
-    /// y[r] = x[index[r]], or 0 for `u32::MAX`.
+    /// y[r] = x[index[r]], or 0 for `u32::MAX`; by how much rows and columns are thinned out, None where they become others.
     Select {
         index: Vec<u32>,
-        stride: (usize, usize),
+        stride: Option<(usize, usize)>,
     },
 }
 
@@ -125,11 +125,11 @@ impl LinearOp {
         }
     }
 
-    /// By how much it thins out rows and columns of a picture.
-    pub(crate) fn stride(&self) -> (usize, usize) {
+    /// By how much it thins out rows and columns of a picture; None where they become others.
+    pub(crate) fn stride(&self) -> Option<(usize, usize)> {
         match self {
-            Self::Convolution { conv, .. } => conv.stride,
-            Self::Pool { pool, .. } => pool.stride,
+            Self::Convolution { conv, .. } => Some(conv.stride),
+            Self::Pool { pool, .. } => Some(pool.stride),
             Self::Select { stride, .. } => *stride,
             Self::Dense { .. }
             | Self::Diagonal { .. }
@@ -137,7 +137,7 @@ impl LinearOp {
             | Self::Unfold { .. }
             | Self::Keys { .. }
             | Self::Centre { .. }
-            | Self::Repeat { .. } => (1, 1),
+            | Self::Repeat { .. } => Some((1, 1)),
         }
     }
 
@@ -206,7 +206,7 @@ impl LinearOp {
             // whole channels
             Self::Select { index, stride } => {
                 let mut rows = index.chunks(columns.max(1));
-                *stride == (1, 1)
+                *stride == Some((1, 1))
                     && rows.all(|row| {
                         let first = row[0] as usize;
                         let own = (0..row.len()).map(|t| narrow(first + t));
@@ -402,9 +402,11 @@ impl LinearOp {
             Op::Rearrange(r) => {
                 let mut index = Vec::with_capacity(node.shape().len());
                 r.each(|from| index.push(from.map_or(u32::MAX, narrow)));
+                let places = |shape: Shape| shape.as_image().map(|(_, h, w)| (h, w));
+                let same = places(input) == places(r.shape);
                 Self::Select {
                     index,
-                    stride: (1, 1),
+                    stride: same.then_some((1, 1)),
                 }
             }
             Op::Rotary(r) => {
@@ -452,7 +454,7 @@ impl LinearOp {
         }
         Self::Select {
             index,
-            stride: (1, 1),
+            stride: Some((1, 1)),
         }
     }
 
@@ -460,7 +462,7 @@ impl LinearOp {
         if let ([a], Shape::Vector(n)) = (&s.axes[..], node.shape()) {
             return Ok(Self::Select {
                 index: (0..n).map(|i| narrow(a.begin + i * a.step)).collect(),
-                stride: (1, 1),
+                stride: Some((1, 1)),
             });
         }
         let (_, h, w) = image(node, input)?;
@@ -474,7 +476,7 @@ impl LinearOp {
         });
         Ok(Self::Select {
             index: index.collect(),
-            stride: (b.step, c.step),
+            stride: Some((b.step, c.step)),
         })
     }
 }
@@ -563,10 +565,8 @@ pub(crate) fn varies(chain: &[Arc<Link>]) -> bool {
     })
 }
 
-/// The product of strides along a chain.
-pub(crate) fn chain_stride(chain: &[Arc<Link>]) -> (usize, usize) {
-    chain
-        .iter()
-        .map(|l| l.op.stride())
-        .fold((1, 1), |a, b| (a.0 * b.0, a.1 * b.1))
+/// The product of strides along a chain; None where rows and columns become others.
+pub(crate) fn chain_stride(chain: &[Arc<Link>]) -> Option<(usize, usize)> {
+    let mut strides = chain.iter().map(|l| l.op.stride());
+    strides.try_fold((1, 1), |a, b| b.map(|b| (a.0 * b.0, a.1 * b.1)))
 }

@@ -487,6 +487,27 @@ impl Builder<'_> {
             None => self.layout_of(named(&value).name(), &value)?,
         };
         let domain = self.domain(&value, &layout);
+        let differs = |of: &[f64]| of.iter().any(|b| *b != of[0]);
+        let mut tokens = value.bias.chunks(value.shape.columns().max(1));
+        if domain == Domain::Coefficients && tokens.any(differs) {
+            // what is added in coefficients is the same for all tokens: what differs is added in slots
+            let most = value.bias.iter().fold(0.0f64, |m, b| m.max(b.abs()));
+            let Expression { terms, shape, .. } = value;
+            let (bias, own) = (vec![0.0; value.bias.len()], value.bias);
+            let bare = Expression {
+                terms,
+                bias,
+                shape,
+                name: value.name,
+            };
+            let id = self.affine(node, bare, Some(layout.clone()), bound + most)?;
+            let value = Expression {
+                bias: own,
+                name: value.name,
+                ..self.value(id)
+            };
+            return self.affine(node, value, Some(layout), bound);
+        }
         let value = match domain {
             Domain::Coefficients => value,
             Domain::Slots => self.cut(node, value, &layout)?,
@@ -515,7 +536,10 @@ impl Builder<'_> {
         let layout = if unfolded {
             Layout::unfolded(value.shape, self.max_slots)
         } else {
-            Layout::after(value.shape, source, chain_stride(chain), self.max_slots)
+            match chain_stride(chain) {
+                Some(stride) => Layout::after(value.shape, source, stride, self.max_slots),
+                None => Layout::fresh(value.shape, self.max_slots),
+            }
         };
         layout.checked(layer, self.max_slots)
     }

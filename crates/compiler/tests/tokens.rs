@@ -4,7 +4,9 @@ mod support;
 
 use ckks::ParametersSpec;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
-use nn::{PolyGraph, Tensor};
+use nn::calibrate::FitOptions;
+use nn::lower::{Options, adapt};
+use nn::{Op, PolyGraph, Rearrange, Tensor};
 use polyveil_compiler::{Layers, Target, compile};
 use rand_core::SeedableRng;
 use runtime::machine::{cpu_seconds, peak_bytes};
@@ -12,6 +14,7 @@ use runtime::{ClearTwin, Client, Excess, LockStep, Operation, Purpose, Server, V
 use std::sync::Arc;
 use support::transformer::{SMALL, Size, transformer};
 use zoo::shape::{Polynomials, TransformerShape};
+use zoo::vit::{Config, Start, VisionTransformer};
 
 fn target(log_n: u32) -> Target {
     Target {
@@ -149,6 +152,124 @@ fn encoders() {
         x.values_mut()[all - length + tokens..].fill(0.0);
         compare(&format!("{tokens} of {length}"), &graph, &plan, &x);
     }
+}
+
+/// Vision transformers: pixels that only move, positions that differ from token to token, an answer of the class token's.
+fn pictures(family: &str, size: usize, patch: usize) -> (PolyGraph, Vec<Tensor>) {
+    let text = format!(
+        r#"{{{family}, "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2, "num_channels": 2,
+        "image_size": {size}, "patch_size": {patch}, "layer_norm_eps": 0.01}}"#
+    );
+    let config = Config::from_json(&text).expect("a configuration");
+    let mut random = support::Random(5);
+    let model = VisionTransformer::new(config, |name, shape| {
+        let gain = f32::from(u8::from(name.contains("norm") && name.ends_with("weight")));
+        let inputs = shape.last().copied().unwrap_or(1) as f64;
+        let size = if shape.len() == 2 {
+            1.2 / inputs.sqrt()
+        } else {
+            0.3
+        };
+        let values = random.parameter(shape, size);
+        values.values().iter().map(|v| gain + v).collect()
+    });
+    let power = PowerSoftmax::new(2, 0.25)
+        .expect("valid")
+        .over(Denominator::Mean);
+    let graph = model
+        .expect("fits")
+        .graph(AttentionScheme::Power(power), Start::Picture)
+        .expect("builds");
+    let shape = graph.input().shape();
+    let inputs: Vec<Tensor> = (0..12).map(|_| random.tensor(shape)).collect();
+    let options = Options {
+        bits: 10.0,
+        margin: 0.5,
+        activations: FitOptions {
+            degree: 7,
+            margin: 0.25,
+            ..FitOptions::default()
+        },
+        ..Options::default()
+    };
+    (
+        adapt(&graph, &inputs, &options)
+            .expect("within reach")
+            .graph,
+        inputs,
+    )
+}
+
+const VIT: &str = r#""model_type": "vit", "num_labels": 3"#;
+const CLIP: &str = r#""model_type": "clip_vision_model", "projection_dim": 4"#;
+
+#[test]
+fn vision_transformers() {
+    for (log_n, family, size, patch) in [(8, VIT, 6, 3), (9, CLIP, 6, 2), (9, VIT, 8, 2)] {
+        let (graph, inputs) = pictures(family, size, patch);
+        let plan = compile(&graph, &target(log_n)).unwrap_or_else(|e| panic!("{size}: {e}"));
+        assert_eq!(plan.plan().input.shape, [2, size, size]);
+        for x in &inputs[..2] {
+            compare(&format!("{size} by {patch}"), &graph, &plan, x);
+        }
+        let weighs = |o: &Operation| matches!(o, Operation::Weigh { .. });
+        let steps = plan.plan().steps.iter();
+        assert!(steps.filter(|s| weighs(&s.operation)).count() >= 13);
+        // the same in slots
+        let slots = Target {
+            parameters: Some(ParametersSpec::toy(10)),
+            layers: Layers::Slots,
+            ..Target::default()
+        };
+        let plan = compile(&graph, &slots).unwrap_or_else(|e| panic!("{size}: {e}"));
+        compare(
+            &format!("{size} by {patch} in slots"),
+            &graph,
+            &plan,
+            &inputs[0],
+        );
+        // tokens take no more room than they have: a picture's planes are not theirs
+        let mut steps = plan.plan().steps.iter();
+        let first = steps.find(|s| matches!(s.operation, Operation::Linear { .. }));
+        assert_eq!(first.expect("a map").operation.writes().len(), 1);
+    }
+}
+
+#[test]
+fn a_vision_transformer_on_ciphertexts() {
+    let (graph, inputs) = pictures(VIT, 6, 3);
+    let plan = compile(&graph, &target(8)).expect("compiles");
+    let had = on_ciphertexts(&plan, &inputs[0], true);
+    let want = graph.evaluate(&inputs[0]).expect("runs").output;
+    let off = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
+    assert!(off < 5e-3 * largest(want.values().iter().copied()), "{off}");
+}
+
+/// Patches that overlap, or leave pixels out, are not moves of a picture.
+#[test]
+fn pictures_that_are_not_cut_into_patches_are_refused() {
+    let mut b = nn::Network::builder();
+    let x = b
+        .input("picture", nn::Shape::image(1, 3, 4))
+        .expect("valid");
+    let shape = nn::Shape::image(2, 1, 6);
+    let offsets = vec![vec![0, 1], vec![0, 1, 2, 4, 5, 6]];
+    let cut = Op::Rearrange(Rearrange { shape, offsets });
+    let x = b.add("patches", cut, &[x]).expect("valid");
+    let unfold = Op::Unfold(nn::Unfold {
+        rows: 6,
+        boundary: nn::Boundary::Cyclic,
+    });
+    let x = b.add("keys", unfold, &[x]).expect("valid");
+    let network: nn::Network<approx::Polynomial> = b.finish(x).expect("valid");
+    let one = nn::Range {
+        min: -1.0,
+        max: 1.0,
+    };
+    let graph = PolyGraph::from(network);
+    let graph = graph.with_ranges(vec![one; 3]).expect("as many");
+    let e = compile(&graph, &target(8)).expect_err("refused");
+    assert!(e.to_string().contains("each pixel once"), "{e}");
 }
 
 #[test]

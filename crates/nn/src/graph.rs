@@ -1,9 +1,10 @@
 //! Networks as directed acyclic graphs that are well-formed by construction.
 
 use crate::Result;
+use crate::attention::AttentionScheme;
 use crate::error::Error;
 use crate::infer::infer;
-use crate::op::{BatchNorm, ElementFunction, Nonlinearity, Op, PaddingCounts};
+use crate::op::{Attention, BatchNorm, ElementFunction, Nonlinearity, Op, PaddingCounts};
 use crate::purpose::Purpose;
 use crate::tensor::Shape;
 use approx::Activation;
@@ -248,6 +249,27 @@ impl Graph {
         b.finish(now[self.output.0])
     }
 
+    /// Whether any attention weighs by softmax, for which nothing stands in a circuit.
+    #[must_use]
+    pub fn attends_by_softmax(&self) -> bool {
+        self.nodes.iter().any(|n| by_softmax(&n.op).is_some())
+    }
+
+    /// The same network with this scheme in the place of every attention's softmax.
+    #[must_use]
+    pub fn with_attention(&self, scheme: AttentionScheme) -> Self {
+        let mut made = self.clone();
+        for node in &mut made.nodes {
+            if let Some(attention) = by_softmax(&node.op) {
+                node.op = Op::Attention(Attention {
+                    scheme,
+                    ..attention
+                });
+            }
+        }
+        made
+    }
+
     /// The network before a softmax that is its last operator, if it ends in one: whoever reads its answer can take it.
     #[must_use]
     pub fn without_last_softmax(&self) -> Option<Self> {
@@ -261,6 +283,14 @@ impl Graph {
             input: self.input,
             output: before,
         })
+    }
+}
+
+/// An attention by softmax.
+fn by_softmax<N>(op: &Op<N>) -> Option<Attention> {
+    match op {
+        Op::Attention(a) if a.scheme == AttentionScheme::Softmax => Some(*a),
+        _ => None,
     }
 }
 

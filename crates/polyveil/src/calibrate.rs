@@ -122,7 +122,7 @@ pub struct Calibrating {
     pub limit: Option<usize>,
     /// Inputs that may leave an interval; they are left out and counted.
     pub leave_out: usize,
-    /// Power-Softmax, for a network that was not trained with it.
+    /// Power-Softmax, for a network that was not trained with it: it takes the place of softmax.
     pub attention: Option<PowerSoftmax>,
     /// Precision of divisions and roots that are chosen here, in bits.
     pub bits: f64,
@@ -253,7 +253,7 @@ fn inputs(
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
     let place = placed(model);
-    let (network, original) = prepared(network, a.pools, tell)?;
+    let (network, original) = prepared(network, a, tell).map_err(place)?;
     let foreign = match &network {
         Network::Trained(g, metadata) => {
             // Said before the data is read: calibration alone can't help such a network.
@@ -382,15 +382,21 @@ fn inputs(
     Ok(graph.with_metadata(metadata))
 }
 
-/// The network less what calibration can do without: a softmax at its end, and maxima where means may stand for them. The second is the network
-/// that its answers are held against, where that is another.
+/// The network less what calibration can do without: a softmax at its end, maxima where means may stand for them, and attention's softmax where
+/// powers may. The second is the network that its answers are held against, where that is another.
 fn prepared(
     network: Network,
-    pools: Pools,
+    a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<(Network, Option<Graph>)> {
+    let none = || {
+        Err("the network has no attention that weighs by softmax: there is nothing that Power-Softmax could stand for".into())
+    };
     let Network::Trained(mut graph, mut metadata) = network else {
-        return Ok((network, None));
+        return match a.attention {
+            Some(_) => none(),
+            None => Ok((network, None)),
+        };
     };
     if let Some(before) = graph.without_last_softmax() {
         let left = "the softmax at the network's end is left to who reads its answers";
@@ -400,12 +406,30 @@ fn prepared(
     }
     let maxima = |n: &nn::Node<Nonlinearity>| matches!(n.op(), Op::MaxPool(_));
     let count = graph.nodes().iter().filter(|n| maxima(n)).count();
-    if count == 0 || pools == Pools::AsTheyAre {
-        return Ok((Network::Trained(graph, metadata), None));
+    let mut made = None;
+    if count > 0 && a.pools == Pools::Average {
+        tell.note(format_args!("{count} maxima over windows become means"));
+        made = Some(graph.with_average_pools()?);
     }
-    tell.note(format_args!("{count} maxima over windows become means"));
-    let means = graph.with_average_pools()?;
-    Ok((Network::Trained(means, metadata), Some(graph)))
+    match (graph.attends_by_softmax(), a.attention) {
+        (false, None) => {}
+        (false, Some(_)) => return none(),
+        (true, None) => {
+            return Err(Error::refused(
+                "the network's attention weighs by softmax, which no polynomial computes, and nobody says what stands for it",
+                Help::NameAttention,
+            ));
+        }
+        (true, Some(power)) => {
+            let scheme = AttentionScheme::Power(power);
+            tell.note(format_args!("attention by softmax becomes {scheme}"));
+            made = Some(made.as_ref().unwrap_or(&graph).with_attention(scheme));
+        }
+    }
+    Ok(match made {
+        None => (Network::Trained(graph, metadata), None),
+        Some(made) => (Network::Trained(made, metadata), Some(graph)),
+    })
 }
 
 /// Says what becomes of the answers to at most [`ANSWERS`] of these inputs.

@@ -51,7 +51,7 @@ const LEAST_WIDTH: usize = 256;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Estimating {
-    /// Transformers: tokens of an input; given several times, a row each.
+    /// Transformers: tokens of an input; given several times, a row each. Vision transformers have those of their pictures.
     #[cfg_attr(
         feature = "clap",
         arg(long = "length", value_name = "N", default_value = "128")
@@ -242,20 +242,26 @@ pub fn estimate(models: &[String], a: &Estimating, tell: Listener<'_>) -> Result
         basis,
         limit,
     };
-    for &length in &a.lengths {
-        let full = (slots / length.next_power_of_two()).max(1);
-        let batches: Vec<usize> = match &a.batches[..] {
-            [] => vec![1, full],
-            given => given.to_vec(),
-        };
+    for (which, &asked) in a.lengths.iter().enumerate() {
         for (name, shape) in &shapes {
+            // pictures have the tokens that they have: one row
+            let own = shape.tokens();
+            if own.is_some() && which > 0 {
+                continue;
+            }
+            let length = own.unwrap_or(asked);
+            let full = (slots / length.next_power_of_two()).max(1);
+            let batches: Vec<usize> = match &a.batches[..] {
+                [] => vec![1, full],
+                given => given.to_vec(),
+            };
             if length > shape.sizes().max_length {
                 tell.note(format_args!(
                     "{name} knows {} positions; {length} are costed as if it knew them",
                     shape.sizes().max_length
                 ));
             }
-            for &batch in &batches {
+            for batch in batches {
                 let start = Instant::now();
                 let job = Job {
                     a,

@@ -1,8 +1,8 @@
 //! Vision transformers: ViT, which classifies a picture, and CLIP's image tower, which embeds it.
 //!
 //! A picture is cut into patches, each a token; a class token stands before them. Positions are learned; each block of attention and a layer of GELU
-//! takes a layer norm first and adds its result (pre-norm); the answer is read from the class token alone, so the last block computes only that one behind its
-//! attention. CLIP has a norm before the first block, no bias at its patches, QuickGELU, and a projection in place of classes.
+//! takes a layer norm first and adds its result (pre-norm); the answer is read from the class token. All tokens go the whole way with it: where layers lie in
+//! coefficients that costs nothing more, and what is computed there must stay in the ranges that calibration found. CLIP has a norm before the first block, no bias at its patches, QuickGELU, and a projection in place of classes.
 //!
 //! The network's input is the picture. Its first node moves pixels, one column for each patch and one of zeros for the class token; the convolution whose
 //! stride is its kernel is then a matrix on each column, and positions, the class token and the convolution's bias are one constant that is added.
@@ -445,6 +445,7 @@ impl VisionTransformer {
         }
         let x = b.norm(n.last, norm, x)?;
         let x = b.linear(n.head, x)?;
+        let x = b.add("class", channels(0..config.sizes.vocabulary, 1), &[x])?;
         let output = b.add("outputs", Op::Flatten, &[x])?;
         b.network.finish(output)
     }
@@ -490,13 +491,12 @@ impl VisionTransformer {
         b.add("embedded", Op::Add, &[x, constant])
     }
 
-    /// Of the last block, all that follows its attention is the class token's alone.
     fn block(
         &self,
         b: &mut Blocks<'_>,
         l: usize,
         scheme: AttentionScheme,
-        mut x: NodeId,
+        x: NodeId,
     ) -> Result<NodeId> {
         let (config, n) = (&self.config, self.config.family.names());
         let sizes = &config.sizes;
@@ -516,11 +516,7 @@ impl VisionTransformer {
             mask: Mask::FULL,
             scheme,
         });
-        let mut y = b.add(&at("attention"), attention, &qkv)?;
-        if l + 1 == sizes.layers {
-            y = b.add("class.attended", channels(0..sizes.width, 1), &[y])?;
-            x = b.add("class", channels(0..sizes.width, 1), &[x])?;
-        }
+        let y = b.add(&at("attention"), attention, &qkv)?;
         let y = b.linear(&output, y)?;
         let x = b.add(&at("attention.residual"), Op::Add, &[x, y])?;
         let y = b.norm(&after, norm, x)?;

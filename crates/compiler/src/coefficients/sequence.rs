@@ -3,9 +3,12 @@
 //! What fills a sequence up must stay in the ranges that calibration found: it goes through the same norms and polynomials. So places without a token hold copies of
 //! others' values, made once of the input, with the same positions and the same view: they stay copies in every layer, and no key is looked for there. A
 //! public first token has a place of its own, whose key and value are the network's constants.
+//!
+//! A picture whose pixels only move, to columns of patches, is encrypted as these columns.
 
 use super::tokens::Tokens;
 use crate::Error;
+use crate::emit::Shown;
 use crate::linear_op::unsupported;
 use nn::{
     AxisSlice, Conv2d, Network, NodeId, Op, Parameter, PolyGraph, PolyNode, Repeat, Rotary, Shape,
@@ -20,8 +23,8 @@ pub(crate) struct Sequence<'a> {
     /// [`crate::normal`] knows what it stands for.
     pub(crate) graph: Cow<'a, PolyGraph>,
     pub(crate) tokens: Tokens,
-    /// Shapes of the input and the answer, and the columns that they have.
-    pub(crate) ports: [(Vec<usize>, Range<usize>); 2],
+    /// Shapes of the input and the answer, and where their values are.
+    pub(crate) ports: [Shown; 2],
 }
 
 /// What the columns of a node are.
@@ -48,8 +51,9 @@ impl<'a> Sequence<'a> {
             let remedy = "compile it with linear layers in slots";
             unsupported(input, reason, remedy)
         };
-        let (_, _, count) = input
-            .shape()
+        let cut = cut(graph);
+        let columns = cut.map_or(input.shape(), PolyNode::shape);
+        let (channels, _, count) = columns
             .as_image()
             .filter(|s| s.1 == 1)
             .ok_or_else(refused)?;
@@ -60,8 +64,14 @@ impl<'a> Sequence<'a> {
         let public = rows.max().map_or(0, |r| r.saturating_sub(count));
         let tokens = Tokens::new(n, count, public).ok_or_else(refused)?;
         let own = graph.output().shape().as_image().map(|s| s.2);
-        if tokens.whole() && own == Some(count) {
-            let ports = [input, output].map(|n| (n.shape().dims(), 0..count));
+        let shown = |node: &PolyNode, range: Range<usize>| {
+            let shape = node.shape().dims();
+            let all = table(shape[0], tokens.length());
+            let values = all.flat_map(|row| range.clone().map(move |t| row + t));
+            (shape.clone(), values.collect())
+        };
+        if tokens.whole() && own == Some(count) && cut.is_none() {
+            let ports = [input, output].map(|n| shown(n, 0..count));
             let graph = Cow::Borrowed(graph);
             return Ok(Self {
                 graph,
@@ -71,6 +81,7 @@ impl<'a> Sequence<'a> {
         }
         let mut filling = Filling {
             graph,
+            cut: cut.map(PolyNode::id),
             tokens,
             columns: Vec::new(),
             made: Network::builder(),
@@ -82,7 +93,12 @@ impl<'a> Sequence<'a> {
             Columns::Tokens(first, count) => tokens.range(first, count),
             Columns::Same => 0..0,
         };
-        let ports = [input, output].map(|n| (n.shape().dims(), of(n.id())));
+        let mut ports = [input, output].map(|n| shown(n, of(n.id())));
+        if let Some(node) = cut {
+            let places = table(channels, tokens.length());
+            let places = places.flat_map(|row| of(input.id()).map(move |t| row + t));
+            ports[0].1 = pixels(node, input.shape().len(), places)?;
+        }
         let made: PolyGraph = filling.made.finish(output.id())?.into();
         let ranges = graph.ranges().ok_or_else(|| Error::Calibration {
             layer: input.name().into(),
@@ -96,8 +112,54 @@ impl<'a> Sequence<'a> {
     }
 }
 
+/// The node that makes columns of the input's values, if moving them is all that is done to a picture.
+fn cut(graph: &PolyGraph) -> Option<&PolyNode> {
+    let input = graph.input();
+    let [only] = graph.consumers()[input.id().index()][..] else {
+        return None;
+    };
+    let node = graph.node(only);
+    let rows = |shape: Shape| shape.as_image().map(|s| s.1);
+    let moves = matches!(node.op(), Op::Rearrange(_)) && rows(input.shape()) > Some(1);
+    (moves && rows(node.shape()) == Some(1)).then_some(node)
+}
+
+/// The first place of each channel.
+fn table(channels: usize, places: usize) -> impl Iterator<Item = usize> {
+    (0..channels).map(move |c| c * places)
+}
+
+/// Where each of so many values of a picture is, of those places that the node's have.
+fn pixels(
+    node: &PolyNode,
+    count: usize,
+    places: impl Iterator<Item = usize>,
+) -> Result<Vec<usize>, Error> {
+    let mut all = vec![None; count];
+    let (mut places, mut again) = (places, false);
+    if let Op::Rearrange(r) = node.op() {
+        r.each(|from| {
+            let place = places.next();
+            if let Some(own) = from.and_then(|from| all.get_mut(from)) {
+                again |= own.is_some();
+                *own = place;
+            }
+        });
+    }
+    let each: Option<Vec<usize>> = all.into_iter().collect();
+    each.filter(|_| !again).ok_or_else(|| {
+        unsupported(
+            node,
+            "it does not take each pixel once".into(),
+            "cut pictures into patches that cover them and do not overlap, or compile it with linear layers in slots",
+        )
+    })
+}
+
 struct Filling<'a> {
     graph: &'a PolyGraph,
+    /// What makes columns of a picture.
+    cut: Option<NodeId>,
     tokens: Tokens,
     /// Of the nodes done.
     columns: Vec<Columns>,
@@ -135,7 +197,8 @@ impl Filling<'_> {
         let width = |id: NodeId| self.graph.shape(id).as_image();
         let op = match node.op() {
             Op::Input(shape) => {
-                let (channels, _, count) = shape.as_image().ok_or_else(refuse)?;
+                let columns = self.cut.map_or(*shape, |cut| self.graph.shape(cut));
+                let (channels, _, count) = columns.as_image().ok_or_else(refuse)?;
                 let op = Op::Input(Shape::image(channels, 1, places));
                 return Ok((op, Columns::Tokens(0, count)));
             }
@@ -179,6 +242,7 @@ impl Filling<'_> {
                     ..Conv2d::new(weight)
                 })
             }
+            Op::Rearrange(_) if self.cut == Some(node.id()) => Op::Identity,
             Op::Elementwise(_) | Op::Add | Op::Mul | Op::Identity | Op::BatchNorm(_) => {
                 node.op().clone()
             }
