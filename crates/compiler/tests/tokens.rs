@@ -229,10 +229,9 @@ fn vision_transformers() {
             &inputs[0],
         );
         // tokens take no more room than they have: a picture's planes are not theirs
-        let steps = plan.plan().steps.iter();
-        let first = steps.filter(|s| s.layer.contains("patch_embedding"));
-        let made: usize = first.map(|s| s.operation.writes().len()).sum();
-        assert_eq!(made, 1, "{}", polyveil_compiler::describe(&plan));
+        let mut steps = plan.plan().steps.iter();
+        let first = steps.find(|s| matches!(s.operation, Operation::Linear { .. }));
+        assert_eq!(first.expect("a map").operation.writes().len(), 1);
     }
 }
 
