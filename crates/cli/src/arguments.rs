@@ -371,6 +371,11 @@ pub(crate) struct DecryptArgs {
     /// Refuse unless the class is right but for a probability of 2^-B over the noise.
     #[arg(long, value_name = "B", default_value_t = polyveil::runtime::sharing::DEFAULT_CLASS_BITS)]
     pub(crate) class_bits: u32,
+    /// Write the values as a NumPy array, too, in the shape that the network gives, the first axis the answers': pictures, maps, signals.
+    #[arg(long, value_name = "FILE", conflicts_with = "class_only")]
+    pub(crate) npy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
     /// Print one JSON object on stdout.
     #[arg(long)]
     pub(crate) json: bool,

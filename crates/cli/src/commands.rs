@@ -617,6 +617,11 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     if a.share {
         goes_on("this try may count as a release already; start again if nothing was printed");
     }
+    let beside = a.client.clone().unwrap_or_else(|| client_beside(&a.key));
+    let others = [&a.answer, &a.key, &beside].map(PathBuf::as_path);
+    let open = |path: &PathBuf| output(path, Content::Array, &others, a.overwrite);
+    // opened before an answer that is shared is counted
+    let array = a.npy.as_ref().map(open).transpose()?;
     let each = with_line(|tell| {
         expect_own(&a.key, &a.answer)?;
         let client = Client::open(&a.key, a.client.as_deref())?;
@@ -631,6 +636,12 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
             "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md){}",
             ["", shared][usize::from(classes)]
         ));
+    }
+    if let Some(file) = array {
+        let bytes = polyveil::client::array(&each)?;
+        let path = file.path().to_path_buf();
+        file.write_bytes(&bytes)?;
+        wrote(&path);
     }
     for answer in each {
         match a.json {

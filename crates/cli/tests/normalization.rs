@@ -5,7 +5,7 @@ mod onnx;
 mod support;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, RgbaImage};
-use onnx::means;
+use onnx::{means, means_of};
 use std::io::Cursor;
 use std::path::Path;
 use support::{Folder, done, refused};
@@ -291,6 +291,77 @@ fn networks_that_begin_with_a_normalisation_say_it_themselves() {
             &[],
             &["--normalization"],
         );
+    }
+}
+
+/// Numbers of 64 bits as numpy saves them.
+fn array(dims: &[usize], values: &[f64]) -> Vec<u8> {
+    polyveil::data::array_bytes(dims, values)
+}
+
+#[test]
+fn signals_are_numbers_and_go_all_the_way() {
+    let folder = Folder::new("signals");
+    let path = |name: &str| folder.path(name);
+    let net = folder.file("net.onnx", &means_of(&[1, 2, 3], &[]));
+    let values: Vec<f64> = (0..24).map(|i| f64::from(i % 7) - 2.0).collect();
+    let x = folder.file("x.npy", &array(&[4, 2, 3], &values));
+    let (pvm, plan, answer) = (path("net.pvm"), path("net.plan"), path("x.answer"));
+    let calibrate = format!("calibrate {net} --data {x} -o {pvm} --force");
+    refused(&calibrate, &[], &["--normalization none|measured"]);
+    let wrong = folder.file("wrong.npy", &array(&[4, 3, 2], &values));
+    refused(
+        &format!("calibrate {net} --data {wrong} --normalization none -o {pvm}"),
+        &[],
+        &["wrong.npy", "[4, 3, 2]", "(2, 1, 3)", "transpose"],
+    );
+    let (_, notes) = done(&format!("{calibrate} --normalization none"), &[]);
+    let says = "inputs are 6 numbers of shape (2, 1, 3), as they are";
+    assert!(notes.contains(says), "{notes}");
+    for (options, line) in [
+        ("--normalization measured", "channel 1            (v − "),
+        (
+            "--mean 1,-2 --deviation 4",
+            "channel 1            (v − -2)/4",
+        ),
+    ] {
+        done(&format!("{calibrate} {options}"), &[]);
+        let (said, _) = done(&format!("inspect {pvm}"), &[]);
+        assert!(said.contains(line), "{said}");
+    }
+    let means = |i: usize, c: usize| {
+        let all = &values[i * 6 + c * 3..][..3];
+        let mean = all.iter().sum::<f64>() / 3.0;
+        [(mean - 1.0) / 4.0, (mean + 2.0) / 4.0][c]
+    };
+    done(
+        &format!("compile {pvm} -o {plan} --machine shipped --no-probe"),
+        &[],
+    );
+    let (client, keys) = (path("net.client"), path("keys"));
+    done(&format!("keygen {client} -o {keys}"), &[]);
+    // as an array, and as a table whose columns are one channel behind the other
+    let rows: Vec<String> = values[6..12].iter().map(f64::to_string).collect();
+    let table = folder.file("x.csv", rows.join(",").as_bytes());
+    for (data, index) in [(&x, 1), (&table, 0)] {
+        let (key, input) = (path("keys/client.key"), path("x.input"));
+        done(
+            &format!("encrypt --key {key} --data {data} --index {index} -o {input}"),
+            &[],
+        );
+        done(
+            &format!("run --plan {plan} --keys {keys}/evaluation.keys --input {input} -o {answer}"),
+            &[],
+        );
+        let npy = path("y.npy");
+        let decrypt = format!("decrypt --key {key} {answer} --npy {npy}");
+        done(&format!("{decrypt} --force"), &[]);
+        // what may be somebody's data stays
+        refused(&decrypt, &[], &["y.npy", "--force"]);
+        let (dims, had) = polyveil::data::read_numbers(Path::new(&npy), 1 << 10).expect("reads");
+        assert_eq!(dims, [1, 2]);
+        let off = (0..2).map(|c| (had[c] - means(1, c)).abs());
+        assert!(off.fold(0.0, f64::max) < 1e-3, "{had:?}");
     }
 }
 

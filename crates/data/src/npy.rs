@@ -73,6 +73,20 @@ pub fn read_numbers(path: &Path, limit: u64) -> Result<(Vec<usize>, Vec<f64>)> {
     Ok((array.dims, numbers))
 }
 
+/// An array of these lengths of axes, row-major, in 64 bits.
+#[must_use]
+pub fn array_bytes(dims: &[usize], numbers: &[f64]) -> Vec<u8> {
+    let dims: String = dims.iter().map(|d| format!("{d},")).collect();
+    let head = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({dims}), }}");
+    // the values begin at a multiple of 64, behind a line's end
+    let length = (MARK.len() + 4 + head.len() + 1).next_multiple_of(64) - MARK.len() - 4;
+    let mut bytes = [MARK, &[1, 0]].concat();
+    bytes.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
+    bytes.extend(format!("{head:<width$}\n", width = length - 1).bytes());
+    bytes.extend(numbers.iter().flat_map(|v| v.to_le_bytes()));
+    bytes
+}
+
 /// What follows `'key':` in an array's head.
 fn field<'a>(head: &'a str, key: &str) -> Option<&'a str> {
     let at = head.find(&format!("'{key}':"))? + key.len() + 3;
@@ -272,7 +286,7 @@ impl Array {
         match shape {
             nn::Shape::Image { height: 2.., .. } if self.kind != Kind::Float => {
                 Err(place.malformed(format_args!(
-                    "holds values of type '{}', which pixels have; save pictures as .npz (an array x of bytes), or as the floats that the network takes",
+                    "holds values of type '{}', as pixels have, and numbers are taken as they are; save the floats that the network takes, or pictures of 1 or 3 channels as .npz",
                     self.description
                 )))
             }

@@ -103,6 +103,14 @@ impl Found {
                 .read_to_end(&mut head)
                 .map_err(|e| Error::reading(path, "gzip", e))?;
         }
+        if let Some(format) = picture_format(&head) {
+            return Err(Error::content(
+                path,
+                format!(
+                    "it is a picture in {format}; PNG and JPEG are read: save it as one of these"
+                ),
+            ));
+        }
         if tar::is_header(&head) {
             return Ok(Self::Tar(unpacked(path)?));
         }
@@ -115,6 +123,31 @@ impl Found {
             [] => Err(Error::unknown(path, "it is empty")),
             _ => Err(Error::unknown(path, "its format is not known here")),
         }
+    }
+}
+
+/// The name of a format of pictures that are not read.
+fn picture_format(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => Some("BMP"),
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            ..,
+        ] => Some("WebP"),
+        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Some("TIFF"),
+        [b'G', b'I', b'F', b'8', ..] => Some("GIF"),
+        _ => None,
     }
 }
 

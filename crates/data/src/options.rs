@@ -89,6 +89,9 @@ impl Default for Options {
     }
 }
 
+/// What a part is called in [`Error::Split`] that a file has without a name, alone where it has no parts.
+pub const UNNAMED: &str = "one without a name";
+
 /// Most pixels that a side may have after resizing.
 const LARGEST: usize = 4096;
 
@@ -182,7 +185,7 @@ pub(crate) fn of_split<T>(
         _ => {
             let names: Vec<String> = there
                 .iter()
-                .map(|s| s.map_or("one without a name".into(), |s| s.to_string()))
+                .map(|s| s.map_or(UNNAMED.into(), |s| s.to_string()))
                 .collect();
             return Err(Error::Split {
                 path: path.into(),

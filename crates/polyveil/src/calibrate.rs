@@ -340,8 +340,12 @@ fn inputs(
             with_outputs(task, Outputs::Classes(Vec::new()))?
         }
         false => {
+            let what = match task.outputs() {
+                Some(Outputs::Tensor(shape)) => format!("numbers of shape {shape}"),
+                _ => "numbers".into(),
+            };
             tell.note(format_args!(
-                "nobody says what the network's {} outputs are: answers will be numbers, not classes",
+                "nobody says what the network's {} outputs are: answers will be {what}, not classes",
                 output.len()
             ));
             task
@@ -369,7 +373,8 @@ fn inputs(
                     fit.node, fit.seen.min, fit.seen.max, a.degree, fit.root_mean_square_error
                 ));
             }
-            answers(original.as_ref().unwrap_or(&g), &made.graph, &inputs, tell)?;
+            let original = original.as_ref().unwrap_or(&g);
+            answers(original, &made.graph, (&inputs, task.outputs()), tell)?;
             made.graph.with_metadata(metadata)
         }
         Network::Polynomial(g) => {
@@ -448,9 +453,10 @@ fn prepared(
 fn answers(
     original: &Graph,
     made: &PolyGraph,
-    inputs: &[nn::Tensor],
+    (inputs, outputs): (&[nn::Tensor], Option<&Outputs>),
     tell: Listener<'_>,
 ) -> Result<()> {
+    let same = |a: &nn::Tensor, b: &nn::Tensor| agree(outputs, a, b);
     let chosen = data::spread(inputs.len(), ANSWERS);
     let both = chosen.par_iter().map(|&i| {
         let before = original.evaluate(&inputs[i])?.output;
@@ -458,24 +464,66 @@ fn answers(
         let pairs = before.values().iter().zip(after.values());
         let change = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         let largest = before.values().iter().map(|v| v.abs()).fold(0.0, f64::max);
-        Ok((before.argmax() == after.argmax(), change, largest))
+        Ok((same(&before, &after), change, largest))
     });
-    let all: Vec<(bool, f64, f64)> = both.collect::<nn::Result<_>>()?;
-    let same = all.iter().filter(|a| a.0).count();
+    let all: Vec<(Option<bool>, f64, f64)> = both.collect::<nn::Result<_>>()?;
+    let same = all.iter().filter(|a| a.0.unwrap_or(true)).count();
     let change = all.iter().map(|a| a.1).fold(0.0, f64::max);
     let largest = all.iter().map(|a| a.2).fold(0.0, f64::max);
-    let agreement = match original.output().shape().len() {
-        1 => String::new(),
-        _ => format!("the largest output is the same on {same}, "),
+    let agreement = match outputs {
+        Some(Outputs::Values(names))
+            if names.len().max(original.output().shape().len()) == 1 || !names.is_empty() =>
+        {
+            String::new()
+        }
+        Some(Outputs::Classes(_) | Outputs::Values(_)) => {
+            format!("the largest output is the same on {same}, ")
+        }
+        Some(Outputs::Labels(_) | Outputs::Probabilities(_)) => {
+            format!("all labels that hold are the same on {same}, ")
+        }
+        _ => String::new(),
     };
     tell.note(format_args!(
-        "answers beside the network's own, of {} of the inputs: {agreement}no output changes by more than {change:.2e} (they reach {largest:.3})",
-        all.len()
+        "answers beside the network's own, of {} of the inputs: {agreement}no output changes by more than {} (they reach {})",
+        all.len(),
+        figures(change),
+        figures(largest)
     ));
     if 100 * same < 99 * all.len() || change > MOST_CHANGE * largest {
         tell.note("warning: the polynomial network is not close to the original; a higher degree, more inputs, or training it as a polynomial network bring it nearer");
     }
     Ok(())
+}
+
+/// Whether two answers say the same, where they say something that is or is not so.
+fn agree(outputs: Option<&Outputs>, a: &nn::Tensor, b: &nn::Tensor) -> Option<bool> {
+    let holds = |least: f64| {
+        let mut both = a.values().iter().zip(b.values());
+        both.all(|(a, b)| (*a > least) == (*b > least))
+    };
+    match outputs? {
+        Outputs::Classes(_) if a.values().len() > 1 => Some(a.argmax() == b.argmax()),
+        // nobody says what they are: they may be scores
+        Outputs::Values(names) if names.is_empty() && a.values().len() > 1 => {
+            Some(a.argmax() == b.argmax())
+        }
+        Outputs::Classes(_) | Outputs::Labels(_) => Some(holds(0.0)),
+        Outputs::Probabilities(_) => Some(holds(0.5)),
+        _ => None,
+    }
+}
+
+/// A number of three figures.
+fn figures(v: f64) -> String {
+    match v.abs() {
+        0.0 => "0".into(),
+        size if !(1e-3..1e4).contains(&size) => format!("{v:.2e}"),
+        size => {
+            let places = 2 - size.log10().floor() as i32;
+            format!("{v:.*}", usize::try_from(places).unwrap_or(0))
+        }
+    }
 }
 
 /// What inputs and outputs mean: what the file says, with the columns of rows, the normalisation and the outputs that are asked for.
@@ -759,6 +807,31 @@ fn encoder(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_agree_by_what_they_are() {
+        let of = |v: &[f64]| nn::Tensor::new(Shape::Vector(v.len()), v.to_vec()).expect("fits");
+        let (a, b) = (of(&[3.0, 1.0, -1.0]), of(&[3.0, 3.1, -1.0]));
+        let names = Vec::new;
+        let same = |outputs, a, b| agree(Some(&outputs), a, b);
+        assert_eq!(same(Outputs::Classes(names()), &a, &b), Some(false));
+        assert_eq!(same(Outputs::Labels(names()), &a, &b), Some(true));
+        let c = of(&[0.4, 0.1, 0.2]);
+        let d = of(&[0.6, 0.1, 0.2]);
+        assert_eq!(same(Outputs::Labels(names()), &c, &d), Some(true));
+        assert_eq!(same(Outputs::Probabilities(names()), &c, &d), Some(false));
+        assert_eq!(same(Outputs::Values(names()), &a, &b), Some(false));
+        let named = ["a", "b", "c"].map(String::from).to_vec();
+        assert_eq!(same(Outputs::Values(named), &a, &b), None);
+        // one score is yes or no
+        let (yes, no) = (of(&[0.1]), of(&[-0.1]));
+        assert_eq!(same(Outputs::Classes(names()), &yes, &no), Some(false));
+        let each = [0.0, 1.404, 0.08266, 332.747, 6.1e-10, 51_460.0, 0.001];
+        let said = [
+            "0", "1.40", "0.0827", "333", "6.10e-10", "5.15e4", "0.00100",
+        ];
+        assert_eq!(each.map(figures), said);
+    }
 
     #[test]
     fn a_network_that_ends_in_a_sigmoid_has_no_classes() {

@@ -273,6 +273,7 @@ impl Client {
                 return Ok(vec![Decrypted {
                     text: label(labels, shared.class) + "\n",
                     json: json!({ "class": shared.class, "label": labels.get(shared.class), "may_be_shared": true, "sharing": shared }),
+                    values: None,
                 }]);
             }
             Release::Shared(terms) => {
@@ -336,7 +337,12 @@ impl Client {
                         _ => {}
                     }
                     let text = answer_lines(&answer);
-                    Ok(Decrypted { text, json })
+                    let shape = match &answer {
+                        Answer::Tensor(shape, _) => shape.dims(),
+                        _ => vec![values.len()],
+                    };
+                    let values = Some((shape, values.to_vec()));
+                    Ok(Decrypted { text, json, values })
                 }
             });
         let mut said: Vec<Decrypted> = said.collect::<Result<_>>()?;
@@ -407,6 +413,27 @@ pub struct Decrypted {
     pub text: String,
     /// As a JSON object.
     pub json: Value,
+    /// The numbers themselves with the lengths of their axes; none of a class alone, or of tokens.
+    pub values: Option<(Vec<usize>, Vec<f64>)>,
+}
+
+/// Answers as one NumPy array, the first axis the answers', as a network gives them.
+///
+/// # Errors
+/// Answers that are no numbers.
+pub fn array(answers: &[Decrypted]) -> Result<Vec<u8>> {
+    let mut dims = vec![answers.len()];
+    let mut all = Vec::new();
+    for (i, answer) in answers.iter().enumerate() {
+        let Some((shape, values)) = &answer.values else {
+            return Err("a class alone and tokens are no array of numbers".into());
+        };
+        if i == 0 {
+            dims.extend(shape);
+        }
+        all.extend(values);
+    }
+    Ok(data::array_bytes(&dims, &all))
 }
 
 /// What comes after a prompt, and after each of its tokens.
@@ -443,6 +470,7 @@ fn continuation(
     Ok(Decrypted {
         text,
         json: json!({ "network": network, "next": next, "candidates": candidates, "may_be_shared": false }),
+        values: None,
     })
 }
 

@@ -17,6 +17,8 @@ pub enum Content {
     Model,
     /// A chart.
     Chart,
+    /// A NumPy array of decrypted values: their owner's alone.
+    Array,
     /// A prediction.
     Prediction,
     /// What this machine takes for each kind of work.
@@ -78,7 +80,7 @@ impl Content {
 
     fn access(self) -> Access {
         match self {
-            Self::Container(Kind::ClientKey) => Access::Owner,
+            Self::Container(Kind::ClientKey) | Self::Array => Access::Owner,
             _ => Access::Everyone,
         }
     }
@@ -88,6 +90,7 @@ impl Content {
             Self::Container(kind) => kind.name(),
             Self::Model => "model",
             Self::Chart => "chart",
+            Self::Array => "NumPy array",
             Self::Prediction => "prediction",
             Self::CostTable => "cost table",
             Self::Record => "record of shared answers",
@@ -144,7 +147,7 @@ pub fn expect_place(
     let kin = match content {
         Content::Text(words) => had == Content::Other && has(&head, words),
         // nothing tells it from what is not ours
-        Content::Other => false,
+        Content::Other | Content::Array => false,
         _ => had == content,
     };
     let why = match had {

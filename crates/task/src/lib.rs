@@ -41,8 +41,8 @@ use tokenizer::Long;
 const MAGIC: &[u8; 6] = b"PVTASK";
 const VERSION: u8 = 1;
 const FORMAT: &str = "task";
-/// What inputs are, by the number of the kind.
-const KINDS: [&str; 4] = ["rows", "pictures", "prompts", "sentences"];
+/// What inputs are, by the number of the kind; the last are rows in a shape.
+const KINDS: [&str; 5] = ["rows", "pictures", "prompts", "sentences", "rows"];
 
 /// What a network's inputs and outputs mean.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +82,7 @@ impl Task {
     /// Its place in [`KINDS`].
     fn number(&self) -> usize {
         match self {
+            Self::Vectors(t) if t.shape().as_image().is_some() => 4,
             Self::Vectors(_) => 0,
             Self::Pictures(_) => 1,
             Self::Prompts(_) => 2,
@@ -211,6 +212,7 @@ impl Task {
             1 => Self::Pictures(Pictures::read(&mut r)?),
             2 => Self::Prompts(Prompts::read(&mut r)?),
             3 => Self::Sentences(Sentences::read(&mut r)?),
+            4 => Self::Vectors(Vectors::read_shaped(&mut r)?),
             other => return Err(r.unknown("kind of task", other)),
         };
         r.end()?;

@@ -129,22 +129,23 @@ impl Vectors {
     }
 
     pub(crate) fn write(&self, w: &mut Writer) {
-        w.texts(&self.columns);
-        w.option(self.normalization.as_ref(), |w, n| n.write(w));
-        self.outputs.write(w);
-        // only where it is not the usual one: other tasks keep their bytes
         if self.shape.as_image().is_some() {
             self.shape.dims().into_iter().for_each(|d| w.size(d));
         }
+        w.texts(&self.columns);
+        w.option(self.normalization.as_ref(), |w, n| n.write(w));
+        self.outputs.write(w);
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {
         let columns = r.texts()?;
         let normalization = r.option(Normalization::read)?;
-        let rows = Self::new(columns, normalization, Outputs::read(r)?)?;
-        if r.at_end() {
-            return Ok(rows);
-        }
-        rows.shaped(Shape::image(r.size()?, r.size()?, r.size()?))
+        Self::new(columns, normalization, Outputs::read(r)?)
+    }
+
+    /// Those of a shape, which stands before the rest.
+    pub(crate) fn read_shaped(r: &mut Reader<'_>) -> Result<Self> {
+        let shape = Shape::image(r.size()?, r.size()?, r.size()?);
+        Self::read(r)?.shaped(shape)
     }
 }

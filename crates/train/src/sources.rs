@@ -10,6 +10,7 @@ use nn::{Metadata, Shape, Tensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::path::Path;
 use task::{Normalization, Outputs, Pictures, Stated, Task};
 
 /// Batches one after the other.
@@ -254,24 +255,41 @@ impl Direct for Sources {
             split,
             ..data::Options::default()
         };
-        let splits = data::is_npz(&c.train);
+        // what a file has in parts is trained on in part; one without parts is taken whole
+        let open = |path: &Path, how: data::Options| {
+            let part = data::is_npz(path).then_some(Split::Train);
+            let split = |split| data::Options {
+                split,
+                ..how.clone()
+            };
+            match Dataset::open(path, &split(part)) {
+                Err(data::Error::Split { there, .. }) if there == data::UNNAMED => {
+                    Dataset::open(path, &split(None))
+                }
+                other => other,
+            }
+        };
         let how = data::Options {
             limit: c.limit,
-            ..options(splits.then_some(Split::Train))
+            ..options(None)
         };
-        let (train, mut skipped) = Dataset::open(&c.train, &how)?;
+        let (train, mut skipped) = open(&c.train, how)?;
         let mut second = None;
         if let Some(path) = &c.second {
             let how = data::Options {
                 classes: Some(train.classes().to_vec()),
-                ..options(data::is_npz(path).then_some(Split::Train))
+                ..options(None)
             };
-            let (set, s) = Dataset::open(path, &how)?;
+            let (set, s) = open(path, how)?;
             skipped.extend(s);
             second = Some(set);
         }
-        let held_out = match splits && second.is_none() {
-            true => Some(Dataset::open(&c.train, &options(Some(Split::Validation)))?.0),
+        // without a part for choices, `held_out` pictures are taken out of those to train on
+        let held_out = match data::is_npz(&c.train) && second.is_none() {
+            true => match Dataset::open(&c.train, &options(Some(Split::Validation))) {
+                Err(data::Error::Split { .. }) => None,
+                other => Some(other?.0),
+            },
             false => None,
         };
         Self::opened(c, train, (second, held_out), skipped)

@@ -26,18 +26,23 @@ fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
 
 /// Each channel's mean over a picture of 8×8, behind these operators with one constant for each input but the first.
 pub(crate) fn means(channels: i64, operators: &[(&str, &[&[f32]])]) -> Vec<u8> {
+    means_of(&[1, channels, 8, 8], operators)
+}
+
+/// As [`means`], over an input of these axes.
+pub(crate) fn means_of(input: &[i64], operators: &[(&str, &[&[f32]])]) -> Vec<u8> {
     let (mut node, mut initializer) = (Vec::new(), Vec::new());
     let last = [("GlobalAveragePool", &[][..]), ("Flatten", &[])];
     let mut from = "x".to_string();
     for (i, (op, constants)) in operators.iter().chain(&last).enumerate() {
-        let mut input = vec![from];
+        let mut inputs = vec![from];
         for (j, values) in constants.iter().enumerate() {
             let mut dims = vec![values.len() as i64];
             // sums and products are by channel
             if *op != "BatchNormalization" && values.len() > 1 {
                 dims.extend([1, 1]);
             }
-            input.push(format!("c{i}_{j}"));
+            inputs.push(format!("c{i}_{j}"));
             initializer.push(TensorProto {
                 name: format!("c{i}_{j}"),
                 dims,
@@ -48,7 +53,7 @@ pub(crate) fn means(channels: i64, operators: &[(&str, &[&[f32]])]) -> Vec<u8> {
         }
         from = format!("v{i}");
         node.push(NodeProto {
-            input,
+            input: inputs,
             output: vec![from.clone()],
             op_type: op.to_string(),
             ..NodeProto::default()
@@ -59,7 +64,7 @@ pub(crate) fn means(channels: i64, operators: &[(&str, &[&[f32]])]) -> Vec<u8> {
         graph: Some(GraphProto {
             node,
             initializer,
-            input: vec![info("x", &[1, channels, 8, 8])],
+            input: vec![info("x", input)],
             output: vec![info(&from, &[])],
             ..GraphProto::default()
         }),

@@ -166,6 +166,54 @@ fn npz_of_floats_and_of_channels_first() {
     }
 }
 
+#[test]
+fn npz_without_classes() {
+    let folder = Folder::new("npz-unlabelled");
+    let images = || npy("|u1", "(2, 4, 5)", &values(40, 3));
+    let several = npy("<i8", "(2, 3)", &[0; 48]);
+    let numbers = npy("<f4", "(2,)", &[0; 8]);
+    let how = Options {
+        labels: data::Labels::Optional,
+        ..Options::default()
+    };
+    for (name, beside) in [
+        ("alone.npz", None),
+        ("several.npz", Some(several)),
+        ("numbers.npz", Some(numbers)),
+    ] {
+        let mut entries = vec![("x.npy", images())];
+        entries.extend(beside.map(|array| ("y.npy", array)));
+        let path = folder.file(name, &zip(&entries));
+        let (set, _) = Dataset::open(&path, &how).expect("needs no classes");
+        assert_eq!((set.len(), set.classes().len()), (2, 0));
+        assert_eq!(all_pixels(&set), values(40, 3));
+        assert!(Dataset::open(&path, &Options::default()).is_err());
+    }
+    let labels = npy(
+        "<i8",
+        "(2,)",
+        &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    );
+    let path = folder.file("both.npz", &zip(&[("x.npy", images()), ("y.npy", labels)]));
+    let (set, _) = Dataset::open(&path, &how).expect("has classes");
+    assert_eq!((set.label(0), set.classes().len()), (1, 2));
+}
+
+#[test]
+fn pictures_of_other_formats_are_named() {
+    let folder = Folder::new("other-pictures");
+    for (name, head) in [
+        ("BMP", &b"BM\x36\x30\0\0\0\0\0\0\x36\0"[..]),
+        ("WebP", b"RIFF\x24\0\0\0WEBPVP8 "),
+        ("TIFF", b"II*\0\x08\0\0\0"),
+        ("GIF", b"GIF89a\x01\0"),
+    ] {
+        let said = Dataset::open(&folder.file("a", head), &Options::default());
+        let said = said.expect_err("is not read").to_string();
+        assert!(said.contains(name) && said.contains("PNG"), "{said}");
+    }
+}
+
 /// Six pictures of 5×4 pixels in two classes; names out of order.
 fn pictures() -> Vec<(String, Vec<u8>, Vec<u8>)> {
     (0..6)

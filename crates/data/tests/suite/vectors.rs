@@ -95,6 +95,43 @@ fn tables() {
 }
 
 #[test]
+fn arrays_have_the_shape_that_is_asked_for() {
+    let folder = Folder::new("shapes");
+    let numbers: Vec<f64> = (0..12).map(f64::from).collect();
+    let bytes = floats(&numbers, |v| v.to_le_bytes().to_vec());
+    let array = |dims: &str| folder.file("x.npy", &npy("<f8", dims, &bytes));
+    let read = |path: &Path, shape| {
+        let options = VectorOptions {
+            shape: Some(shape),
+            ..VectorOptions::default()
+        };
+        Vectors::open(path, &options)
+    };
+    let signal = nn::Shape::image(2, 1, 3);
+    for dims in ["(2, 2, 3)", "(2, 2, 1, 3)", "(2, 6)"] {
+        let set = read(&array(dims), signal).expect("of this shape");
+        assert_eq!(set.values(1), [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+        let n = set.channel_statistics(2);
+        assert_eq!(n.mean, [4.0, 7.0]);
+        let deviation = (29.0f64 / 3.0).sqrt();
+        assert!((n.deviation[0] - deviation).abs() < 1e-12, "{n:?}");
+    }
+    let transposed = read(&array("(2, 3, 2)"), signal);
+    says(transposed, &["[2, 3, 2]", "(2, 1, 3)", "numpy.transpose"]);
+    // signals may be whole numbers, pictures' are pixels
+    let whole = |dims: &str| folder.file("i.npy", &npy("|u1", dims, &[7; 12]));
+    assert!(read(&whole("(2, 2, 3)"), signal).is_ok());
+    let picture = read(&whole("(2, 1, 2, 3)"), nn::Shape::image(1, 2, 3));
+    says(picture, &["|u1", "pixels", ".npz"]);
+    assert!(data::is_table(&array("(12,)")) && !data::is_npz(&array("(12,)")));
+    assert!(!data::is_table(&folder.file("x.bin", b"\x00")));
+    assert!(data::is_table(&folder.file("x.csv.gz", &gzip(b"1,2\n"))));
+    let written = data::array_bytes(&[2, 2, 3], &numbers);
+    let (dims, back) = data::read_numbers(&folder.file("w.npy", &written), 1 << 10).unwrap();
+    assert_eq!((dims, back), (vec![2, 2, 3], numbers));
+}
+
+#[test]
 fn columns_are_found_by_name() {
     let folder = Folder::new("columns");
     let read = |text: &str, columns: &[&str]| {

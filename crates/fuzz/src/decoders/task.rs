@@ -26,9 +26,10 @@ fn seeds() -> Vec<Vec<u8>> {
     let n = || Normalization::new(vec![0.5, 0.25], vec![0.25, 0.1]);
     let labels = Outputs::Labels(names(["cat", "dog"]));
     let rows = |outputs| Vectors::new(names(["age", "height"]), Some(n()), outputs);
-    let vectors = rows(labels);
+    let vectors = rows(labels.clone());
     let ended = rows(Outputs::Probabilities(names(["old", "tall"])));
     let map = rows(Outputs::Tensor(Shape::image(2, 3, 4)));
+    let signal = rows(labels.clone()).and_then(|rows| rows.shaped(Shape::image(2, 1, 1)));
     let classes = Outputs::Classes(names(["cat", "dog"]));
     let pictures = Pictures::new(Shape::image(2, 3, 4), n(), classes.clone());
     let mut scored = 1i32.to_le_bytes().to_vec();
@@ -57,6 +58,7 @@ fn seeds() -> Vec<Vec<u8>> {
         Task::Vectors(vectors.expect("a valid seed")),
         Task::Vectors(ended.expect("a valid seed")),
         Task::Vectors(map.expect("a valid seed")),
+        Task::Vectors(signal.expect("a valid seed")),
         Task::Pictures(pictures.expect("a valid seed")),
         prompts(Tokenizer::Characters(vec!['a', 'b', 'c', 'ü'])),
         prompts(Scored::from_bytes(&scored).expect("a valid seed")),

@@ -154,6 +154,9 @@ pub struct Adapting {
     /// names, separated by commas.
     #[cfg_attr(feature = "clap", arg(long, value_name = "WHERE"))]
     pub batch_norms: Option<Where>,
+    /// Pictures or rows of a training step, at most as many as there are to train on; if none 64.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
+    pub batch: Option<usize>,
 }
 
 impl Adapting {
@@ -174,6 +177,7 @@ impl Adapting {
             config.teacher = None;
         }
         config.batch_norms.clone_from(&self.batch_norms);
+        config.batch = self.batch.unwrap_or(config.batch);
         config
     }
 }

@@ -62,7 +62,35 @@ fn all() -> Vec<Task> {
         vectors(Outputs::Probabilities(names(&["old", "tall"]))),
         vectors(Outputs::Tensor(Shape::image(3, 2, 2))),
         vectors(Outputs::Tensor(Shape::Vector(5))),
+        signals(),
     ]
+}
+
+/// Two channels of three numbers.
+fn signals() -> Task {
+    let normal = Normalization::new(vec![1.0, 1.0, 1.0, -2.0, -2.0, -2.0], vec![0.5; 6]);
+    let columns = (1..=6).map(|i| i.to_string()).collect();
+    let outputs = Outputs::Classes(names(&["calm", "fast"]));
+    let rows = Vectors::new(columns, Some(normal), outputs).expect("fits");
+    Task::Vectors(rows.shaped(Shape::image(2, 1, 3)).expect("fits"))
+}
+
+#[test]
+fn rows_of_a_shape_become_inputs_of_it() {
+    let (task, shape) = (signals(), Shape::image(2, 1, 3));
+    let x = task.encode(&Input::Row(&[1.0, 2.0, 3.0, -2.0, -2.5, 0.0]));
+    let x = x.expect("fits");
+    assert_eq!(x.shape(), shape);
+    assert_eq!(x.values(), [0.0, 2.0, 4.0, 0.0, -1.0, 4.0]);
+    assert_eq!(task.kind(), "rows");
+    assert!(task.check(shape, Shape::Vector(2)).is_ok());
+    for other in [Shape::Vector(6), Shape::image(1, 2, 3)] {
+        assert!(task.check(other, Shape::Vector(2)).is_err());
+    }
+    let Task::Vectors(rows) = task else {
+        panic!("made as rows")
+    };
+    assert!(rows.shaped(Shape::image(2, 1, 4)).is_err());
 }
 
 #[test]
