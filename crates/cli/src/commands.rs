@@ -24,7 +24,7 @@ use polyveil::runtime::{Placement, Prediction, Report, VerifiedPlan, size};
 use polyveil::serve::Serving;
 use polyveil::session::Precision;
 use polyveil::task::tokenizer::Long;
-use polyveil::task::{Outputs, Picture, Task};
+use polyveil::task::{Outputs, Task};
 use polyveil::{Error, Result, compiler, network, nn};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,15 +50,7 @@ fn compiled(
     graph: &PolyGraph,
     target: &compiler::Target,
 ) -> Result<(VerifiedPlan, Option<compiler::Needs>)> {
-    // what can't be foreseen is refused by the compiler, if it is
-    let needs = polyveil::needs(graph, target).ok();
-    if let Some(needs) = &needs {
-        note(format_args!(
-            "compiling will take about {} of memory and {:.1} CPU seconds",
-            size(needs.bytes),
-            needs.seconds
-        ));
-    }
+    let needs = polyveil::foreseen(graph, target, &mut |p| note(p.message));
     let (start, before) = (Instant::now(), cpu_seconds());
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let tell = move || {
@@ -105,13 +97,14 @@ fn output(
     Output::create(path, content, others, existing, &mut |p| note(p.message))
 }
 
-/// A chart's file, opened before the work.
-fn chart<'a>(
+/// A file that is asked for, opened before the work.
+fn opened<'a>(
     path: Option<&'a Path>,
+    content: Content,
     others: &[&Path],
     overwrite: OverwriteArgs,
 ) -> Result<Option<(Output, &'a Path)>> {
-    let open = |path| Ok((output(path, Content::Chart, others, overwrite)?, path));
+    let open = |path| Ok((output(path, content, others, overwrite)?, path));
     path.map(open).transpose()
 }
 
@@ -194,12 +187,11 @@ fn demo_input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
         }
         None if PICTURE.is_empty() => Err("this program was built without its embedded picture: models/picture.png was missing; give one with --image FILE.png".into()),
         None => {
-            let mut picture = Picture::from_bytes(PICTURE)?;
-            if let (true, Task::Pictures(t)) = (a.resize, &task) {
-                let (width, height) = t.size();
-                picture = picture.fit(width, height);
-            }
-            Ok(task.encode(&polyveil::task::Input::Picture(&picture))?)
+            let fitted = match &task {
+                Task::Pictures(t) if a.resize => Some(t.size()),
+                _ => None,
+            };
+            polyveil::demo::encoded(PICTURE, fitted, &task)
         }
     }
 }
@@ -226,7 +218,7 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
         .chain(&a.image)
         .map(PathBuf::as_path)
         .collect();
-    let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
+    let report_file = opened(a.report.as_deref(), Content::Chart, &others, a.overwrite)?;
     let others: Vec<&Path> = others.into_iter().chain(a.report.as_deref()).collect();
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     let graph = demo_network(a.model.as_deref())?;
@@ -298,20 +290,7 @@ pub(crate) fn values(a: &ValuesArgs) -> Result<()> {
     let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
     look_at(&a.model);
     let y = network::values(&a.model, activation, output, &a.input)?;
-    // JSON has no NaN: what is no number is a text, and said
-    let strange = y.values().iter().filter(|v| !v.is_finite()).count();
-    if strange > 0 {
-        let all = y.values().len();
-        note(format_args!(
-            "warning: {strange} of {all} values are NaN or infinite: the network is not defined there, or its weights are damaged"
-        ));
-    }
-    let value = |v: &f64| match v.is_finite() {
-        true => serde_json::json!(v),
-        false => serde_json::json!(v.to_string()),
-    };
-    let values: Vec<serde_json::Value> = y.values().iter().map(value).collect();
-    say_line(serde_json::json!({"shape": y.shape().dims(), "values": values}))
+    say_line(network::json(&y, &mut |p| note(p.message)))
 }
 
 impl CalibrateArgs {
@@ -574,7 +553,7 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
             .chain(&a.predict.machine)
             .map(PathBuf::as_path),
     );
-    let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
+    let report_file = opened(a.report.as_deref(), Content::Chart, &others, a.overwrite)?;
     others.extend(a.report.as_deref());
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     a.key.as_deref().map_or(Ok(()), own_key)?;
@@ -619,9 +598,8 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     }
     let beside = a.client.clone().unwrap_or_else(|| client_beside(&a.key));
     let others = [&a.answer, &a.key, &beside].map(PathBuf::as_path);
-    let open = |path: &PathBuf| output(path, Content::Array, &others, a.overwrite);
-    // opened before an answer that is shared is counted
-    let array = a.npy.as_ref().map(open).transpose()?;
+    // before an answer that is shared is counted
+    let array = opened(a.npy.as_deref(), Content::Array, &others, a.overwrite)?;
     let each = with_line(|tell| {
         expect_own(&a.key, &a.answer)?;
         let client = Client::open(&a.key, a.client.as_deref())?;
@@ -637,11 +615,9 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
             ["", shared][usize::from(classes)]
         ));
     }
-    if let Some(file) = array {
-        let bytes = polyveil::client::array(&each)?;
-        let path = file.path().to_path_buf();
-        file.write_bytes(&bytes)?;
-        wrote(&path);
+    if let Some((file, path)) = array {
+        file.write_bytes(&polyveil::client::array(&each)?)?;
+        wrote(path);
     }
     for answer in each {
         match a.json {

@@ -274,21 +274,7 @@ fn inputs(
         tell,
     )
     .map_err(place)?;
-    match &task {
-        Task::Pictures(t) => tell.note(format_args!("pixels v become {}", t.normalization())),
-        Task::Vectors(t) if t.shape().as_image().is_some() => {
-            let how = match t.normalization() {
-                None => "as they are",
-                Some(_) => "normalised by channel",
-            };
-            let shape = t.shape();
-            tell.note(format_args!(
-                "inputs are {} numbers of shape {shape}, {how}",
-                shape.len()
-            ));
-        }
-        _ => {}
-    }
+    say_inputs(&task, tell);
     let most = a.limit.unwrap_or(INPUTS);
     let shapes: Vec<Shape> = match &network {
         Network::Trained(g, _) => g.nodes().iter().map(nn::Node::shape).collect(),
@@ -397,6 +383,25 @@ fn inputs(
     metadata.task = Some(task.to_bytes());
     metadata.provenance.push(provenance);
     Ok(graph.with_metadata(metadata))
+}
+
+/// Says what becomes of pixels, and what numbers in a shape are.
+fn say_inputs(task: &Task, tell: Listener<'_>) {
+    match task {
+        Task::Pictures(t) => tell.note(format_args!("pixels v become {}", t.normalization())),
+        Task::Vectors(t) if t.shape().as_image().is_some() => {
+            let how = match t.normalization() {
+                None => "as they are",
+                Some(_) => "normalised by channel",
+            };
+            let shape = t.shape();
+            tell.note(format_args!(
+                "inputs are {} numbers of shape {shape}, {how}",
+                shape.len()
+            ));
+        }
+        _ => {}
+    }
 }
 
 /// The network less what calibration can do without: a softmax at its end, maxima where means may stand for them, and attention's softmax where

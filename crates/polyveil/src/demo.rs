@@ -9,6 +9,7 @@ use nn::{PolyGraph, Tensor};
 use runtime::{ClearTwin, Prediction, Report, VerifiedPlan};
 use std::sync::Arc;
 use std::time::Instant;
+use task::{Picture, Task};
 
 /// Encrypts an input, runs the plan, decrypts, and reports.
 ///
@@ -46,4 +47,16 @@ pub fn demonstrate(
         &outcome.measured,
         found,
     ))
+}
+
+/// A picture's bytes as the network of this task takes them, fitted to a width and height where these are given.
+///
+/// # Errors
+/// What is no picture, or one of another size than the network's.
+pub fn encoded(bytes: &[u8], fitted: Option<(usize, usize)>, task: &Task) -> Result<Tensor> {
+    let mut picture = Picture::from_bytes(bytes)?;
+    if let Some((width, height)) = fitted {
+        picture = picture.fit(width, height);
+    }
+    Ok(task.encode(&task::Input::Picture(&picture))?)
 }

@@ -110,10 +110,28 @@ pub fn needs(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<compile
     // before: what counting has taken is used again
     let resident = runtime::limits::resident();
     let needs = compiler::needs(graph, &within_limits(target))?;
+    // what is checked when the work begins does not take it for the process's own
+    ring::heap::trim();
     Ok(compiler::Needs {
         bytes: needs.bytes + resident,
         ..needs
     })
+}
+
+/// As [`needs`], said; none where it can't be foreseen, which the compiler refuses, if it is to be.
+pub fn foreseen(
+    graph: &nn::PolyGraph,
+    target: &compiler::Target,
+    tell: Listener<'_>,
+) -> Option<compiler::Needs> {
+    use progress::Say as _;
+    let needs = needs(graph, target).ok()?;
+    tell.note(format_args!(
+        "compiling will take about {} of memory and {:.1} CPU seconds",
+        runtime::size(needs.bytes),
+        needs.seconds
+    ));
+    Some(needs)
 }
 
 /// What a client needs of a plan: keys are made from it.

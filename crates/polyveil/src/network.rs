@@ -3,9 +3,7 @@
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output};
 use crate::progress::{Listener, Say};
-use crate::session::rng;
 use nn::{Graph, Metadata, PolyGraph, Shape, Tensor};
-use rand_core::RngCore;
 use runtime::plan_file::BESIDE_FROM;
 use runtime::wire::container::Kind;
 use runtime::{ClientFile, Limits, Purpose, Step, VerifiedPlan};
@@ -52,6 +50,23 @@ impl Network {
             Self::Trained(g, _) => Ok(PolyGraph::try_from(g)?),
         }
     }
+}
+
+/// Values with the lengths of their axes, as JSON, which has no NaN: what is no number is a text, and said.
+pub fn json(y: &Tensor, tell: Listener<'_>) -> serde_json::Value {
+    let strange = y.values().iter().filter(|v| !v.is_finite()).count();
+    if strange > 0 {
+        let all = y.values().len();
+        tell.note(format_args!(
+            "warning: {strange} of {all} values are NaN or infinite: the network is not defined there, or its weights are damaged"
+        ));
+    }
+    let value = |v: &f64| match v.is_finite() {
+        true => serde_json::json!(v),
+        false => serde_json::json!(v.to_string()),
+    };
+    let values: Vec<serde_json::Value> = y.values().iter().map(value).collect();
+    serde_json::json!({"shape": y.shape().dims(), "values": values})
 }
 
 /// Loads any network.
@@ -246,7 +261,11 @@ pub fn plan_within(path: &Path, limits: Limits) -> Result<VerifiedPlan> {
 /// The file system's; those of [`plan()`].
 pub(crate) fn through_files(plan: &VerifiedPlan, tell: Listener<'_>) -> Result<VerifiedPlan> {
     let folder = std::env::temp_dir();
-    let path = folder.join(format!("polyveil-{:016x}.plan", rng().next_u64()));
+    let own: String = plan.digest()[..8]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let path = folder.join(format!("polyveil-{}-{own}.plan", std::process::id()));
     tell.note(format_args!(
         "weights of {} go to a file in {}, which TMPDIR names",
         runtime::size(plan.plan().integer_bytes()),
