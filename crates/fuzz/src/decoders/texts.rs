@@ -111,5 +111,16 @@ pub(super) fn all() -> Vec<Decoder> {
         .reads(config, |c| {
             same(&c, zoo::bert::Config::from_json(&c.to_json()))
         });
-    vec![vocabulary, sentences, questions, config]
+    let vit = r#"{"model_type": "vit", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8, "patch_size": 4, "num_channels": 3, "layer_norm_eps": 1e-12, "hidden_act": "gelu", "qkv_bias": true, "id2label": {"0": "bad", "1": "good"}, "architectures": ["ViTForImageClassification"]}"#;
+    let clip = r#"{"model_type": "clip", "projection_dim": 6, "architectures": ["CLIPModel"], "vision_config": {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8, "patch_size": 4, "hidden_act": "quick_gelu"}}"#;
+    let vision = |b: &[u8]| zoo::vit::Config::from_json(&String::from_utf8_lossy(b));
+    let vision = Decoder::new("vision-config", vec![vit.into(), clip.into()])
+        .mutants(json::generate)
+        .reads(vision, |c| {
+            law(
+                c.check().is_ok() && c.sizes.max_length > 1,
+                "sizes fit each other",
+            )
+        });
+    vec![vocabulary, sentences, questions, config, vision]
 }
