@@ -140,8 +140,8 @@ pub enum Error {
         /// Why not in coefficients.
         coefficients: Box<Error>,
     },
-    /// The plan does not hold together: a defect of this program.
-    #[error("{0}; this is a defect of the compiler: please report it with the network")]
+    /// The plan does not hold together, a defect of this program; or there is no memory to verify it.
+    #[error("{0}{}", defect(.0))]
     Plan(#[from] runtime::Error),
     /// From the network's file format, whose checksum names the network.
     #[error(transparent)]
@@ -158,4 +158,12 @@ pub enum Error {
         #[source]
         source: approx::Error,
     },
+}
+
+/// What is said of a plan that is refused for itself.
+fn defect(e: &runtime::Error) -> &'static str {
+    match e {
+        runtime::Error::Memory { .. } => "",
+        _ => "; this is a defect of the compiler: please report it with the network",
+    }
 }
