@@ -141,7 +141,7 @@ pub enum Error {
         coefficients: Box<Error>,
     },
     /// The plan does not hold together, a defect of this program; or there is no memory to verify it.
-    #[error("{0}{}", defect(.0))]
+    #[error("{}{}", .0, defect(.0))]
     Plan(#[from] runtime::Error),
     /// From the network's file format, whose checksum names the network.
     #[error(transparent)]
