@@ -1,6 +1,6 @@
 //! What training takes of memory, and where a backward pass that computes values again cuts a network.
 //!
-//! A pass is walked through with lengths in the place of numbers, taking and giving back the same buffers ([`Workspace`]), so that what is
+//! A pass is walked through with lengths in the place of numbers, taking and giving back the same buffers (`Workspace`), so that what is
 //! predicted is what will be held. With recomputation a forward pass keeps, at each cut, what is needed behind it; the backward pass makes
 //! the values between two cuts again from that. With cuts every √n of n equal layers it holds about 2√n values instead of n
 //! (T. Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016)); layers are not equal, so cuts are chosen by what they save.
