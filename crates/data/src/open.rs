@@ -103,6 +103,10 @@ impl Found {
                 .read_to_end(&mut head)
                 .map_err(|e| Error::reading(path, "gzip", e))?;
         }
+        if tar::is_header(&head) {
+            return Ok(Self::Tar(unpacked(path)?));
+        }
+        // behind the tars: a folder's name may begin as a picture does
         if let Some(format) = picture_format(&head) {
             return Err(Error::content(
                 path,
@@ -110,9 +114,6 @@ impl Found {
                     "it is a picture in {format}; PNG and JPEG are read: save it as one of these"
                 ),
             ));
-        }
-        if tar::is_header(&head) {
-            return Ok(Self::Tar(unpacked(path)?));
         }
         match head[..] {
             [0, 0, _, 1, ..] if head[2] >= 8 => Err(Error::unknown(
@@ -128,25 +129,11 @@ impl Found {
 
 /// The name of a format of pictures that are not read.
 fn picture_format(head: &[u8]) -> Option<&'static str> {
-    match head {
-        [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => Some("BMP"),
-        [
-            b'R',
-            b'I',
-            b'F',
-            b'F',
-            _,
-            _,
-            _,
-            _,
-            b'W',
-            b'E',
-            b'B',
-            b'P',
-            ..,
-        ] => Some("WebP"),
-        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Some("TIFF"),
-        [b'G', b'I', b'F', b'8', ..] => Some("GIF"),
+    match image::guess_format(head).ok()? {
+        image::ImageFormat::Bmp => Some("BMP"),
+        image::ImageFormat::WebP => Some("WebP"),
+        image::ImageFormat::Tiff => Some("TIFF"),
+        image::ImageFormat::Gif => Some("GIF"),
         _ => None,
     }
 }
