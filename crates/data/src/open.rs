@@ -129,11 +129,11 @@ impl Found {
 
 /// The name of a format of pictures that are not read.
 fn picture_format(head: &[u8]) -> Option<&'static str> {
-    match image::guess_format(head).ok()? {
-        image::ImageFormat::Bmp => Some("BMP"),
-        image::ImageFormat::WebP => Some("WebP"),
-        image::ImageFormat::Tiff => Some("TIFF"),
-        image::ImageFormat::Gif => Some("GIF"),
+    match head {
+        _ if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP") => Some("WebP"),
+        [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => Some("BMP"),
+        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Some("TIFF"),
+        _ if head.starts_with(b"GIF8") => Some("GIF"),
         _ => None,
     }
 }

@@ -269,6 +269,10 @@ fn folders_and_tars_are_the_same() {
         );
         assert_eq!(all_pixels(&set), sorted());
     }
+    // a name that begins as a picture does
+    let own = tar(&[("BM/a.png", pictures()[0].1.clone())]);
+    let set = open(&folder.file("own.tar", &own));
+    assert_eq!(set.classes(), ["BM"]);
     // long names, in GNU's and in POSIX's way
     let long = format!("{}/owl/a.png", "x".repeat(120));
     let bytes = &pictures()[0].1;
