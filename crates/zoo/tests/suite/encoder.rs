@@ -2,7 +2,7 @@
 
 use crate::language::{golden, numbers, tiny, tokens};
 use crate::oracle::encoder::Oracle;
-use crate::{Stream, assert_close};
+use crate::{Stream, assert_close, broken_tensors_are_named};
 use nn::calibrate::FitOptions;
 use nn::format::artefact;
 use nn::format::state_dict::StateDict;
@@ -92,35 +92,9 @@ fn tiny_encoders_are_hugging_faces() {
 fn broken_checkpoints_name_their_tensor() {
     for name in TINY {
         let (config, tensors) = tiny(&golden(name));
-        let read = |tensors| {
-            Encoder::from_checkpoint(&config, &StateDict::new(tensors)).expect_err("broken")
-        };
-        for (broken, tensor) in &tensors {
-            let mut without = tensors.clone();
-            without.remove(broken);
-            let e = read(without);
-            assert!(
-                matches!(&e, Error::MissingTensor { tensor, .. } if tensor == broken),
-                "{e}"
-            );
-            let mut other = tensor.clone();
-            other.shape[0] += 1;
-            other.values.resize(other.shape.iter().product(), 0.0);
-            let mut misshapen = tensors.clone();
-            misshapen.insert(broken.clone(), other);
-            let e = read(misshapen);
-            assert!(
-                matches!(&e, Error::TensorShape { tensor, .. } if tensor == broken),
-                "{e}"
-            );
-            let mut nan = tensors.clone();
-            nan.get_mut(broken).expect("there").values[1] = f64::NAN;
-            let e = read(nan);
-            assert!(
-                matches!(&e, Error::NotFinite { tensor, .. } if tensor == broken),
-                "{e}"
-            );
-        }
+        broken_tensors_are_named(&tensors, |tensors| {
+            Encoder::from_checkpoint(&config, &tensors).expect_err("broken")
+        });
     }
 }
 

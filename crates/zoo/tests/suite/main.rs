@@ -9,7 +9,9 @@ mod resnet;
 mod sentence;
 mod vit;
 
-use nn::{Parameter, Shape, Tensor};
+use nn::format::state_dict::{StateDict, StateTensor};
+use nn::{Error, Parameter, Shape, Tensor};
+use std::collections::BTreeMap;
 
 /// A reproducible stream of numbers in [−1, 1).
 pub(crate) struct Stream(u64);
@@ -42,5 +44,42 @@ pub(crate) fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
     assert_eq!(a.len(), b.len());
     for (i, (x, y)) in a.iter().zip(b).enumerate() {
         assert!((x - y).abs() <= tolerance, "value {i}: {x} and {y}");
+    }
+}
+
+/// Tensors of which this one has a row too many.
+pub(crate) fn misshapen(tensors: &BTreeMap<String, StateTensor>, name: &str) -> StateDict {
+    let mut out = tensors.clone();
+    let tensor = out.get_mut(name).expect("there");
+    tensor.shape[0] += 1;
+    tensor.values.resize(tensor.shape.iter().product(), 0.0);
+    StateDict::new(out)
+}
+
+/// That reading refuses a checkpoint without any of its tensors, with one of another shape, and with one that holds no number, and says which.
+pub(crate) fn broken_tensors_are_named(
+    tensors: &BTreeMap<String, StateTensor>,
+    read: impl Fn(StateDict) -> Error,
+) {
+    for name in tensors.keys() {
+        let mut without = tensors.clone();
+        without.remove(name);
+        let e = read(StateDict::new(without));
+        assert!(
+            matches!(&e, Error::MissingTensor { tensor, .. } if tensor == name),
+            "{e}"
+        );
+        let e = read(misshapen(tensors, name));
+        assert!(
+            matches!(&e, Error::TensorShape { tensor, .. } if tensor == name),
+            "{e}"
+        );
+        let mut nan = tensors.clone();
+        nan.get_mut(name).expect("there").values[1] = f64::NAN;
+        let e = read(StateDict::new(nan));
+        assert!(
+            matches!(&e, Error::NotFinite { tensor, .. } if tensor == name),
+            "{e}"
+        );
     }
 }

@@ -1,15 +1,14 @@
 //! Vision transformers against references made by `golden/vit.py`, how their files are read, and every refusal.
 
 use crate::language::{golden, numbers, tiny};
-use crate::{Stream, assert_close};
+use crate::{Stream, assert_close, broken_tensors_are_named, misshapen};
 use approx::Activation;
 use nn::attention::{AttentionScheme, PowerSoftmax};
-use nn::format::state_dict::{StateDict, StateTensor};
+use nn::format::state_dict::StateDict;
 use nn::format::{Checkpoint, artefact};
 use nn::lower::{Options, adapt};
 use nn::{Error, Graph, Metadata, Op, Shape, Tensor};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use task::{Outputs, Task};
 use zoo::vit::{Config, Start, VisionTransformer};
 use zoo::{Model, Options as Reading};
@@ -53,32 +52,26 @@ fn tiny_networks_are_hugging_faces() {
 fn a_tiny_network_is_open_ais() {
     let golden = golden("tiny_open_clip.json");
     let (_, tensors) = tiny(&golden);
-    let read = |tensors| {
-        VisionTransformer::from_open_clip(&StateDict::new(tensors), Activation::QuickGelu)
-    };
-    let model = read(tensors.clone()).expect("reads");
+    let read =
+        |tensors: StateDict| VisionTransformer::from_open_clip(&tensors, Activation::QuickGelu);
+    let model = read(StateDict::new(tensors.clone())).expect("reads");
     assert_eq!(
         (model.config().sizes.heads, model.config().picture.size),
         (2, 12)
     );
     check(&model, &golden["answers"]);
-    for (broken, tensor) in &tensors {
+    for broken in tensors.keys() {
         let mut without = tensors.clone();
         without.remove(broken);
         // how many layers there are is told by their first norms
         if !broken.ends_with("ln_1.weight") {
-            let e = read(without).expect_err("broken");
+            let e = read(StateDict::new(without)).expect_err("broken");
             assert!(
                 matches!(&e, Error::MissingTensor { tensor, .. } if tensor == broken),
                 "{e}"
             );
         }
-        let mut other = tensor.clone();
-        other.shape[0] += 1;
-        other.values.resize(other.shape.iter().product(), 0.0);
-        let mut misshapen = tensors.clone();
-        misshapen.insert(broken.clone(), other);
-        assert!(read(misshapen).is_err(), "{broken}");
+        assert!(read(misshapen(&tensors, broken)).is_err(), "{broken}");
     }
 }
 
@@ -141,29 +134,9 @@ fn a_registry_reads_them_with_their_task() {
 fn broken_checkpoints_name_their_tensor() {
     for name in TINY {
         let (config, tensors) = tiny(&golden(name));
-        let read = |tensors: BTreeMap<String, StateTensor>| {
-            VisionTransformer::from_checkpoint(&config, &StateDict::new(tensors))
-                .expect_err("broken")
-        };
-        for (broken, tensor) in &tensors {
-            let mut without = tensors.clone();
-            without.remove(broken);
-            let e = read(without);
-            assert!(
-                matches!(&e, Error::MissingTensor { tensor, .. } if tensor == broken),
-                "{e}"
-            );
-            let mut other = tensor.clone();
-            other.shape[0] += 1;
-            other.values.resize(other.shape.iter().product(), 0.0);
-            let mut misshapen = tensors.clone();
-            misshapen.insert(broken.clone(), other);
-            let e = read(misshapen);
-            assert!(
-                matches!(&e, Error::TensorShape { tensor, .. } if tensor == broken),
-                "{e}"
-            );
-        }
+        broken_tensors_are_named(&tensors, |tensors| {
+            VisionTransformer::from_checkpoint(&config, &tensors).expect_err("broken")
+        });
     }
 }
 
