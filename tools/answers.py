@@ -67,6 +67,15 @@ def table(rng):
     return net, z, torch.tensor(y), nn.functional.cross_entropy, write, options, ["--class-column", "diagnosis"]
 
 
+def arrays(**all):
+    """Writes a part of inputs, and of labels if there are any, as an .npz."""
+    def write(path, part):
+        np.savez(path + ".npz", **{name: values[part] for name, values in all.items()})
+        return path + ".npz"
+
+    return write
+
+
 def signal(rng):
     """Beats of 187 values in three classes; an array (N, 1, 187)."""
     n, t = 300, np.linspace(0, 1, 187)
@@ -75,36 +84,26 @@ def signal(rng):
     wave = np.exp(-(((t - place) / 0.02) ** 2)) * np.where(y == 1, -1, 1)[:, None]
     wave = wave + 0.4 * np.exp(-(((t - place - 0.2) / 0.06) ** 2)) * np.where(y == 2, 0, 1)[:, None]
     x = (wave + rng.normal(0, 0.03, (n, 187)))[:, None].astype(np.float32)
-
-    def write(path, part):
-        np.savez(path + ".npz", x=x[part], y=y[part])
-        return path + ".npz"
-
     net = nn.Sequential(
         nn.Conv1d(1, 8, 7, stride=2, padding=3), nn.BatchNorm1d(8), nn.SiLU(),
         nn.Conv1d(8, 16, 5, stride=2, padding=2), nn.BatchNorm1d(16), nn.SiLU(),
         nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 3),
     )
     options = ["--class-column", "y", "--normalization", "none", "--labels", "normal,inverted,flat"]
-    return net, torch.tensor(x), torch.tensor(y), nn.functional.cross_entropy, write, options, []
+    return net, torch.tensor(x), torch.tensor(y), nn.functional.cross_entropy, arrays(x=x, y=y), options, []
 
 
 def grey(rng):
     """Grey pictures of 64×64 in three classes; bytes and labels in an .npz."""
     y = rng.integers(0, 3, 260)
     pixels = np.stack([disc(64, rng, c) for c in y])
-
-    def write(path, part):
-        np.savez(path + ".npz", x=pixels[part], y=y[part])
-        return path + ".npz"
-
     net = nn.Sequential(
         nn.Conv2d(1, 8, 5, stride=4, padding=2), nn.BatchNorm2d(8), nn.ReLU(),
         nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3),
     )
     x = torch.tensor(pixels[:, None] / 255, dtype=torch.float32)
-    return net, x, torch.tensor(y), nn.functional.cross_entropy, write, ["--normalization", "none"], []
+    return net, x, torch.tensor(y), nn.functional.cross_entropy, arrays(x=pixels, y=y), ["--normalization", "none"], []
 
 
 class InUnits(nn.Module):
@@ -157,10 +156,6 @@ def labels(rng):
         picture[:, ::4] -= 60 * row[4]
     pixels = np.clip(pixels, 0, 255).astype(np.uint8)
 
-    def write(path, part):
-        np.savez(path + ".npz", x=pixels[part], y=y[part])
-        return path + ".npz"
-
     net = nn.Sequential(
         nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8), nn.GELU(),
         nn.Flatten(), nn.Linear(512, 16), nn.GELU(), nn.Linear(16, 5),
@@ -168,23 +163,19 @@ def labels(rng):
     x = torch.tensor(pixels / 255, dtype=torch.float32).permute(0, 3, 1, 2).contiguous()
     target = torch.tensor(y, dtype=torch.float32)
     options = ["--normalization", "half", "--answers", "labels", "--labels", "red,green,blue,sky,fence"]
-    return net, (x - 0.5) / 0.5, target, nn.functional.binary_cross_entropy_with_logits, write, options, []
+    return net, (x - 0.5) / 0.5, target, nn.functional.binary_cross_entropy_with_logits, arrays(x=pixels, y=y), options, []
 
 
 def autoencoder(rng):
     """Grey pictures of 16×16 that come back as pictures."""
     pixels = np.stack([disc(16, rng, c) for c in rng.integers(0, 3, 260)])
 
-    def write(path, part):
-        np.savez(path + ".npz", x=pixels[part])
-        return path + ".npz"
-
     net = nn.Sequential(
         nn.Conv2d(1, 6, 4, stride=2, padding=1), nn.SiLU(), nn.Conv2d(6, 4, 4, stride=2, padding=1), nn.SiLU(),
         nn.ConvTranspose2d(4, 6, 4, stride=2, padding=1), nn.SiLU(), nn.ConvTranspose2d(6, 1, 4, stride=2, padding=1),
     )
     x = torch.tensor(pixels[:, None] / 255, dtype=torch.float32)
-    return net, x, x, nn.functional.mse_loss, write, ["--normalization", "none"], []
+    return net, x, x, nn.functional.mse_loss, arrays(x=pixels), ["--normalization", "none"], []
 
 
 NETWORKS = {f.__name__: f for f in (table, signal, grey, regression, labels, autoencoder)}

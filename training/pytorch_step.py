@@ -24,50 +24,46 @@ class Poly(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, i, o, s):
+    """Two 3×3 convolutions, activations that `act` makes, and beside them what `down` makes of the input."""
+    def __init__(self, i, o, s, act, down):
         super().__init__()
         self.conv1 = nn.Conv2d(i, o, 3, s, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(o)
         self.conv2 = nn.Conv2d(o, o, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(o)
-        self.a1, self.a2, self.s, self.p = Poly(), Poly(), s, o - i
+        self.a1, self.a2, self.down = act(), act(), down
 
     def forward(self, x):
         y = self.bn2(self.conv2(self.a1(self.bn1(self.conv1(x)))))
-        if self.p:
-            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.p // 2, self.p // 2))
-        return self.a2(x + y)
+        return self.a2(y + self.down(x))
 
 
-
-
-class Basic(nn.Module):
-    def __init__(self, i, o, s):
+class Padded(nn.Module):
+    """Every second pixel, and channels of zeros on both sides."""
+    def __init__(self, more):
         super().__init__()
-        self.conv1 = nn.Conv2d(i, o, 3, s, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(o)
-        self.conv2 = nn.Conv2d(o, o, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(o)
-        self.down = None
-        if i != o:
-            self.down = nn.Sequential(nn.Conv2d(i, o, 1, s, bias=False), nn.BatchNorm2d(o))
+        self.more = more
 
     def forward(self, x):
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + (x if self.down is None else self.down(x)))
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.more // 2, self.more // 2))
+
+
+def stages(widths, first, blocks, act, down):
+    for w, i in zip(widths, [first, *widths]):
+        yield Block(i, w, 1 if w == i else 2, act, nn.Identity() if w == i else down(i, w))
+        yield from (Block(w, w, 1, act, nn.Identity()) for _ in range(blocks - 1))
 
 
 def resnet20():
     layers = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), Poly()]
-    for w, i in [(16, 16), (32, 16), (64, 32)]:
-        layers += [Block(i, w, 1 if w == 16 else 2)] + [Block(w, w, 1) for _ in range(2)]
+    layers += stages([16, 32, 64], 16, 3, Poly, lambda i, w: Padded(w - i))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
 def resnet18():
     layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.AvgPool2d(3, 2, 1)]
-    for w, i in [(64, 64), (128, 64), (256, 128), (512, 256)]:
-        layers += [Basic(i, w, 1 if w == 64 else 2), Basic(w, w, 1)]
+    layers += stages([64, 128, 256, 512], 64, 2, nn.ReLU,
+                     lambda i, w: nn.Sequential(nn.Conv2d(i, w, 1, 2, bias=False), nn.BatchNorm2d(w)))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 

@@ -156,6 +156,19 @@ pub enum Nonlinearity {
     Polynomial(Polynomial),
 }
 
+impl Nonlinearity {
+    /// `factor·x + shift`, wherever x may lie; `node` is for the message.
+    ///
+    /// # Errors
+    /// [`Error::Approximation`] for what is no number.
+    pub fn affine(node: &str, factor: f64, shift: f64) -> crate::Result<Self> {
+        // a power of two, so that its Chebyshev coefficients are exact
+        const WIDE: f64 = (1u64 << 40) as f64;
+        let p = Polynomial::from_monomial(&[shift, factor], (-WIDE, WIDE));
+        Ok(p.map_err(Error::approximation(node))?.into())
+    }
+}
+
 impl From<Activation> for Nonlinearity {
     fn from(a: Activation) -> Self {
         Self::Activation(a)

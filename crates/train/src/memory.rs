@@ -189,7 +189,7 @@ impl Model {
     pub fn floats_in_training(&self, kept: Kept, batches: &[usize]) -> usize {
         let cuts = match kept {
             Kept::Everything => &[][..],
-            Kept::Boundaries => &self.cuts,
+            Kept::Boundaries => self.cuts(),
         };
         self.floats_with(cuts, batches) + batches.iter().copied().max().unwrap_or(0) * self.rows()
     }
@@ -224,8 +224,12 @@ impl Model {
         self.layers.iter().enumerate().map(kept).sum()
     }
 
-    /// The cuts with which a step on one input holds least.
-    pub(crate) fn best_cuts(&self) -> Vec<usize> {
+    /// The cuts with which a step on one input holds least; chosen when they are first asked for.
+    pub(crate) fn cuts(&self) -> &[usize] {
+        self.cuts.get_or_init(|| self.best_cuts())
+    }
+
+    fn best_cuts(&self) -> Vec<usize> {
         let all: usize = self.shapes.iter().map(|s| s.len()).sum();
         let mut best = (self.floats_with(&[], &[1]), Vec::new());
         for k in 1..=CHOICES {

@@ -13,6 +13,7 @@ use crate::sequence::{Attend, Embedding, Places, RowNorm, Turn};
 use crate::workspace::Workspace;
 use kernels::Convolution;
 use nn::{AvgPool, BatchNorm, Conv2d, Graph, Linear, Network, Nonlinearity, Op, Shape, Tensor};
+use std::sync::OnceLock;
 
 /// What a node does in training.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ pub struct Model {
     /// Positions at the beginning of every sequence that are public, as a first token that is always the same: exact, and in no interval.
     pub public: usize,
     /// Nodes behind which a forward pass forgets what is not needed later, where it is made again.
-    pub(crate) cuts: Vec<usize>,
+    pub(crate) cuts: OnceLock<Vec<usize>>,
     pub(crate) embedding: Option<Embedding>,
     /// The weight of a new batch in the running statistics of batch normalisations.
     pub momentum: f32,
@@ -148,8 +149,8 @@ impl Model {
             .map(|n| n.inputs().iter().map(|i| i.index()).collect())
             .collect();
         let last_use = graph.last_uses();
-        let mut model = Self {
-            cuts: Vec::new(),
+        Ok(Self {
+            cuts: OnceLock::new(),
             variance_loss: VarianceLoss::None,
             division_loss: VarianceLoss::None,
             share: 1.0,
@@ -170,9 +171,7 @@ impl Model {
             batch: 0,
             training: false,
             graph,
-        };
-        model.cuts = model.best_cuts();
-        Ok(model)
+        })
     }
 
     /// The graph that it was made from: names and shapes are the model's, weights are old.

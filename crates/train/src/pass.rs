@@ -69,7 +69,7 @@ impl Model {
                         self.workspace.give(v);
                     }
                 }
-            } else if self.recompute && self.cuts.binary_search(&i).is_ok() {
+            } else if self.recompute && self.cuts().binary_search(&i).is_ok() {
                 // what is needed behind the cut stays
                 for j in segment..i {
                     if self.last_use[j] <= i {
@@ -195,11 +195,11 @@ impl Model {
         let mut penalty = 0.0;
         for i in (0..self.layers.len()).rev() {
             if self.recompute
-                && let Ok(cut) = self.cuts.binary_search(&i)
+                && let Ok(cut) = self.cuts().binary_search(&i)
             {
                 self.workspace.clear();
                 // what lies between this cut and the one before
-                let first = cut.checked_sub(1).map_or(0, |c| self.cuts[c] + 1);
+                let first = cut.checked_sub(1).map_or(0, |c| self.cuts()[c] + 1);
                 for j in first..i {
                     if self.values[j].is_none() {
                         self.values[j] = Some(self.compute(j, Mode::Again));

@@ -71,14 +71,9 @@ fn published(family: Family, vocabulary: usize, types: usize, padding: u32) -> C
     Config {
         family,
         sizes: Sizes {
-            layers: 12,
-            width: 768,
-            hidden: 3072,
-            heads: 12,
-            kv_heads: 12,
-            head: 64,
             vocabulary,
             max_length: 512,
+            ..Sizes::BASE
         },
         types,
         epsilon: 1e-12,

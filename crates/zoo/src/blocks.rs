@@ -71,6 +71,20 @@ pub struct Sizes {
     pub max_length: usize,
 }
 
+impl Sizes {
+    /// Of BERT-base, RoBERTa-base and ViT-B, but for the last two.
+    pub(crate) const BASE: Self = Self {
+        layers: 12,
+        width: 768,
+        hidden: 3072,
+        heads: 12,
+        kv_heads: 12,
+        head: 64,
+        vocabulary: 0,
+        max_length: 0,
+    };
+}
+
 /// A published model: its name, and what makes its configuration.
 pub type Published<T> = (&'static str, fn() -> T);
 

@@ -6,7 +6,7 @@
 
 use crate::family::{Claim, Family, Model, Options};
 use crate::resnet::metadata;
-use approx::{Activation, Polynomial};
+use approx::Activation;
 use nn::format::Checkpoint;
 use nn::format::state_dict::StateDict;
 use nn::op::{Norm, NormKind, Rearrange};
@@ -322,11 +322,7 @@ impl Reader<'_> {
 }
 
 fn affine(name: &str, factor: f64, shift: f64) -> Result<Op<Nonlinearity>> {
-    // a power of two, so that its Chebyshev coefficients are exact
-    const WIDE: f64 = (1u64 << 40) as f64;
-    let p = Polynomial::from_monomial(&[shift, factor], (-WIDE, WIDE));
-    let p = p.map_err(Error::approximation(name))?;
-    Ok(Op::Elementwise(p.into()))
+    Ok(Op::Elementwise(Nonlinearity::affine(name, factor, shift)?))
 }
 
 /// Every value of a shape again and again, up to another.

@@ -102,14 +102,9 @@ fn published(family: Family, patch: usize, outputs: usize) -> Config {
     Config {
         family,
         sizes: Sizes {
-            layers: 12,
-            width: 768,
-            hidden: 3072,
-            heads: 12,
-            kv_heads: 12,
-            head: 64,
             vocabulary: outputs,
             max_length: picture.tokens(),
+            ..Sizes::BASE
         },
         picture,
         epsilon,

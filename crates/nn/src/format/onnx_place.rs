@@ -5,14 +5,13 @@ use super::onnx_axes::Axes;
 use super::onnx_import::{Import, Imported, Stop, View};
 use super::onnx_operator::Importing;
 use crate::Result;
-use crate::error::Error;
 use crate::graph::NodeId;
 use crate::op::{
     AvgPool, AxisSlice, Conv2d, Linear, Nonlinearity, Norm, NormKind, Op, Pad, Padding, Rearrange,
     Slice,
 };
 use crate::tensor::{Parameter, Shape};
-use approx::{Activation, Polynomial};
+use approx::Activation;
 
 /// The shape that a tensor of these axes has as a network's value: the batch is left out where it is 1.
 pub(super) fn shape_of(dims: &[usize]) -> Shape {
@@ -317,8 +316,6 @@ impl Importing<'_, '_> {
 
     /// factor·x + shift.
     pub(super) fn affine(&mut self, x: &View, factor: f64, shift: f64) -> Imported<View> {
-        // a power of two, so that its Chebyshev coefficients are exact
-        const WIDE: f64 = (1u64 << 40) as f64;
         if factor == 1.0 && shift == 0.0 {
             return Ok(x.clone());
         }
@@ -327,9 +324,8 @@ impl Importing<'_, '_> {
                 "its constants come to {factor} and {shift}, which are no weights"
             ))));
         }
-        let p = Polynomial::from_monomial(&[shift, factor], (-WIDE, WIDE));
-        let p = p.map_err(Error::approximation(&self.name))?;
-        self.each("affine", Op::Elementwise(p.into()), x)
+        let f = Nonlinearity::affine(&self.name, factor, shift)?;
+        self.each("affine", Op::Elementwise(f), x)
     }
 
     /// The sum over the axes `over` of the values times weights: `weight` is (groups·N, K), K along `over`, a block of N rows for each of the indices

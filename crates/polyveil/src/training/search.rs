@@ -21,7 +21,7 @@ use train::search::report::{self, Row};
 use train::search::sensitivity::Bench;
 use train::search::{Cost, Costs, Point, Sensitivity};
 use train::sources::Direct;
-use train::{Model, Sources};
+use train::{Model, Parameterization, Sources};
 
 /// Pictures on which ranges outside of activations are measured.
 const RANGED: usize = 100;
@@ -277,9 +277,8 @@ fn search_into(
         // in coefficients every activation takes one, whatever its degree
         target.layers = Layers::Slots;
     }
-    let classes = sources.train.classes().len();
-    let (mut model, metadata): (Model, _) =
-        train::networks::model(&original.named, sources.input(), classes, from.seed)?;
+    let (graph, metadata) = original.network.clone();
+    let mut model = Model::new(graph, Parameterization::Plain)?;
     sources.adopt(&from.data, Some(&metadata))?;
     let how = Substitution {
         degree: Degrees::One(2),
