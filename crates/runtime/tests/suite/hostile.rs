@@ -376,21 +376,9 @@ fn plans() -> Vec<(&'static str, Plan)> {
     plans
 }
 
-/// How much longer this machine takes at this moment than one of 3 GHz takes alone: a chain of multiplications, five cycles a step.
-fn slower() -> f64 {
-    let (start, mut x) = (thread_cpu_seconds(), 1u64);
-    for _ in 0..100_000_000 {
-        x = (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    }
-    std::hint::black_box(x);
-    ((thread_cpu_seconds() - start) / (5e8 / 3e9)).max(1.0)
-}
-
-#[test]
-fn verification_takes_time_in_proportion_to_the_bytes() {
-    // once 11 CPU seconds for each MB, and more
-    let slower = slower();
-    let each = slower * if cfg!(debug_assertions) { 1.5 } else { 0.5 };
+/// Reads and verifies every hostile plan and returns those that take more than `each` CPU seconds for each MB, beside `once` for what does not
+/// depend on the size.
+fn slow(each: f64, once: f64) -> Vec<&'static str> {
     println!("| plan | MB | CPU s to read and verify | for each MB |");
     println!("|---|---:|---:|---:|");
     let read_once = |plan: &[u8]| {
@@ -410,16 +398,17 @@ fn verification_takes_time_in_proportion_to_the_bytes() {
         let bytes = written(&plan);
         let mb = bytes.len() as f64 / 1e6;
         let (mut seconds, read) = read_once(&bytes);
-        let said = read.map_or_else(|e| format!(", refused: {e}"), |_| String::new());
+        let said = (read.as_ref()).map_or_else(|e| format!(", refused: {e}"), |_| String::new());
         println!(
             "| {name}{said} | {mb:.2} | {seconds:.2} | {:.2} |",
             seconds / mb
         );
+        assert_eq!(read.is_err(), REFUSED.contains(&name), "{name}{said}");
         let tables = small.iter().find(|(n, _)| *n == plan.parameters.name);
         let once = match tables {
-            _ if name.contains("every number") => slower,
-            Some((_, seconds)) => seconds + 0.5 * slower,
-            None => 0.5 * slower,
+            _ if name.contains("every number") => 2.0 * once,
+            Some((_, seconds)) => seconds + once,
+            None => once,
         };
         if seconds > each * mb + once {
             seconds = seconds.min(least(&bytes));
@@ -428,10 +417,33 @@ fn verification_takes_time_in_proportion_to_the_bytes() {
             slow.push(name);
         }
     }
-    assert!(
-        slow.is_empty(),
-        "{slow:?} take more than {each} CPU seconds for each MB"
-    );
+    slow
+}
+
+/// Those whose check would take longer than their size allows.
+const REFUSED: [&str; 7] = [
+    "1,000 sums of 64 squares",
+    "its weights in 600 other layers",
+    "its weights in kernels of 64 sizes",
+    "4,000 kernels of 2^14 places",
+    "4,000 layers of 2^14 leaves",
+    "2^40 channels",
+    "4,000 ways down of 4,000 layouts",
+];
+
+/// What must take minutes is refused, and what is read takes no minutes: the limit is ten times that of the measurement below, since this runs on
+/// any machine beside anything. Before there was one, the worst of these took 11 CPU seconds for each MB and more, and grew with the square.
+#[test]
+fn hostile_plans_are_verified_or_refused() {
+    let slow = slow(5.0, 5.0);
+    assert!(slow.is_empty(), "{slow:?} take seconds for each MB");
+}
+
+#[test]
+#[ignore = "a measurement: an otherwise idle core of 3 GHz"]
+fn verification_takes_half_a_cpu_second_for_each_mb() {
+    let slow = slow(0.5, 0.5);
+    assert!(slow.is_empty(), "{slow:?} take more");
 }
 
 #[test]
