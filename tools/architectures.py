@@ -6,8 +6,11 @@ onnxruntime on one random input.
   cargo build --release -p polyveil-nn --example values
   tools/architectures.py export WORK            # WORK/NAME.EXPORTER.onnx, an input and onnxruntime's answer beside each
   tools/architectures.py compare WORK --values target/release/examples/values
+  tools/architectures.py costs WORK --polyveil target/release/polyveil
 
-`compare` prints a table in Markdown. Right is a largest difference of at most 1e-4 times the largest magnitude of the answer.
+`compare` prints a table in Markdown. Right is a largest difference of at most 1e-4 times the largest magnitude of the answer. `costs` prints what each
+would take encrypted (`polyveil estimate`, CPU seconds of the shipped table): degree 4, means for maxima, Power-Softmax for softmax, intervals of
+made-up inputs.
 """
 import argparse
 import json
@@ -238,16 +241,46 @@ def compare(work, names, values):
     print(f"\n{both} of {len(names)} agree by both exporters, {sum(any(a) for a in agree.values())} by one at least.")
 
 
+def costs(work, names, polyveil, limit):
+    print("| architecture | CPU s | peak, GB | keys, GB | bootstraps or halves |\n|---|---:|---:|---:|---:|")
+    counted = 0
+    for name in names:
+        files = [os.path.join(work, f"{name}.{exporter}.onnx") for exporter in ("dynamo", "torchscript")]
+        file = next((f for f in files if os.path.exists(f)), None)
+        if file is None:
+            print(f"| {name} | PyTorch does not export it | | | |", flush=True)
+            continue
+        command = [polyveil, "estimate", file, "--degree", "4", "--machine", "shipped", "--max-memory", "16GB", "--json"]
+        try:
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+        except subprocess.TimeoutExpired:
+            print(f"| {name} | not within {limit} s | | | |", flush=True)
+            continue
+        if ran.returncode != 0:
+            said = (ran.stderr.strip().split("\n") or ["?"])[-1].removeprefix("error: ").removeprefix(file + ": ")
+            print(f"| {name} | refused: {said} | | | |", flush=True)
+            continue
+        row = json.loads(ran.stdout)
+        counted += 1
+        cells = [f"{row['predicted_cpu_seconds']:.0f}", f"{row['predicted_peak_bytes'] / 1e9:.1f}", f"{row['key_bytes'] / 1e9:.2f}", row["bootstraps"]]
+        print(f"| {name} | {' | '.join(map(str, cells))} |", flush=True)
+    print(f"\n{counted} of {len(names)} get to a plan by prediction.")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", choices=["export", "compare"])
+    p.add_argument("what", choices=["export", "compare", "costs"])
     p.add_argument("work")
     p.add_argument("names", nargs="*")
     p.add_argument("--values", default="target/release/examples/values")
+    p.add_argument("--polyveil", default="target/release/polyveil")
+    p.add_argument("--limit", type=float, default=300, help="seconds for each network's costs")
     a = p.parse_args()
     names = a.names or NAMES
     if a.what == "export":
         export(a.work, names)
+    elif a.what == "costs":
+        costs(a.work, names, a.polyveil, a.limit)
     else:
         compare(a.work, names, a.values)
 

@@ -444,7 +444,7 @@ pub(crate) struct SentenceArgs {
 /// Options of `estimate`.
 #[derive(Args, Debug)]
 pub(crate) struct EstimateArgs {
-    /// Names of published networks, below with --help, or config.json files of transformers (Llama, GPT-NeoX, BERT, RoBERTa).
+    /// Files of networks (.onnx, .pvm), names of published ones (below with --help), or config.json files of transformers (Llama, GPT-NeoX, BERT, RoBERTa).
     #[arg(value_name = "SHAPE", required_unless_present = "all")]
     pub(crate) shapes: Vec<String>,
     /// All transformers that are known by name, or with --size all networks for pictures.

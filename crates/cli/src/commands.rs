@@ -704,7 +704,8 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
     if a.all {
         models.extend(polyveil::estimate::published());
     }
-    if let Some(size) = a.estimating.size {
+    let is_file = |m: &String| polyveil::estimate_pictures::is_network(m);
+    if a.estimating.size.is_some() || models.iter().any(is_file) {
         if a.estimating.save.is_some() && (models.len() > 1 || a.all) {
             return Err("--save keeps one network: name one shape".into());
         }
@@ -718,7 +719,7 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
                     machine: place::machine(a.machine.as_deref(), tell)?,
                     ..a.estimating.clone()
                 };
-                polyveil::estimate_pictures::pictures(model, size, &options, tell)
+                polyveil::estimate_pictures::pictures(model, &options, tell)
             })?;
             match a.json {
                 true => say_line(serde_json::json!(one))?,

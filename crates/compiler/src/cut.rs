@@ -214,44 +214,51 @@ fn size(cost: &CostModel, chains: &[&Chain], from: &Layout, to: &Layout) -> MapS
     let (inputs, outputs) = (from.ciphertexts, to.ciphertexts);
     let modulus = from.period.min(to.period);
     let places = from.places();
-    let mut seen = vec![Seen::No; inputs * outputs * modulus];
     let columns = match from.by_column() && to.by_column() {
         true => columnwise(chains.iter().copied(), from.shape(), to.shape()).unwrap_or(1),
         false => 1,
     };
+    let mut rows = vec![Vec::new(); outputs];
     for (r, (output, j)) in to.places().into_iter().enumerate().step_by(columns) {
-        for chain in chains {
-            chain_row(chain, r, 1.0, &mut |c, w| {
-                if w != 0.0 {
-                    let (input, p) = places[c];
-                    let offset = p.wrapping_sub(j) as usize & (modulus - 1);
-                    let entry =
-                        &mut seen[(input as usize * outputs + output as usize) * modulus + offset];
-                    *entry = match *entry {
-                        Seen::No => Seen::Same(w, columns),
-                        Seen::Same(v, count) if v == w => Seen::Same(v, count + columns),
-                        _ => Seen::Various,
-                    };
-                }
-            });
-        }
+        rows[output as usize].push((r, j));
     }
     let length = from.period.max(to.period);
-    let diagonals = seen.iter().filter(|&&s| s != Seen::No).count();
-    let constant = |s: &&Seen| matches!(s, Seen::Same(_, count) if *count == length);
-    let constants = seen.iter().filter(constant).count();
+    let (mut diagonals, mut constants) = (0, 0);
     // rotations of inputs, of sums for outputs, or some of both
     let (mut offsets, mut of_input, mut of_output) = (
         vec![false; modulus],
         vec![false; inputs * modulus],
         vec![false; outputs * modulus],
     );
-    for (i, _) in seen.iter().enumerate().filter(|s| *s.1 != Seen::No) {
-        let (pair, offset) = (i / modulus, i % modulus);
-        offsets[offset] = true;
-        if offset != 0 {
-            of_input[pair / outputs * modulus + offset] = true;
-            of_output[pair % outputs * modulus + offset] = true;
+    // one output's diagonals at a time: those of all may be more than there is memory for
+    let mut seen = vec![Seen::No; inputs * modulus];
+    for (output, rows) in rows.iter().enumerate() {
+        seen.fill(Seen::No);
+        for &(r, j) in rows {
+            for chain in chains {
+                chain_row(chain, r, 1.0, &mut |c, w| {
+                    if w != 0.0 {
+                        let (input, p) = places[c];
+                        let offset = p.wrapping_sub(j) as usize & (modulus - 1);
+                        let entry = &mut seen[input as usize * modulus + offset];
+                        *entry = match *entry {
+                            Seen::No => Seen::Same(w, columns),
+                            Seen::Same(v, count) if v == w => Seen::Same(v, count + columns),
+                            _ => Seen::Various,
+                        };
+                    }
+                });
+            }
+        }
+        for (i, entry) in seen.iter().enumerate().filter(|s| *s.1 != Seen::No) {
+            diagonals += 1;
+            constants += usize::from(matches!(entry, Seen::Same(_, count) if *count == length));
+            let offset = i % modulus;
+            offsets[offset] = true;
+            if offset != 0 {
+                of_input[i] = true;
+                of_output[output * modulus + offset] = true;
+            }
         }
     }
     let count = |of: &[bool]| of.iter().filter(|&&u| u).count();

@@ -5,7 +5,7 @@
 
 use crate::activation::Activation;
 use crate::choose;
-use crate::coefficients::{self, Found};
+use crate::coefficients::{self, Estimate, Found};
 use crate::cost::CostModel;
 use crate::draft::{self, Needs};
 use crate::error::Error;
@@ -54,6 +54,31 @@ pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
         true => coefficients::needs(graph, target),
         false => draft::needs(graph, target),
     }
+}
+
+/// What [`compile`](crate::compile) would give: by shapes alone where layers lie in coefficients, otherwise by compiling.
+///
+/// # Errors
+/// As [`compile`](crate::compile), but for what depends on weights.
+pub fn estimate(graph: &PolyGraph, target: &Target) -> Result<Estimate, Error> {
+    require_tables(graph, target)?;
+    let open = target.parameters.is_none() && !coefficients::is_transformer(graph);
+    match target.layers {
+        Layers::Coefficients if open => return coefficients::estimate(graph, target),
+        Layers::Cheapest if open && !small(graph, target)? => {
+            if let View::Coefficients { found, .. } = look(graph, target)? {
+                return Ok(found.estimate);
+            }
+        }
+        _ => {}
+    }
+    let plan = compile(graph, target)?;
+    Ok(Estimate::of(&plan, target, draft::needs(graph, target)?))
+}
+
+/// Whether a network may do without bootstraps: then its plan in slots says most.
+fn small(graph: &PolyGraph, target: &Target) -> Result<bool, Error> {
+    Ok(choose::fits_levels(graph) && Count::of(graph, target)?.values < FEW)
 }
 
 /// Refuses where the ring's tables alone leave the room that there is: without them nothing can be counted.
@@ -165,9 +190,8 @@ fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
     if coefficients::is_transformer(graph) {
         return cheapest_of_tokens(graph, target);
     }
-    // of a network that may do without bootstraps the plan in slots says most; half bootstraps alone take so much at least
-    let levelled = choose::fits_levels(graph) && Count::of(graph, target)?.values < FEW;
-    let first = levelled.then(|| choose::compile(graph, target));
+    // half bootstraps alone take so much at least
+    let first = small(graph, target)?.then(|| choose::compile(graph, target));
     if let Some(Ok(plan)) = &first {
         let activations = graph.nodes().iter().filter(|n| is_activation(n.op()));
         let least = coefficients::LEAST_TRANSFORMS * target.cost.ntt * activations.count() as f64;

@@ -53,7 +53,7 @@ pub use price::{Price, Pricing};
 pub use sketch::{Sketch, sketch};
 
 pub use draft::Needs;
-pub use layers::needs;
+pub use layers::{estimate, needs};
 use nn::PolyGraph;
 use runtime::VerifiedPlan;
 pub use target::{Layers, Target, Watch};

@@ -281,7 +281,9 @@ pub enum Error {
         known: String,
     },
     /// Tensors that belong to no known model family: every family's name with what speaks against it.
-    #[error("no known model family claims these tensors; {0}")]
+    #[error(
+        "no known model family claims these tensors; a network of any other architecture goes in as ONNX (torch.onnx.export(model, (input,), \"net.onnx\")). {0}"
+    )]
     Unclaimed(String),
     /// A file is of a version that this program doesn't know.
     #[error(

@@ -406,7 +406,7 @@ fn say_inputs(task: &Task, tell: Listener<'_>) {
 
 /// The network less what calibration can do without: a softmax at its end, maxima where means may stand for them, and attention's softmax where
 /// powers may. The second is the network that its answers are held against, where that is another.
-fn prepared(
+pub(crate) fn prepared(
     network: Network,
     a: &Calibrating,
     tell: Listener<'_>,

@@ -33,6 +33,8 @@ pub fn published() -> Vec<String> {
 
 /// Random pictures that networks for pictures are calibrated on.
 const PICTURES: u64 = 100;
+/// Degree of activations where none is given.
+pub(crate) const DEGREE: usize = 15;
 /// Most bytes of a config.json.
 const CONFIG_LIMIT: u64 = 1 << 20;
 /// ε of Power-Softmax over the mean of the powers.
@@ -73,7 +75,7 @@ pub struct Estimating {
         arg(long, value_name = "BITS", default_value_t = 12.0)
     )]
     pub bits: f64,
-    /// Degree of the polynomials that stand for activations; if none is given 15, and 4 for pictures.
+    /// Degree of the polynomials that stand for activations; if none is given 15, and 4 for networks for pictures of published names.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub degree: Option<usize>,
     /// Networks for pictures: height and width of these. Shapes are then resnet18, resnet34, resnet50, resnet101, resnet152, wide_resnet50_2,
@@ -98,7 +100,7 @@ pub struct Estimating {
     /// What operations cost.
     #[cfg_attr(feature = "clap", arg(skip))]
     pub machine: Machine,
-    /// Also make each network with random weights, compile it, and run it encrypted here: what the estimate is worth on this machine.
+    /// Also compile each network, with random weights where it is no file's, and run it encrypted here: what the estimate is worth on this machine.
     #[cfg_attr(feature = "clap", arg(long))]
     pub run: bool,
 }
@@ -119,6 +121,13 @@ impl Default for Estimating {
             machine: Machine::default(),
             run: false,
         }
+    }
+}
+
+impl Estimating {
+    /// What stands for attention's softmax.
+    pub(crate) fn attention(&self) -> Result<PowerSoftmax> {
+        Ok(PowerSoftmax::new(self.power, EPSILON)?.over(Denominator::Mean))
     }
 }
 
@@ -336,14 +345,13 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn scheme(&self) -> Result<AttentionScheme> {
-        let power = PowerSoftmax::new(self.a.power, EPSILON)?.over(Denominator::Mean);
-        Ok(AttentionScheme::Power(power))
+        Ok(AttentionScheme::Power(self.a.attention()?))
     }
 
     fn polynomials(&self) -> Polynomials {
         Polynomials {
             bits: self.a.bits,
-            degree: self.a.degree.unwrap_or(15),
+            degree: self.a.degree.unwrap_or(DEGREE),
             widened: WIDENED,
         }
     }

@@ -1,25 +1,28 @@
-//! What convolutional networks of published shapes cost, every linear layer in coefficients: predicted of their shapes alone; where asked, made with
-//! random weights, calibrated on random pictures, and saved or run.
+//! What networks cost: convolutional ones of published shapes, every linear layer in coefficients, predicted of their shapes alone and, where asked, made
+//! with random weights, calibrated on random pictures, and saved or run; and those of files, before anybody calibrates them on data of their own.
 
+use crate::calibrate::{Calibrating, Pools, prepared};
 use crate::error::Result;
 use crate::estimate::Estimating;
 use crate::files::{Content, Output};
 use crate::machine::Probing;
 use crate::memory::forget_peak;
+use crate::network::{self, Network};
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
 use crate::shares::{Share, add_measured, reference, shares};
 use crate::stated::{Samples, picture, stating};
 use approx::{Activation, Polynomial, remez};
-use compiler::coefficients;
+use compiler::{Target, coefficients};
 use nn::calibrate::{FitOptions, batch_norms};
 use nn::lower::{Options, Outliers, adapt};
-use nn::{PolyGraph, Tensor};
+use nn::{Op, PolyGraph, Shape, Tensor};
 use runtime::machine::{available_memory, peak_bytes};
 use runtime::{ClearTwin, Prediction, VerifiedPlan};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use zoo::imagenet::ImageNet;
@@ -28,8 +31,10 @@ use zoo::imagenet::ImageNet;
 const ACTIVATION: Activation = Activation::Silu;
 /// Degree of activations where none is given.
 pub(crate) const DEGREE: usize = 4;
-/// By how much intervals are wider than what pictures reach: what convolutions leave beside a picture goes through activations, too.
+/// By how much intervals are wider than what made-up inputs reach: what convolutions leave beside a picture goes through activations, too.
 const MARGIN: f64 = 0.5;
+/// Inputs that are made up for a file's network.
+const MADE_UP: u64 = 2;
 /// By how much answers and means may be larger than what few pictures reach: those of random pictures differ.
 const RANGE_MARGIN: f64 = 3.0;
 
@@ -43,8 +48,10 @@ pub fn published() -> Vec<String> {
 pub struct Pictures {
     /// Its name.
     pub model: String,
-    /// Height and width of pictures.
-    pub size: usize,
+    /// Height and width of pictures that its name leaves open.
+    pub size: Option<usize>,
+    /// Lengths of its input's axes.
+    pub input: Vec<usize>,
     /// Degree of activations.
     pub degree: usize,
     /// CPU seconds of the run.
@@ -87,7 +94,7 @@ pub struct Pictures {
     pub network_error: Option<f64>,
     /// Largest magnitude of the network's answer.
     pub largest_logit: Option<f64>,
-    /// Half bootstraps.
+    /// Bootstraps, halves of one where layers lie in coefficients.
     pub bootstraps: u64,
     /// By the table of standardised security.
     pub security_bits: u32,
@@ -95,12 +102,76 @@ pub struct Pictures {
     pub work: Vec<Share>,
 }
 
-fn named(name: &str, size: usize) -> Result<ImageNet> {
-    let network = ImageNet::named(name, size, ACTIVATION);
-    network.ok_or_else(|| {
+/// Whether it is a file that holds a network, and neither a name nor a configuration, which is JSON.
+pub fn is_network(name: &str) -> bool {
+    let path = Path::new(name);
+    let begin = || {
+        let mut begin = Vec::new();
+        std::fs::File::open(path)?
+            .take(64)
+            .read_to_end(&mut begin)?;
+        Ok::<_, std::io::Error>(begin)
+    };
+    // a pipe would be waited for
+    path.is_file() && begin().is_ok_and(|b| !b.trim_ascii_start().starts_with(b"{"))
+}
+
+fn named(name: &str, size: Option<usize>) -> Result<ImageNet> {
+    let unknown = || {
         let known = published().join(", ");
-        format!("{name}: no network for pictures that is known: {known}").into()
-    })
+        format!("{name}: no such file, and no network for pictures that is known: {known}")
+    };
+    let size = size.ok_or_else(unknown)?;
+    Ok(ImageNet::named(name, size, ACTIVATION).ok_or_else(unknown)?)
+}
+
+/// What is estimated.
+enum Subject {
+    /// A network of a file.
+    File(PolyGraph),
+    /// A published one, and the degree of its activations.
+    Published(ImageNet, usize),
+}
+
+/// The polynomial network of a file: that of a trained one on made-up inputs, with means for maxima and powers for attention's softmax.
+fn of_file(path: &Path, a: &Estimating, tell: Listener<'_>) -> Result<PolyGraph> {
+    let given = network::load(path, None)?;
+    let softmax = matches!(&given, Network::Trained(graph, _) if graph.attends_by_softmax());
+    let calibrating = Calibrating {
+        pools: Pools::Average,
+        attention: softmax.then(|| a.attention()).transpose()?,
+        ..Calibrating::default()
+    };
+    let graph = match prepared(given, &calibrating, tell)?.0 {
+        Network::Polynomial(graph) => return Ok(*graph),
+        Network::Trained(graph, _) => graph,
+    };
+    let data: Vec<Tensor> = (0..MADE_UP)
+        .map(|seed| made_up(graph.input().shape(), seed))
+        .collect::<Result<_>>()?;
+    let options = Options {
+        activations: FitOptions {
+            degree: a.degree.unwrap_or(crate::estimate::DEGREE),
+            margin: MARGIN,
+            ..FitOptions::default()
+        },
+        outliers: Outliers::Keep,
+        ..Options::default()
+    };
+    tell.note("polynomials and ranges from made-up inputs");
+    Ok(adapt(&graph, &data, &options)?.graph)
+}
+
+/// An input that nobody has.
+fn made_up(shape: Shape, seed: u64) -> Result<Tensor> {
+    if shape.dims().len() == 3 {
+        return picture(shape, seed);
+    }
+    let values = zoo::random::uniform(seed, "input", shape.len(), 1.0);
+    Ok(Tensor::new(
+        shape,
+        values.into_iter().map(f64::from).collect(),
+    )?)
 }
 
 /// What stands for an activation where no data says more.
@@ -131,27 +202,49 @@ fn made(network: &ImageNet, degree: usize, pictures: u64, tell: Listener<'_>) ->
     Ok(adapt(&graph, &data, &options)?.graph)
 }
 
-/// Predicts what a network of a published shape costs; makes it with random weights where it is to be saved, or run encrypted beside itself in the clear.
+/// Predicts what a network of a published shape or of a file costs; where it is to be saved, or run encrypted beside itself in the clear, makes that of a
+/// published shape with random weights.
 ///
 /// # Errors
-/// An unknown name, sizes that do not suit it, a lack of memory.
-pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> Result<Pictures> {
-    let degree = a.degree.unwrap_or(DEGREE);
+/// An unknown name, sizes that do not suit it, what is wrong with a file, a lack of memory.
+pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictures> {
     let limit = a.max_memory.or_else(available_memory);
     let threads = rayon::current_num_threads();
     let basis = a.machine.basis(Probing::AsItIs)?;
-    let network = named(name, size)?;
-    let target = compiler::Target {
-        range_margin: RANGE_MARGIN,
+    let mut target = Target {
         cost: basis.cost.on(threads),
         ..a.machine.target(limit)
     };
+    let subject = match is_network(name) {
+        true => Subject::File(of_file(name.as_ref(), a, tell)?),
+        false => Subject::Published(named(name, a.size)?, a.degree.unwrap_or(DEGREE)),
+    };
     let start = Instant::now();
-    let estimate = coefficients::estimate(&network.outline(&polynomial(degree)?)?, &target)?;
+    let (estimate, input, degree) = match &subject {
+        Subject::File(graph) => {
+            let degrees = graph.nodes().iter().filter_map(|n| match n.op() {
+                Op::Elementwise(p) => Some(p.degree()),
+                _ => None,
+            });
+            let degree = degrees.max().unwrap_or(1);
+            (
+                compiler::estimate(graph, &target)?,
+                graph.input_shape(),
+                degree,
+            )
+        }
+        Subject::Published(network, degree) => {
+            target.range_margin = RANGE_MARGIN;
+            let outline = network.outline(&polynomial(*degree)?)?;
+            let estimate = coefficients::estimate(&outline, &target)?;
+            (estimate, outline.input_shape(), *degree)
+        }
+    };
     let seconds = basis.cost.wall(estimate.cpu_seconds, threads);
     let mut out = Pictures {
         model: name.into(),
-        size,
+        size: a.size,
+        input: input.dims(),
         degree,
         threads,
         reference_ms: reference(),
@@ -171,13 +264,21 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
     }
     let open = |path: &PathBuf| Output::create(path, Content::Model, &[], a.existing, tell);
     let save = a.save.as_ref().map(open).transpose()?;
-    tell.note(format_args!(
-        "{name} at {size}: random weights, calibrated on {} random pictures",
-        a.pictures
-    ));
     // what networks before took does not count as compiling
     forget_peak();
-    let graph = made(&network, degree, a.pictures, tell)?;
+    let (graph, make): (_, fn(&PolyGraph, &Target) -> _) = match subject {
+        Subject::File(graph) => (graph, compiler::compile),
+        Subject::Published(network, degree) => {
+            tell.note(format_args!(
+                "{name}, {input}: random weights, calibrated on {} random pictures",
+                a.pictures
+            ));
+            (
+                made(&network, degree, a.pictures, tell)?,
+                coefficients::compile,
+            )
+        }
+    };
     if let Some(output) = save {
         let path = output.path().to_path_buf();
         output.write_bytes(&nn::format::artefact::to_bytes(&graph)?)?;
@@ -187,10 +288,10 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
         return Ok(out);
     }
     let start = Instant::now();
-    let plan = coefficients::compile(&graph, &target)?;
+    let plan = make(&graph, &target)?;
     // pictures that calibration did not see, but such as it saw
-    let (shape, seen) = (graph.input_shape(), a.pictures);
-    let inputs = Samples::Made(Box::new(move |number, _| picture(shape, seen + 1 + number)));
+    let seen = a.pictures;
+    let inputs = Samples::Made(Box::new(move |number, _| made_up(input, seen + 1 + number)));
     let plan = Arc::new(stating(plan, &graph, &inputs)?);
     let compile_seconds = start.elapsed().as_secs_f64();
     // the plan does not depend on what the machine does at the moment, but its run's time does
@@ -230,7 +331,7 @@ fn run(
     seed: u64,
     tell: Listener<'_>,
 ) -> Result<()> {
-    let x = picture(graph.input_shape(), seed)?;
+    let x = made_up(graph.input_shape(), seed)?;
     tell.note(format_args!("{}: the plan in the clear", out.model));
     let twin = ClearTwin::new(&plan, &plan.client_spec(), x.values())?.finish()?;
     let clear = graph.evaluate(&x)?.output;
@@ -268,10 +369,12 @@ fn run(
 
 impl std::fmt::Display for Pictures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shape: Vec<String> = self.input.iter().map(usize::to_string).collect();
         writeln!(
             f,
-            "{} at {size}×{size}, degree {}: {} half bootstraps, {} keys of {}, {:.0} CPU seconds, {} on {} threads, {:.1} pictures an hour, peak {} (predicted)",
+            "{}, {}, degree {}: {} bootstraps or halves of one, {} keys of {}, {:.0} CPU seconds, {} on {} threads, {:.1} an hour, peak {} (predicted)",
             self.model,
+            shape.join("×"),
             self.degree,
             self.bootstraps,
             self.keys,
@@ -281,7 +384,6 @@ impl std::fmt::Display for Pictures {
             self.threads,
             self.pictures_per_hour,
             runtime::size(self.predicted_peak_bytes),
-            size = self.size,
         )?;
         if let (Some(cpu), Some(peak), Some(error)) =
             (self.cpu_seconds, self.peak_bytes, self.max_abs_error)

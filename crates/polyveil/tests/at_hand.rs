@@ -253,9 +253,16 @@ fn what_is_at_hand_is_refused_as_files_are() {
     let picture = Dataset::from_pixels(shape, vec!["cat".into()], vec![0; 3], &[0]);
     let pictures = Given::Pictures(picture.expect("fits"));
     says(pictures, &["truth table", "rows of numbers", "pictures"]);
-    let network = network::from_bytes(*b"no network", None, None);
-    let refused = network.err().expect("no format").to_string();
-    assert!(refused.contains("none of the formats"), "{refused}");
+    let foreign: [(&[u8], &str); 3] = [
+        (b"no network", "none of the formats"),
+        (b"\x89HDF\r\n\x1a\n and so on", "tf2onnx.convert.from_keras"),
+        (b"\x1c\0\0\0TFL3 and so on", "tf2onnx.convert --tflite"),
+    ];
+    for (bytes, way) in foreign {
+        let refused = network::from_bytes(bytes, None, None).err();
+        let refused = refused.expect("no format").to_string();
+        assert!(refused.contains(way), "{refused}");
+    }
 }
 
 /// One block of two heads of width 2.

@@ -1,9 +1,19 @@
 //! Estimates from shapes against the plans that the networks get.
 
+use approx::Activation;
 use ckks::ParametersSpec;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
+use nn::format::artefact;
+use nn::{
+    Conv2d, Graph, Linear, MaxPool, Metadata, Network, Op, Padding, Parameter, PolyGraph, Shape,
+};
 use polyveil::compiler::{Layers, Target, compile};
+use polyveil::estimate::Estimating;
+use polyveil::estimate_pictures::{Pictures, is_network, pictures};
 use polyveil::estimate_tokens::{Whole, whole};
+use polyveil::machine::{Machine, Probing};
+use polyveil::network;
+use std::path::Path;
 use zoo::shape::{Polynomials, TransformerShape};
 
 const LAYERS: usize = 4;
@@ -55,4 +65,120 @@ fn an_estimate_in_coefficients_is_what_the_plan_takes() {
     let count = |w: &Whole| w.bootstraps as f64;
     near("bootstraps", count(&estimated), count(&plan), 0.1);
     assert_eq!(estimated.ports, plan.ports);
+}
+
+/// A convolution, ReLU, maxima over 2×2 and classes, of a picture of one channel.
+fn of_pictures(size: usize) -> Graph {
+    let weights = |name: &str, dims: &[usize]| {
+        let count = dims.iter().product();
+        let values = zoo::random::uniform(1, name, count, 0.4);
+        Parameter::new(name, dims, values).expect("fits")
+    };
+    let mut b = Network::builder();
+    let x = b.input("x", Shape::image(1, size, size)).expect("valid");
+    let conv = Conv2d::new(weights("conv", &[3, 1, 3, 3]));
+    let y = b.add("conv", Op::Conv2d(conv), &[x]).expect("valid");
+    let y = (b.add("act", Op::Elementwise(Activation::Relu.into()), &[y])).expect("valid");
+    let pool = MaxPool {
+        kernel: (2, 2),
+        stride: (2, 2),
+        padding: Padding::default(),
+        ceil_mode: false,
+    };
+    let y = b.add("pool", Op::MaxPool(pool), &[y]).expect("valid");
+    let y = b.add("flat", Op::Flatten, &[y]).expect("valid");
+    let inner = b.shape(y).len();
+    let linear = Linear {
+        weight: weights("linear", &[2, inner]),
+        bias: None,
+    };
+    let y = b.add("linear", Op::Linear(linear), &[y]).expect("valid");
+    b.finish(y).expect("valid")
+}
+
+fn of_file(path: &Path, run: bool) -> (Pictures, Vec<String>) {
+    let name = path.to_str().expect("a name");
+    assert!(is_network(name));
+    let options = Estimating {
+        degree: Some(3),
+        max_memory: Some(4_000_000_000),
+        run,
+        ..Estimating::default()
+    };
+    let mut said = Vec::new();
+    let row = pictures(name, &options, &mut |s: polyveil::progress::Progress<
+        '_,
+    >| {
+        said.push(s.message.to_string());
+    });
+    (row.expect("estimated"), said)
+}
+
+/// Before anybody calibrates it: what its plan takes, and run where it is asked for.
+#[test]
+fn a_file_is_estimated_as_its_plan() {
+    let at = std::env::temp_dir().join(format!("polyveil-estimate-{}", std::process::id()));
+    std::fs::create_dir_all(&at).expect("a folder");
+    let file = at.join("net.pvm");
+    let trained = artefact::graph_to_bytes(&of_pictures(8), &Metadata::default()).expect("bytes");
+    std::fs::write(&file, trained).expect("written");
+    let (row, said) = of_file(&file, true);
+    assert!(said.iter().any(|s| s.contains("1 maxima")), "{said:?}");
+    assert_eq!(
+        (&row.input[..], row.degree, row.bootstraps),
+        (&[1, 8, 8][..], 3, 0)
+    );
+    assert!(row.max_abs_error <= row.stated_error && row.max_abs_error.is_some());
+
+    let xor = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/xor.onnx");
+    let (row, _) = of_file(&xor, false);
+    assert_eq!((&row.input[..], row.degree), (&[2][..], 3));
+
+    // of layers in coefficients the shapes say it, and of others the plan
+    for size in [8, 64] {
+        let graph: PolyGraph = {
+            let squares = of_pictures(size).with_average_pools().expect("pools");
+            let data: Vec<_> = (0..2)
+                .map(|seed| zoo::random::uniform(seed, "x", size * size, 1.0))
+                .map(|v| {
+                    nn::Tensor::new(
+                        Shape::image(1, size, size),
+                        v.iter().map(|&v| v.into()).collect(),
+                    )
+                })
+                .collect::<Result<_, _>>()
+                .expect("fits");
+            let options = nn::lower::Options {
+                activations: nn::calibrate::FitOptions {
+                    degree: 3,
+                    ..Default::default()
+                },
+                ..Default::default()
+            };
+            nn::lower::adapt(&squares, &data, &options)
+                .expect("adapts")
+                .graph
+        };
+        std::fs::write(&file, artefact::to_bytes(&graph).expect("bytes")).expect("written");
+        let graph = network::load_polynomial(&file).expect("read");
+        let (row, _) = of_file(&file, false);
+        let basis = Machine::default().basis(Probing::AsItIs).expect("costs");
+        let target = Target {
+            max_memory: Some(4_000_000_000),
+            cost: basis.cost.on(row.threads),
+            ..Target::default()
+        };
+        let plan = compile(&graph, &target).expect("compiles");
+        let seconds: f64 = plan.predicted_steps(&target.cost).iter().sum();
+        near("CPU s", row.predicted_cpu_seconds, seconds, 0.1);
+        near(
+            "peak",
+            row.predicted_peak_bytes as f64,
+            plan.facts().peak_bytes as f64,
+            0.1,
+        );
+        assert_eq!(row.bootstraps, plan.facts().bootstraps);
+    }
+    std::fs::remove_dir_all(&at).expect("removed");
+    assert!(!is_network("resnet18"));
 }

@@ -75,13 +75,19 @@ fn model(content: Content, options: &Options) -> Result<Model> {
         Content::Other(bytes) if LanguageModel::recognises(&bytes) => {
             Model::Language(LanguageModel::from_bytes(&bytes)?)
         }
-        Content::Other(_) => {
-            return Err(Error::malformed(
-                "network",
-                "it begins like none of the formats that are read: .pvm, ONNX, safetensors, torch, GGUF, llama2.c",
-            ));
-        }
+        Content::Other(bytes) => return Err(Error::malformed("network", foreign(&bytes))),
     })
+}
+
+/// What a file is that no reader takes, and how its network gets here.
+fn foreign(bytes: &[u8]) -> &'static str {
+    if bytes.starts_with(b"\x89HDF\r\n\x1a\n") {
+        "it is HDF5, as Keras writes it, which is not read; convert the network to ONNX: load it with Keras and take tf2onnx.convert.from_keras(model, output_path=\"net.onnx\")"
+    } else if bytes.get(4..8) == Some(b"TFL3") {
+        "it is a network of TensorFlow Lite, which is not read; convert it to ONNX: python -m tf2onnx.convert --tflite net.tflite --output net.onnx"
+    } else {
+        "it begins like none of the formats that are read: .pvm, ONNX, safetensors, torch, GGUF, llama2.c"
+    }
 }
 
 /// The model that a checkpoint holds, by the family that claims it.

@@ -44,6 +44,23 @@ pub struct Estimate {
 }
 
 impl Estimate {
+    /// What this plan costs, whose compilation takes so much.
+    pub(crate) fn of(plan: &VerifiedPlan, target: &Target, compiling: Needs) -> Self {
+        let facts = plan.facts();
+        Self {
+            cpu_seconds: plan.predicted_steps(&target.cost).iter().sum(),
+            peak_bytes: facts.peak_bytes,
+            least_bytes: least_bytes(plan, target),
+            keys: facts.keys.0.len(),
+            key_bytes: facts.key_file_bytes,
+            bootstraps: facts.bootstraps,
+            parameters: plan.parameters().spec().name.clone(),
+            security_bits: plan.parameters().security_bits(),
+            compiling,
+            in_slots: Vec::new(),
+        }
+    }
+
     /// What it costs each run: CPU seconds, its keys included.
     pub(crate) fn price(&self) -> f64 {
         self.cpu_seconds + KEY_BYTE * self.key_bytes as f64
@@ -218,18 +235,10 @@ impl<'a> Ways<'a> {
     fn foreseen(&mut self, way: Way) -> Result<Found, Error> {
         let quantities = network::quantities(self.graph, self.target, Reading::Shapes, &way.apart)?;
         let plan = self.plan((&quantities, &way), Reading::Shapes)?;
-        let facts = plan.facts();
+        let compiling = compiling(self.graph, &quantities);
         let estimate = Estimate {
-            cpu_seconds: plan.predicted_steps(&self.target.cost).iter().sum(),
-            peak_bytes: facts.peak_bytes,
-            least_bytes: least_bytes(&plan, self.target),
-            keys: facts.keys.0.len(),
-            key_bytes: facts.key_file_bytes,
-            bootstraps: facts.bootstraps,
-            parameters: plan.parameters().spec().name.clone(),
-            security_bits: plan.parameters().security_bits(),
-            compiling: compiling(self.graph, &quantities),
             in_slots: way.stays.iter().cloned().collect(),
+            ..Estimate::of(&plan, self.target, compiling)
         };
         Ok(Found { way, estimate })
     }

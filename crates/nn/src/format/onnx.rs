@@ -6,7 +6,7 @@
 //! operators that stand for an activation, a norm or an attention become that. Weights given in f64 are rounded to f32.
 
 use super::onnx_axes::Axes;
-use super::onnx_constant::type_name;
+use super::onnx_constant::{Constant, type_name};
 use super::onnx_external::External;
 use super::onnx_import::{Import, Stop, Value, View, standard};
 use super::onnx_operator::Importing;
@@ -17,11 +17,15 @@ use crate::error::Error;
 use crate::graph::Graph;
 use prost::Message;
 use prost::encoding::decode_varint;
+use std::collections::HashSet;
 use std::path::Path;
 
 const FORMAT: &str = "ONNX";
 /// Versions of the operators that are read: those before broadcast otherwise, and train unless they are told not to.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
+
+/// Least height and width of what is taken for a picture whose channels come last: of smaller ones an axis might be taken for another.
+const SMALLEST: usize = 16;
 
 /// Whether the bytes begin like a model: fields of ONNX' outermost message, each with its own kind of value. Protocol buffers have no
 /// signature; no other format here begins so.
@@ -229,13 +233,58 @@ fn add_input(import: &mut Import<'_>, input: &ValueInfoProto) -> Result<View> {
             "shape ({text}) leaves more open than the batch; export with fixed sizes"
         ))
     })?;
-    let shape = shape_of(&sizes);
+    let stored: Vec<usize> = match sizes[..] {
+        [1, h, w, c] if h.min(w) >= SMALLEST && channels_last(import, &input.name, c) => {
+            vec![0, 3, 1, 2]
+        }
+        _ => (0..sizes.len()).collect(),
+    };
+    let shape = shape_of(&stored.iter().map(|&k| sizes[k]).collect::<Vec<_>>());
     let too_large = || refused(format!("shape ({text}) has too many values"));
     shape.checked_len().ok_or_else(too_large)?;
     import.charge(sizes.iter().sum())?;
-    let axes = Axes::row_major(&sizes).ok_or_else(too_large)?;
+    let axes = Axes::stored(&sizes, &stored).ok_or_else(too_large)?;
     let node = import.network.input(&input.name, shape)?;
     Ok(View { node, axes })
+}
+
+/// Whether an input (1, height, width, channels) is a picture whose channels come last, as TensorFlow has them: all that takes it, before or behind
+/// what is done to every value alone, puts them first.
+fn channels_last(import: &Import<'_>, input: &str, channels: usize) -> bool {
+    if !matches!(channels, 1 | 3) {
+        return false;
+    }
+    let mut values = HashSet::from([input]);
+    let mut first = false;
+    for node in &import.graph.node {
+        if !node.input.iter().any(|i| values.contains(i.as_str())) {
+            continue;
+        }
+        match node.op_type.as_str() {
+            "Identity" | "Cast" | "Add" | "Sub" | "Mul" | "Div" | "Clip" => {
+                values.extend(node.output.iter().map(String::as_str));
+            }
+            "Transpose" => {
+                let perm = node.attribute.iter().find(|a| a.name == "perm");
+                if perm.is_none_or(|p| p.ints != [0, 3, 1, 2]) {
+                    return false;
+                }
+                first = true;
+            }
+            // what tf2onnx makes of it where there is one channel
+            "Reshape" if channels == 1 => {
+                let to = (node.input.get(1)).and_then(|to| import.initializers.get(to.as_str()));
+                let to = to.filter(|t| t.dims == [4]);
+                let to = to.and_then(|t| Constant::from_proto(t, &import.external).ok());
+                if !matches!(to.and_then(|t| t.integers()).as_deref(), Some([_, 1, _, _])) {
+                    return false;
+                }
+                first = true;
+            }
+            _ => return false,
+        }
+    }
+    first
 }
 
 /// Adds what this node computes.

@@ -78,7 +78,7 @@ pub(super) type Imported<T = Value> = std::result::Result<T, Stop>;
 
 /// A model being imported.
 pub(super) struct Import<'a> {
-    graph: &'a GraphProto,
+    pub(super) graph: &'a GraphProto,
     pub(super) opset: i64,
     producers: HashMap<&'a str, &'a NodeProto>,
     pub(super) initializers: HashMap<&'a str, &'a TensorProto>,

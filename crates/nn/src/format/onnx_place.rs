@@ -351,7 +351,17 @@ impl Importing<'_, '_> {
         let rows = weight.shape()[0];
         let per_group = rows / blocks.max(1);
         let node = if spots == 1 && blocks == 1 {
-            let x = self.placed(x, &order, Shape::Vector(channels))?;
+            // what only changes places goes into the weights: a picture whose channels were last is flattened in another order
+            let (x, weight) = match self.moved_columns(x, &order, &weight)? {
+                Some(weight) => {
+                    let axes = Axes::row_major(&[channels]).unwrap_or(x.axes.clone());
+                    (
+                        self.placed(&x.with(axes), &[0], Shape::Vector(channels))?,
+                        weight,
+                    )
+                }
+                None => (self.placed(x, &order, Shape::Vector(channels))?, weight),
+            };
             self.add(Op::Linear(Linear { weight, bias }), &[x])?
         } else {
             let to = self.spread(x.node, channels, &rest, &dims);
@@ -372,6 +382,42 @@ impl Importing<'_, '_> {
         stored.push(kept.len());
         stored.extend(rest.iter().filter_map(place));
         self.stored(node, &out, &stored)
+    }
+
+    /// A matrix on a view, its axes in this order, as one on its node's values in their own: where the view has each of them once, but elsewhere.
+    fn moved_columns(
+        &self,
+        x: &View,
+        order: &[usize],
+        weight: &Parameter,
+    ) -> Imported<Option<Parameter>> {
+        let axes = x.axes.transposed(order);
+        let count = self.shape(x.node).len();
+        if axes.count() != count || Axes::row_major(&axes.dims()).as_ref() == Some(&axes) {
+            return Ok(None);
+        }
+        self.import.charge(weight.values().len())?;
+        let same: Vec<usize> = (0..order.len()).collect();
+        let all = Rearrange {
+            shape: Shape::Vector(count),
+            offsets: axes.offsets(&same),
+        };
+        let (mut columns, mut next) = (vec![None; count], 0);
+        all.each(|from| {
+            if let Some(column) = from.and_then(|i| columns.get_mut(i)) {
+                *column = Some(next);
+            }
+            next += 1;
+        });
+        let Some(columns) = columns.into_iter().collect::<Option<Vec<usize>>>() else {
+            return Ok(None);
+        };
+        let rows = weight.values().chunks_exact(count);
+        let values: Vec<f32> = rows
+            .flat_map(|row| columns.iter().map(|&c| row[c]))
+            .collect();
+        let moved = Parameter::new(&self.name, weight.shape(), values)?;
+        Ok(Some(moved))
     }
 
     /// Channels and the picture that other axes, in this order, make: the one that the node has already, if that fits.

@@ -8,7 +8,7 @@ use polyveil_nn::format::onnx_proto::{
     FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
 };
 use polyveil_nn::lower::{Options, adapt};
-use polyveil_nn::{Error, Graph, Shape, Tensor};
+use polyveil_nn::{Error, Graph, Op, Shape, Tensor};
 use std::path::{Path, PathBuf};
 
 fn values(graph: &Graph, x: &[f64]) -> Vec<f64> {
@@ -678,4 +678,77 @@ fn roots_and_reciprocals_are_fitted_where_they_are_defined() {
     let low = |op: &str| adapted(op).approximation.polynomial.interval().0;
     assert_eq!(low("Sqrt"), 0.0);
     assert!(low("Reciprocal") > 0.0);
+}
+
+/// As tf2onnx writes networks of Keras: the picture's channels come last, and are put first before the first layer.
+#[test]
+fn pictures_whose_channels_come_last_are_pictures() {
+    const H: usize = 16;
+    const W: usize = 17;
+    let of = |c: usize, mut nodes: Vec<NodeProto>| {
+        let kernel: Vec<f32> = (0..2 * c * 9).map(|k| (k % 7) as f32 / 8.0).collect();
+        nodes.push(node("Conv", &["t", "w"], "y", vec![]));
+        let constants = vec![
+            floats("w", &[2, c as i64, 3, 3], &kernel),
+            floats("m", &[c as i64], &[0.5; 3][..c]),
+            integers("s", &[-1, c as i64, H as i64, W as i64]),
+        ];
+        import(&[1, H as i64, W as i64, c as i64], nodes, constants).expect("imports")
+    };
+    let first = || vec![ints("perm", &[0, 3, 1, 2])];
+    let last = || vec![ints("perm", &[0, 2, 3, 1])];
+    let x: Vec<f64> = (0..3 * H * W).map(|i| (i * i % 11) as f64 / 4.0).collect();
+    let plain = of(3, vec![node("Transpose", &["x"], "t", first())]);
+    assert_eq!(plain.input().shape(), Shape::image(3, H, W));
+    // nothing is moved: a convolution of the picture
+    assert_eq!(plain.nodes().len(), 2);
+    let shifting = vec![
+        node("Sub", &["x", "m"], "d", vec![]),
+        node("Transpose", &["d"], "t", first()),
+    ];
+    let moved = of(3, shifting);
+    assert_eq!(moved.input().shape(), Shape::image(3, H, W));
+    let shifted: Vec<f64> = x.iter().map(|v| v - 0.5).collect();
+    assert_close(&values(&moved, &x), &values(&plain, &shifted), 1e-12);
+    let grey = of(1, vec![node("Reshape", &["x", "s"], "t", vec![])]);
+    assert_eq!(grey.input().shape(), Shape::image(1, H, W));
+    // flattened as they came: the weights change places, and no value does
+    let inner = (H - 2) * (W - 2);
+    let classes: Vec<f32> = (0..4 * inner).map(|k| (k * k % 13) as f32).collect();
+    let nodes = vec![
+        node("Transpose", &["x"], "t", first()),
+        node("Conv", &["t", "w"], "c", vec![]),
+        node("Transpose", &["c"], "l", last()),
+        node("Reshape", &["l", "s"], "f", vec![]),
+        node("MatMul", &["f", "d"], "y", vec![]),
+    ];
+    let kernel: Vec<f32> = (0..54).map(|k| (k % 7) as f32 / 8.0).collect();
+    let constants = vec![
+        floats("w", &[2, 3, 3, 3], &kernel),
+        integers("s", &[-1, 2 * inner as i64]),
+        floats("d", &[2 * inner as i64, 2], &classes),
+    ];
+    let graph = import(&[1, H as i64, W as i64, 3], nodes, constants).expect("imports");
+    let moves = |n: &polyveil_nn::Node<_>| matches!(n.op(), Op::Rearrange(_));
+    assert!(!graph.nodes().iter().any(moves));
+    let channels = values(&plain, &x);
+    let expected = (0..2).map(|class| {
+        let of = |place: usize, channel: usize| {
+            let weight = classes[2 * (2 * place + channel) + class];
+            channels[inner * channel + place] * f64::from(weight)
+        };
+        (0..inner).map(|p| of(p, 0) + of(p, 1)).sum::<f64>()
+    });
+    assert_close(&values(&graph, &x), &expected.collect::<Vec<_>>(), 1e-9);
+    // here nobody says that it is a picture
+    let signal = of(
+        3,
+        vec![
+            node("Transpose", &["x"], "a", last()),
+            node("Transpose", &["a"], "b", last()),
+            node("Transpose", &["b"], "e", last()),
+            node("Transpose", &["e"], "t", first()),
+        ],
+    );
+    assert_eq!(signal.input().shape(), Shape::image(H, W, 3));
 }
