@@ -84,6 +84,8 @@ pub enum Help {
     NameNormalization,
     /// How rows become the network's inputs is to be said.
     NameScaling,
+    /// Where it stands which of several labels hold is to be said.
+    NameLabels,
 }
 
 impl Help {
@@ -105,6 +107,7 @@ impl Help {
             Self::Resume => "go on from it, or remove it to begin anew",
             Self::Anew => "start from the beginning",
             Self::Overwrite => "choose another name, or have it replaced",
+            Self::NameLabels => "name the columns, or the array, that hold 0 or 1 for each label",
             Self::NameNormalization => {
                 "say it as the network was trained: none (v/255), imagenet, cifar10, half, or mean, deviation, range and channel order"
             }
