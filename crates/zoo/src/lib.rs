@@ -1,6 +1,6 @@
 //! Published model families: what a checkpoint's tensors mean.
 //!
-//! One file for each family and one line for each in a registry: [`resnet`], [`imagenet`], `convnext`, [`vit`] and `mlp` for inputs of one shape
+//! One file for each family and one line for each in a registry: [`resnet`], [`imagenet`], `clip_resnet`, `convnext`, [`vit`] and `mlp` for inputs of one shape
 //! (`FAMILIES`); [`llama`] and
 //! [`gpt_neox`] for text ([`architecture`]), which [`language`] loads, embeds for and builds for any length; [`bert`] (and RoBERTa) for
 //! sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`trained`] makes them polynomial.
@@ -9,6 +9,7 @@
 pub mod architecture;
 pub mod bert;
 pub mod blocks;
+mod clip_resnet;
 mod convnext;
 pub mod encoder;
 pub mod gpt_neox;
@@ -39,6 +40,7 @@ use std::path::Path;
 /// The registry: families in the order in which a checkpoint is shown to them. Language models have their own, [`architecture`].
 const FAMILIES: &[Family] = &[
     resnet::FAMILY,
+    clip_resnet::FAMILY,
     imagenet::FAMILY,
     convnext::FAMILY,
     transformers::LANGUAGE,

@@ -320,6 +320,11 @@ fn convnexts_give_what_torch_gives() {
     give_what_torch_gives(include_str!("../golden/convnext.txt"));
 }
 
+#[test]
+fn clips_residual_towers_give_what_torch_gives() {
+    give_what_torch_gives(include_str!("../golden/clip_resnet.txt"));
+}
+
 /// State dicts with weights that a formula makes on both sides (`golden/pictures.py`).
 fn give_what_torch_gives(networks: &str) {
     let values = |t: usize, name: &str, shape: &[usize]| -> Vec<f64> {
@@ -336,9 +341,10 @@ fn give_what_torch_gives(networks: &str) {
         };
         (0..shape.iter().product()).map(value).collect()
     };
-    let picture: Vec<f64> = values(999, "running_mean", &[3, 224, 224]);
-    let picture = picture.into_iter().map(|v| 2.0 * v).collect();
-    let picture = nn::Tensor::new(nn::Shape::image(3, 224, 224), picture).expect("fits");
+    let picture = |shape: nn::Shape| {
+        let picture = values(999, "running_mean", &shape.dims()).into_iter();
+        nn::Tensor::new(shape, picture.map(|v| 2.0 * v).collect()).expect("fits")
+    };
     let (mut name, mut activation, mut tensors) = ("", None, BTreeMap::new());
     for line in networks.lines() {
         let words: Vec<&str> = line.split(' ').collect();
@@ -362,6 +368,7 @@ fn give_what_torch_gives(networks: &str) {
                 };
                 let model = zoo::identify(&checkpoint, &options).expect(name);
                 let (graph, _) = model.graph().expect("of one shape");
+                let picture = picture(graph.input().shape());
                 let had = graph.evaluate(&picture).expect("fits").output;
                 let torch: Vec<f64> = outputs
                     .iter()
