@@ -3,7 +3,7 @@
 polyveil-zoo, and their like.
 
   pip install torch torchvision timm open_clip_torch
-  for n in torchvision convnext clip_resnet; do crates/zoo/tests/golden/pictures.py $n > crates/zoo/tests/golden/$n.txt; done
+  for n in torchvision convnext clip_resnet efficientnet; do crates/zoo/tests/golden/pictures.py $n > crates/zoo/tests/golden/$n.txt; done
 
 Of each network a line with its name and its activation, a line for each tensor of its state dict (name and shape, sorted by name), and a line with the
 first eight outputs. Value i of tensor t is made of h = ((7919 t + 104729 i) mod 65521) / 65521 - 1/2, see `value`; the picture is tensor 999.
@@ -61,11 +61,17 @@ def clip_resnet(layers, width, heads, size):
     return ModifiedResNet(layers, 6, heads, size, width), lambda k, shape: ("visual." + k, shape)
 
 
+def timms(name):
+    import timm
+    return timm.create_model(name, num_classes=8), lambda k, shape: (k, shape)
+
+
 NETWORKS = {
     "torchvision": [("resnet18", "relu", lambda: plain("resnet18")), ("mobilenet_v2", "relu6", lambda: plain("mobilenet_v2")),
                     ("resnext50_32x4d", "relu", lambda: plain("resnext50_32x4d"))],
     "convnext": [(f"convnext{v}-{s}", "gelu", lambda v=v, s=s: convnext(v, s)) for v, s in
                  ((1, "authors"), (1, "timm"), (1, "torchvision"), (2, "authors"), (2, "timm"))],
+    "efficientnet": [(n, "relu6", lambda n=n: timms(n), 72) for n in ("tf_efficientnet_lite0", "efficientnet_lite0", "tf_efficientnet_lite1")],
     "clip_resnet": [("clip-rn", "relu", lambda: clip_resnet((1, 2, 1, 1), 4, 2, 64), 64),
                     ("clip-rn-of-96", "relu", lambda: clip_resnet((2, 1, 1, 1), 2, 1, 96), 96)],
 }
