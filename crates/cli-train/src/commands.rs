@@ -29,6 +29,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             "--normalization none|imagenet|cifar10|half, or --mean, --deviation, --range, --channels"
         }
         (_, Some(Help::NameScaling)) => "--normalization none, or --mean and --deviation",
+        (_, Some(Help::NameLabels)) => "--value-columns LIST",
         (_, Some(Help::RaiseBudget)) => "--budget, --degrees",
         (_, Some(Help::Overwrite)) => "--force",
         (_, Some(Help::MeasureMachine)) => "`polyveil bench --save` measures a cost table",

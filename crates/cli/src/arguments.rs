@@ -130,7 +130,7 @@ pub(crate) struct RowArgs {
     /// Rows: the column that holds the class, by its heading, or the array of an npz.
     #[arg(long, value_name = "NAME", conflicts_with = "value_columns")]
     pub(crate) class_column: Option<String>,
-    /// Rows: or the columns that hold the numbers to be predicted, separated by commas, or the array.
+    /// Rows: or the columns that hold the numbers to be predicted, or 0 and 1 of several labels, separated by commas, or the array.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) value_columns: Vec<String>,
     /// Rows: columns that the network does not take, such as identifiers, separated by commas.

@@ -23,8 +23,10 @@ pub(crate) fn option(help: Help) -> Option<&'static str> {
         Help::NameScaling => {
             "--normalization none|measured, or --mean and --deviation, with `polyveil calibrate`"
         }
+        Help::NameLabels => "--value-columns LIST",
         Help::GiveText => "--text TEXT",
         Help::Calibrate => "`polyveil calibrate`",
+        Help::Widen => "`polyveil calibrate --margin`, or `--layers slots`",
         Help::MakePolynomial => POLYNOMIALS,
         Help::Overwrite => "--force",
         Help::Resume => "--resume",

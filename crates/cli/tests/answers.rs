@@ -483,3 +483,80 @@ fn plans_and_answers_say_whether_there_is_an_alarm() {
         assert!(said.contains(of_answer), "{said}");
     }
 }
+
+#[test]
+fn each_label_and_all_of_them_are_compared() {
+    let toy = Toy::new("labels", Outputs::Labels(names()));
+    let bytes = nn::format::artefact::to_bytes(&network(Outputs::Labels(names())));
+    let pvm = toy.folder.file("tiny.pvm", &bytes.expect("writes"));
+    // the price's score is above 0 everywhere, the age's below; columns are found by name
+    let table = "age,a,b,c,d,price\n0,1,1,1,1,1\n1,.5,.5,.5,.5,1\n";
+    let rows = toy.folder.file("labels.csv", table.as_bytes());
+    let (plan, results) = (toy.path("toy.plan"), toy.path("results.jsonl"));
+    let of = |data: &str, answers: &str, results: &str| {
+        format!("evaluate --model {pvm} --plan {plan} --data {data} {answers} -o {results}")
+    };
+    let evaluate = of(&rows, "--value-columns age,price", &results);
+    let (summary, notes) = done(&format!("{evaluate} --json"), &[]);
+    assert!(notes.contains(": labels as in the clear"), "{notes}");
+    let summary = json(&summary);
+    let each = serde_json::json!([
+        { "label": "price", "same_as_clear": 2, "right": 2, "holds": 2 },
+        { "label": "age", "same_as_clear": 2, "right": 1, "holds": 1 },
+    ]);
+    assert_eq!(summary["each_label"], each, "{summary}");
+    let counts = ["rows", "all_labels_right", "same_labels_as_clear"];
+    assert_eq!(counts.map(|c| summary[c].as_u64()), [2, 1, 2].map(Some));
+    let (text, _) = done(&evaluate, &[]);
+    for line in [
+        "1  all labels right\n",
+        "2  same labels as clear\n",
+        "1  label age right, 2 as in the clear (it holds for 1)\n",
+    ] {
+        assert!(text.contains(line), "{line:?} is missing in {text}");
+    }
+    let lines = std::fs::read_to_string(&results).expect("there");
+    let second = json(lines.lines().last().expect("a line"));
+    assert_eq!(second["labels"], serde_json::json!([true, false]));
+    assert_eq!(second["true_labels"], serde_json::json!([true, true]));
+
+    // what does not fit is refused before anything is run
+    let says = |table: &str, answers: &str, words: &[&str]| {
+        let rows = toy.folder.file("other.csv", table.as_bytes());
+        let none = toy.path("none.jsonl");
+        refused(&of(&rows, answers, &none), &[], words);
+    };
+    let others = table.replace("age", "is_age").replace("price", "is_price");
+    says(
+        &others,
+        "--value-columns is_price,is_age",
+        &[
+            "other.csv",
+            "is_price, is_age",
+            "price, age",
+            "name both alike",
+        ],
+    );
+    let doubt = table.replace("\n1,", "\n0.5,");
+    let both = "--value-columns price,age";
+    says(&doubt, both, &["row 1: age is 0.5", "each of which holds"]);
+    let one = "--value-columns price --without age";
+    says(table, one, &["1 labels for each row", "gives 2"]);
+    let class = "--class-column price --without age";
+    says(
+        table,
+        class,
+        &["2 labels", "one class for each row", "--value-columns"],
+    );
+
+    // labels in an array of their own are part of the data
+    let array = |dims: &[usize], values: &[f64]| polyveil::data::array_bytes(dims, values);
+    let x = toy.folder.file("x.npy", &array(&[1, 4], &[1.0; 4]));
+    let y = toy.folder.file("y.npy", &array(&[1, 2], &[1.0, 0.0]));
+    let results = toy.path("arrays.jsonl");
+    let evaluate = of(&x, &format!("--value-columns {y}"), &results);
+    let (text, _) = done(&evaluate, &[]);
+    assert!(text.contains("1  all labels right\n"), "{text}");
+    toy.folder.file("y.npy", &array(&[1, 2], &[0.0, 0.0]));
+    refused(&evaluate, &[], &["its results are of other data"]);
+}

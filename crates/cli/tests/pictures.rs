@@ -1,6 +1,5 @@
 //! A network for pictures whose layers lie in coefficients, through files: client, server, client; on a toy ring.
 
-#[allow(dead_code, reason = "this test refuses nothing")]
 mod support;
 
 use approx::Activation;
@@ -12,7 +11,7 @@ use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
-use support::{Folder, command, done};
+use support::{Folder, command, done, refused};
 use task::{Normalization, Outputs, Picture, Pictures, Task};
 use zoo::resnet::Small;
 
@@ -129,6 +128,43 @@ fn a_set_of_pictures_comes_by_a_redirect() {
     });
     assert_eq!(named.network(), redirected.network());
     assert_eq!(named.ranges(), redirected.ranges());
+}
+
+#[test]
+fn several_labels_of_pictures_come_as_an_array() {
+    let folder = Folder::new("several");
+    let (shape, labels) = (nn::Shape::image(3, 16, 16), NAMES.map(Into::into).into());
+    let task = Pictures::new(shape, Normalization::imagenet(), Outputs::Labels(labels));
+    let task = Task::Pictures(task.expect("fits")).to_bytes();
+    let pictures: Vec<Tensor> = (0..2)
+        .map(|seed| {
+            let noise = zoo::random::uniform(seed, "pixels", shape.len(), 1.0);
+            let values = noise.iter().map(|v| f64::from(*v)).collect();
+            Tensor::new(shape, values).expect("fits")
+        })
+        .collect();
+    let graph = network(&pictures);
+    let graph = graph.with_metadata(Metadata {
+        task: Some(task),
+        ..Metadata::default()
+    });
+    let pvm = nn::format::artefact::to_bytes(&graph).expect("writes");
+    let pvm = folder.file("labels.pvm", &pvm);
+    let of = |data: &str| format!("evaluate --model {pvm} --data {data} -o {data}.jsonl");
+    let set = |name: &str, shape: &str, labels: &[u8]| {
+        let images = ("images.npy", "(2, 16, 16, 3)", &[9; 2 * 768][..]);
+        folder.file(name, &npz(&[images, ("labels.npy", shape, labels)]))
+    };
+    let two = set("two.npz", "(2, 2)", &[0, 1, 1, 1]);
+    refused(&of(&two), &[], &["2 labels for each picture", "gives 3"]);
+    let classes = set("classes.npz", "(2, 1)", &[0, 2]);
+    refused(
+        &of(&classes),
+        &[],
+        &["one class for each picture", "(N, 3)"],
+    );
+    let odd = set("odd.npz", "(2, 3)", &[0, 1, 1, 1, 2, 0]);
+    refused(&of(&odd), &[], &["labels", "row 1, column 1", "0 or 1"]);
 }
 
 fn json(text: &str) -> Value {

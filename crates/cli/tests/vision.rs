@@ -173,3 +173,129 @@ fn a_picture_goes_through_all_commands_and_comes_back_with_the_twins_class() {
         assert_eq!(json["class"], twin.argmax());
     }
 }
+
+/// The tensors of OpenAI's tower with convolutions: stages of one block, of 2 channels at first, for pictures of 32×32, which end as one place.
+fn tower() -> BTreeMap<String, StateTensor> {
+    let mut all = BTreeMap::new();
+    let mut keep = |name: &str, shape: &[usize], mean: f64| {
+        let inputs: usize = shape.iter().skip(1).product();
+        let bound = match shape.len() {
+            1 => 0.1,
+            _ => 1.5 / (inputs as f64).sqrt(),
+        };
+        let values = uniform(3, name, shape.iter().product(), bound);
+        let values = values.iter().map(|v| mean + f64::from(*v)).collect();
+        let shape = shape.to_vec();
+        all.insert(format!("visual.{name}"), StateTensor { shape, values });
+    };
+    let mut layer = |conv: &str, norm: &str, shape: [usize; 3]| {
+        let [to, from, kernel] = shape;
+        keep(&format!("{conv}.weight"), &[to, from, kernel, kernel], 0.0);
+        for (part, mean) in [
+            ("weight", 1.0),
+            ("bias", 0.0),
+            ("running_mean", 0.0),
+            ("running_var", 1.0),
+        ] {
+            keep(&format!("{norm}.{part}"), &[to], mean);
+        }
+    };
+    layer("conv1", "bn1", [1, 3, 3]);
+    layer("conv2", "bn2", [1, 1, 3]);
+    layer("conv3", "bn3", [2, 1, 3]);
+    let mut from = 2;
+    for stage in 1..=4 {
+        let width = 1 << stage;
+        let at = |part: &str| format!("layer{stage}.0.{part}");
+        layer(&at("conv1"), &at("bn1"), [width, from, 1]);
+        layer(&at("conv2"), &at("bn2"), [width, width, 3]);
+        layer(&at("conv3"), &at("bn3"), [4 * width, width, 1]);
+        layer(
+            &at("downsample.0"),
+            &at("downsample.1"),
+            [4 * width, from, 1],
+        );
+        from = 4 * width;
+    }
+    keep("attnpool.positional_embedding", &[2, 64], 0.0);
+    for (part, outputs) in [
+        ("q_proj", 64),
+        ("k_proj", 64),
+        ("v_proj", 64),
+        ("c_proj", 3),
+    ] {
+        keep(&format!("attnpool.{part}.weight"), &[outputs, 64], 0.0);
+        keep(&format!("attnpool.{part}.bias"), &[outputs], 0.0);
+    }
+    all
+}
+
+#[test]
+fn a_tower_of_convolutions_ends_in_attention() {
+    let folder = Folder::new("vision-tower");
+    let bytes = StateDict::new(tower()).to_safetensors().expect("writes");
+    let model = folder.file("rn.safetensors", &bytes);
+    std::fs::create_dir_all(folder.path("pictures")).expect("a folder");
+    for seed in 0..16 {
+        let noise = uniform(seed, "pixels", 32 * 32 * 3, 100.0);
+        let pixels = noise.iter().map(|v| (v + 120.0) as u8).collect();
+        let picture = image::RgbImage::from_raw(32, 32, pixels).expect("as many");
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture
+            .write_to(&mut bytes, ImageFormat::Png)
+            .expect("encodes");
+        folder.file(&format!("pictures/{seed}.png"), &bytes.into_inner());
+    }
+    let (pictures, pvm) = (folder.path("pictures"), folder.path("rn.pvm"));
+    let calibrate = format!(
+        "calibrate {model} --data {pictures} --bits 10 --degree 4 --margin 0.5 --power 2 --epsilon 0.1 -o {pvm}"
+    );
+    let (_, notes) = done(&calibrate, &[]);
+    // as CLIP's networks take pixels
+    assert!(notes.contains("(v/255 − [0.481455"), "{notes}");
+    let graph = artefact::load(Path::new(&pvm), 1 << 26).expect("reads");
+    let target = |layers, parameters| compiler::Target {
+        parameters: Some(parameters),
+        layers,
+        ..compiler::Target::default()
+    };
+    // pictures, not tokens, go in: convolutions and attention are together in slots
+    let preset = ckks::ParametersSpec::toy_coefficients(11, 9).expect("a preset");
+    let target_in = target(compiler::Layers::Coefficients, preset);
+    let refused = compiler::compile(&graph, &target_in).expect_err("no sequence");
+    let refused = refused.to_string();
+    assert!(
+        refused.contains("layer input") && refused.contains("layers in slots"),
+        "{refused}"
+    );
+    let target_in = target(compiler::Layers::Slots, ckks::ParametersSpec::toy(12));
+    let plan = compiler::compile(&graph, &target_in).expect("compiles");
+    let client = plan.client_file(graph.metadata().task.clone().expect("a task"));
+    let client = client.expect("its task").write(Vec::new(), "x");
+    let client = folder.file("toy.client", &client.expect("writes"));
+    let bytes = plan.plan().write(Vec::new(), "x").expect("writes");
+    let plan = folder.file("toy.plan", &bytes);
+    let [keys, input, answer] = ["keys", "x.input", "x.answer"].map(|name| folder.path(name));
+    done(&format!("keygen {client} -o {keys} --insecure-toy"), &[]);
+    let picture = folder.path("pictures/3.png");
+    done(
+        &format!("encrypt --key {keys}/client.key --image {picture} -o {input}"),
+        &[],
+    );
+    let run = format!("run --plan {plan} --keys {keys}/evaluation.keys --input {input}");
+    done(&format!("{run} -o {answer}"), &[]);
+    let Ok(Some(Task::Pictures(format))) = Task::of(graph.metadata()) else {
+        panic!("a tower takes pictures")
+    };
+    let x = Picture::load(Path::new(&picture)).expect("a picture");
+    let x = format.input(&x).expect("fits");
+    let twin = graph.evaluate(&x).expect("evaluates").output;
+    let decrypt = format!("decrypt --key {keys}/client.key {answer} --json");
+    let json: Value = serde_json::from_str(&done(&decrypt, &[]).0).expect("JSON");
+    let values = json["values"].as_array().expect("an embedding");
+    assert_eq!(values.len(), 3, "{json}");
+    for (a, b) in values.iter().zip(twin.values()) {
+        let error = (a["value"].as_f64().expect("a number") - b).abs();
+        assert!(error < 5e-3, "{json} {:?}", twin.values());
+    }
+}

@@ -103,5 +103,6 @@ pub(crate) fn open(path: &Path, files: Vec<PathBuf>, options: &Options) -> Resul
         pixels,
         labels,
         classes,
+        holding: Vec::new(),
     })
 }

@@ -43,6 +43,8 @@ pub struct Dataset {
     classes: Arc<[String]>,
     store: Arc<Store>,
     items: Vec<Item>,
+    /// Which of several labels hold, by place, and how many a picture has; none where there is a class each.
+    pub(crate) holding: (Arc<[bool]>, usize),
     pub(crate) transparent: usize,
     pub(crate) greyed: usize,
     pub(crate) by_name: bool,
@@ -73,6 +75,7 @@ impl Dataset {
             shape,
             classes: classes.into(),
             items: items.collect(),
+            holding: (Arc::new([]), 0),
             store: Arc::new(store),
             transparent: 0,
             greyed: 0,
@@ -160,6 +163,16 @@ impl Dataset {
     #[must_use]
     pub fn label(&self, i: usize) -> usize {
         self.items[i].label
+    }
+
+    /// Which of several labels hold for picture `i`; empty where there is a class each, or none.
+    ///
+    /// # Panics
+    /// Unless `i < len()`.
+    #[must_use]
+    pub fn holding(&self, i: usize) -> &[bool] {
+        let (all, width) = &self.holding;
+        &all[self.items[i].place * width..][..*width]
     }
 
     fn item(&self, i: usize) -> Result<Item> {

@@ -17,6 +17,8 @@ pub(crate) struct Raw {
     /// Small: there may be as many as pixels.
     pub(crate) labels: Vec<u16>,
     pub(crate) classes: Vec<String>,
+    /// Which of several labels hold, as many for each picture; empty where there is a class each.
+    pub(crate) holding: Vec<bool>,
 }
 
 /// Names of classes that have none.

@@ -112,5 +112,6 @@ pub(crate) fn open(path: &Path, mut files: Vec<PathBuf>, options: &Options) -> R
         pixels,
         classes: numbers(classes_of(&labels)),
         labels,
+        holding: Vec::new(),
     })
 }

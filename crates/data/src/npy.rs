@@ -250,7 +250,7 @@ impl Array {
     pub(crate) fn labels(&self, place: Place<'_>) -> Result<Vec<u16>> {
         let ([_] | [_, 1]) = self.dims[..] else {
             return Err(place.malformed(format_args!(
-                "has shape {:?}; one label for each, (N) or (N, 1), is read",
+                "has shape {:?}; one label for each, (N) or (N, 1), is read; several labels for each are read as numbers, 0 or 1, of a network that gives labels",
                 self.dims
             )));
         };
@@ -269,6 +269,36 @@ impl Array {
             })
         };
         (0..self.dims[0]).map(label).collect()
+    }
+
+    /// Whether it can hold several labels for each row: `(N, L)` of two or more.
+    pub(crate) fn is_several(&self) -> bool {
+        matches!(self.dims[..], [_, width] if width > 1)
+    }
+
+    /// Which of several labels hold, row by row: numbers 0 and 1 of any type.
+    pub(crate) fn several(&self, place: Place<'_>) -> Result<Vec<bool>> {
+        let (rows, width) = match self.dims[..] {
+            [rows, width] => (rows, width),
+            _ => return Ok(Vec::new()),
+        };
+        let at = |i: usize| match self.fortran {
+            true => i % width * rows + i / width,
+            false => i,
+        };
+        let holds = |i: usize| match self.number(at(i)) {
+            v if v == 0.0 || v == 1.0 => Ok(v == 1.0),
+            v => Err(Error::cell(
+                place.path,
+                "row",
+                (i / width, i % width),
+                format!(
+                    " of {}, counted from 0, is {v}; of several labels each is 0 or 1: it holds or it does not",
+                    place.name
+                ),
+            )),
+        };
+        (0..rows * width).map(holds).collect()
     }
 
     /// Refuses vectors of more axes than one that are not of this shape, and pixels, which a network of pictures does not take as they are.

@@ -97,7 +97,11 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
         if !there.contains(y) {
             return Ok(None);
         }
-        match entries.array(y, limit)?.labels(entries.place(y)) {
+        let array = entries.array(y, limit)?;
+        if options.labels == Labels::Several && array.is_several() {
+            return Ok(None);
+        }
+        match array.labels(entries.place(y)) {
             // several labels each, or numbers to predict: nobody asks for classes
             Err(_) if optional => Ok(None),
             labels => labels.map(Some),
@@ -116,8 +120,14 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
     };
     let images = entries.array(x, limit)?;
     let dims = images.dims.clone();
+    let mut holding = Vec::new();
     let (labels, most) = match labels_of(y)? {
         Some(labels) => (labels, most),
+        None if options.labels == Labels::Several => {
+            let array = entries.array(y, limit)?;
+            holding = array.several(entries.place(y))?;
+            (vec![0; array.dims[0]], 0)
+        }
         None => (vec![0; dims.first().copied().unwrap_or(0)], 0),
     };
     if labels.len() != dims[0] {
@@ -132,5 +142,6 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
         pixels,
         labels,
         classes: numbers(most),
+        holding,
     })
 }

@@ -143,7 +143,7 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
     let classes = options.classes.clone().unwrap_or(raw.classes);
     let label = |i: usize| usize::from(raw.labels[i]);
     let count = raw.labels.len();
-    if !(options.labels == Labels::Optional && classes.is_empty()) {
+    if !(options.labels != Labels::Needed && classes.is_empty()) {
         check_labels(path, (0..count).map(label), classes.len())?;
     }
     if count == 0 {
@@ -155,7 +155,8 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
     let (had, shape) = (raw.shape, options.target(raw.shape));
     // pictures of one pixel are most of all what is noted about them; known before their numbers are listed
     let kept = options.limit.map_or(count, |most| most.min(count));
-    let total = kept as u64 * (shape.len() + ITEM_BYTES) as u64;
+    let width = raw.holding.len() / count;
+    let total = kept as u64 * (shape.len() + ITEM_BYTES + width) as u64;
     if total > options.memory_limit {
         return Err(Error::too_large(
             path,
@@ -197,6 +198,8 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
     };
     let store = Store::Pixels(pixels);
     let mut set = Dataset::from_store(shape, classes, store, labels);
+    let holding = |&i: &usize| raw.holding[i * width..][..width].iter().copied();
+    set.holding = (chosen.iter().flat_map(holding).collect(), width);
     if shape.channels < had.channels {
         set.greyed = kept;
     }

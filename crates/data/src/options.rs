@@ -23,6 +23,8 @@ pub enum Labels {
     Needed,
     /// What stands beside the pictures of an `.npz` is read where it is classes; a set without them has no classes.
     Optional,
+    /// A class, or several labels of which each holds or does not: an `.npz`'s labels `(N, L)`, 0 or 1 each.
+    Several,
 }
 
 /// A picture that was left out.

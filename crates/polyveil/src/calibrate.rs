@@ -503,19 +503,15 @@ fn answers(
 
 /// Whether two answers say the same, where they say something that is or is not so.
 fn agree(outputs: Option<&Outputs>, a: &nn::Tensor, b: &nn::Tensor) -> Option<bool> {
-    let holds = |least: f64| {
-        let mut both = a.values().iter().zip(b.values());
-        both.all(|(a, b)| (*a > least) == (*b > least))
-    };
     match outputs? {
         Outputs::Classes(_) if a.values().len() > 1 => Some(a.argmax() == b.argmax()),
         // nobody says what they are: they may be scores
         Outputs::Values(names) if names.is_empty() && a.values().len() > 1 => {
             Some(a.argmax() == b.argmax())
         }
-        Outputs::Classes(_) | Outputs::Labels(_) => Some(holds(0.0)),
-        Outputs::Probabilities(_) => Some(holds(0.5)),
-        _ => None,
+        // one score is yes or no
+        Outputs::Classes(_) => Some((a.values()[0] > 0.0) == (b.values()[0] > 0.0)),
+        labels => Some(labels.holding(a.values())? == labels.holding(b.values())?),
     }
 }
 
@@ -571,7 +567,7 @@ fn named_by(task: &Task, said: bool, names: &[String], count: usize) -> Option<O
 }
 
 /// The same task with outputs of another meaning; those of text keep theirs.
-fn with_outputs(task: Task, outputs: Outputs) -> Result<Task> {
+pub(crate) fn with_outputs(task: Task, outputs: Outputs) -> Result<Task> {
     Ok(match task {
         Task::Vectors(t) => Task::Vectors(t.with_outputs(outputs)?),
         Task::Pictures(t) => {
@@ -596,7 +592,7 @@ fn outputs(said: Meaning, output: Shape, bounded: bool) -> Outputs {
 }
 
 /// Whether a network's last layer is a sigmoid.
-fn ends_in_sigmoid(graph: &Graph) -> bool {
+pub(crate) fn ends_in_sigmoid(graph: &Graph) -> bool {
     let last = approx::Activation::Sigmoid;
     matches!(graph.last_operator().op(), Op::Elementwise(Nonlinearity::Activation(a)) if *a == last)
 }

@@ -68,6 +68,8 @@ pub enum Help {
     NameTokenizer,
     /// Calibration is to see more.
     Calibrate,
+    /// Calibration is to make intervals wider, or layers are to lie in slots.
+    Widen,
     /// The network's functions are to be replaced by polynomials.
     MakePolynomial,
     /// A budget is to be raised, or lower degrees offered.
@@ -84,6 +86,8 @@ pub enum Help {
     NameNormalization,
     /// How rows become the network's inputs is to be said.
     NameScaling,
+    /// Where it stands which of several labels hold is to be said.
+    NameLabels,
 }
 
 impl Help {
@@ -99,12 +103,14 @@ impl Help {
             Self::GiveText => "give a prompt or a sentence",
             Self::NameTokenizer => "name the vocabulary that belongs to the model",
             Self::Calibrate => "calibrate on data that covers such inputs",
+            Self::Widen => "make intervals as wide by calibration, or have layers lie in slots",
             Self::MakePolynomial => "calibration or adaptation makes the network polynomial",
             Self::RaiseBudget => "raise the budget, or offer lower degrees",
             Self::NameActivation => "name the one that the network was trained with",
             Self::Resume => "go on from it, or remove it to begin anew",
             Self::Anew => "start from the beginning",
             Self::Overwrite => "choose another name, or have it replaced",
+            Self::NameLabels => "name the columns, or the array, that hold 0 or 1 for each label",
             Self::NameNormalization => {
                 "say it as the network was trained: none (v/255), imagenet, cifar10, half, or mean, deviation, range and channel order"
             }

@@ -1,6 +1,6 @@
 //! Inputs of every task, from files or at hand: pictures, rows of numbers, sentences, prompts, tensors.
 
-use crate::error::{Result, named};
+use crate::error::{Error, Help, Result, named};
 use crate::progress::{Listener, Say};
 use data::{Answers, Dataset, Labels, Sentences, Split, VectorOptions, Vectors};
 use nn::{Shape, Tensor};
@@ -127,6 +127,8 @@ pub(crate) struct Inputs<'a> {
     items: Items,
     /// The network's class for each of the data's, where they are matched by name.
     classes: Option<Vec<usize>>,
+    /// Which of the network's labels hold, input by input, where the data say it.
+    holding: Option<Vec<bool>>,
 }
 
 enum Items {
@@ -203,21 +205,31 @@ impl<'a> Inputs<'a> {
             source,
             items,
             classes: None,
+            holding: None,
         })
     }
 
     /// As [`Inputs::open`], where classes count: those that data have as names (folders, texts of a column) are matched with the network's by
-    /// name, and are in order of the alphabet only where it has none. `outputs` is how many classes it then must have, if that matters.
+    /// name, and are in order of the alphabet only where it has none. `outputs` is how many classes, or labels, it then must have, if that
+    /// matters.
     pub(crate) fn labelled(
         task: &'a Task,
         source: &'a Source,
         outputs: Option<usize>,
     ) -> Result<Self> {
+        let several = task.outputs().and_then(Outputs::least).is_some();
         let labels = match outputs {
+            Some(_) if several => Labels::Several,
             Some(_) => Labels::Needed,
             None => Labels::Optional,
         };
         let mut inputs = Self::with(task, source, labels)?;
+        if let Some(outputs) = outputs {
+            inputs.holding = inputs.holding_of(outputs)?;
+            if inputs.holding.is_some() {
+                return Ok(inputs);
+            }
+        }
         let fixed = match &inputs.items {
             Items::Set(set) => !set.by_name(),
             _ => numbered(inputs.names()),
@@ -266,6 +278,97 @@ impl<'a> Inputs<'a> {
         }
     }
 
+    /// Which labels hold, input by input, of a network that gives so many, where the data say it.
+    fn holding_of(&self, outputs: usize) -> Result<Option<Vec<bool>>> {
+        let Some(said) = self.task.outputs().filter(|o| o.least().is_some()) else {
+            return Ok(None);
+        };
+        let (noun, count) = (self.noun(), self.len());
+        if count == 0 {
+            return Ok(None);
+        }
+        let refuse = |e: Error| Err(named(&self.source.path)(e));
+        if self.class(0).is_some() {
+            let names = self.names();
+            return match (outputs, said) {
+                (1, _) if numbered(names) && names.len() < 3 => {
+                    Ok(Some((0..count).map(|i| self.class(i) == Some(1)).collect()))
+                }
+                (1, _) => refuse(
+                    format!(
+                        "the network gives one label, which holds or does not, and the data's classes are {}; write 1 where it holds, and 0 where it does not",
+                        listed(names)
+                    )
+                    .into(),
+                ),
+                (_, Outputs::Labels(_)) => {
+                    let what = format!(
+                        "the network gives {outputs} labels, each of which holds or does not, and the data have one class for each {noun}"
+                    );
+                    refuse(match self.items {
+                        Items::Set(_) => format!("{what}; pictures with several labels each are an .npz with an array (N, {outputs}) of 0 and 1 as labels").into(),
+                        _ => Error::refused(what, Help::NameLabels),
+                    })
+                }
+                // scores of classes, of a network that ends in a sigmoid
+                _ => Ok(None),
+            };
+        }
+        let of = |i: usize| match &self.items {
+            Items::Set(set) => set.holding(i).iter().map(|&b| f64::from(b)).collect(),
+            _ => self.target(i).to_vec(),
+        };
+        let width = of(0).len();
+        if width == 0 {
+            return Ok(None);
+        }
+        if width != outputs {
+            let what = format!(
+                "the data have {width} labels for each {noun}, the network gives {outputs}; bring as many, in order of its outputs"
+            );
+            return refuse(what.into());
+        }
+        let order = self.label_order(said.names(), width)?;
+        let mut holding = Vec::new();
+        for i in 0..count {
+            let row = of(i);
+            for (label, &at) in order.iter().enumerate() {
+                let v = row[at];
+                if v != 0.0 && v != 1.0 {
+                    let what = format!(
+                        "{noun} {i}: {} is {v}; the network's outputs are labels, each of which holds, 1, or does not, 0",
+                        said.name(label)
+                    );
+                    return refuse(what.into());
+                }
+                holding.push(v == 1.0);
+            }
+        }
+        Ok(Some(holding))
+    }
+
+    /// Where in the data each of the network's labels stands: by name where columns have names, in order elsewhere.
+    fn label_order(&self, own: &[String], width: usize) -> Result<Vec<usize>> {
+        let columns = match (&self.items, &self.source.answers) {
+            (Items::Rows(rows), Answers::Numbers(names))
+                if !rows.columns().is_empty() && !own.is_empty() =>
+            {
+                names
+            }
+            _ => return Ok((0..width).collect()),
+        };
+        let place = |name: &String| columns.iter().position(|c| c == name);
+        let order: Option<Vec<usize>> = own.iter().map(place).collect();
+        order.ok_or_else(|| {
+            let what = format!(
+                "the columns of labels are {}, the network's labels {}; name both alike",
+                listed(columns),
+                listed(own)
+            );
+            named(&self.source.path)(what)
+        })
+    }
+
     /// The classes' names in the data; none where there are no classes.
     pub(crate) fn names(&self) -> &[String] {
         match &self.items {
@@ -273,6 +376,11 @@ impl<'a> Inputs<'a> {
             Items::Rows(rows) | Items::Tensors(_, rows) => rows.classes(),
             _ => &[],
         }
+    }
+
+    /// What the network's outputs mean.
+    pub(crate) fn outputs(&self) -> Option<&Outputs> {
+        self.task.outputs()
     }
 
     /// What one is called.
@@ -305,6 +413,13 @@ impl<'a> Inputs<'a> {
             Items::Pictures(_) | Items::Prompts(_) => None,
         };
         class.map(|c| self.classes.as_ref().map_or(c, |all| all[c]))
+    }
+
+    /// Which of the network's labels hold of it, where it gives labels and the data say so.
+    pub(crate) fn holding(&self, i: usize) -> Option<&[bool]> {
+        let all = self.holding.as_ref()?;
+        let width = all.len() / self.len();
+        Some(&all[i * width..][..width])
     }
 
     /// The numbers to predict of it.
@@ -381,6 +496,7 @@ impl<'a> Inputs<'a> {
             let class = self.class(i).map_or(-1.0, |c| c as f64);
             let all = input.iter().chain(self.target(i)).chain([&class]);
             all.for_each(|v| out.extend(v.to_le_bytes()));
+            out.extend(self.holding(i).into_iter().flatten().map(|&b| u8::from(b)));
         }
         Ok(Some(out))
     }

@@ -114,9 +114,9 @@ pub(crate) fn stating(
     if let Some((layer, times)) = beyond {
         let wider = 0.5 * (times - 1.0);
         let what = format!(
-            "layer {layer}: on inputs whose values keep their intervals, what lies at places without a value reaches {times:.2} times as far as the interval, and inputs would be refused; intervals wider by {wider:.2} of their width at both ends would do, or layers in slots"
+            "layer {layer}: on inputs whose values keep their intervals, what lies at places without a value reaches {times:.2} times as far as the interval, and inputs would be refused: intervals must be wider by {wider:.2} of their width at both ends"
         );
-        return Err(Error::refused(what, Help::Calibrate));
+        return Err(Error::refused(what, Help::Widen));
     }
     Ok(match simulated {
         Some(simulated) if !small || simulated.error > bounds.error => plan.stating(simulated),
@@ -183,13 +183,14 @@ fn runs(
 mod tests {
     use super::*;
     use approx::Activation;
+    use compiler::Layers;
     use nn::calibrate::FitOptions;
     use nn::lower::{Options, adapt};
     use nn::{Conv2d, Network, Nonlinearity, Op, Padding, Parameter};
     use runtime::folding::Term;
 
-    /// What becomes of a plan in coefficients of a convolution that calibration saw even pictures through.
-    fn compiled(padding: usize) -> Result<VerifiedPlan> {
+    /// What becomes of a plan of a convolution that calibration saw even pictures through, with layers there.
+    fn compiled(padding: usize, margin: f64, layers: Layers) -> Result<VerifiedPlan> {
         let mut b = Network::builder();
         let shape = Shape::image(1, 8, 8);
         let x = b.input("input", shape)?;
@@ -216,7 +217,7 @@ mod tests {
             .collect::<std::result::Result<Vec<_>, _>>()?;
         let activations = FitOptions {
             degree: 4,
-            margin: 0.1,
+            margin,
             ..FitOptions::default()
         };
         let options = Options {
@@ -225,8 +226,11 @@ mod tests {
         };
         let graph = adapt(&graph, &inputs, &options)?.graph;
         let target = compiler::Target {
-            parameters: Some(ckks::ParametersSpec::toy_coefficients(10, 2)?),
-            layers: compiler::Layers::Coefficients,
+            parameters: Some(match layers {
+                Layers::Slots => ckks::ParametersSpec::toy(10),
+                _ => ckks::ParametersSpec::toy_coefficients(10, 2)?,
+            }),
+            layers,
             ..compiler::Target::default()
         };
         let plan = crate::compiled(&graph, &target)?;
@@ -235,15 +239,20 @@ mod tests {
 
     #[test]
     fn what_lies_beside_a_picture_must_keep_the_interval() {
-        let refused = compiled(0).expect_err("inputs would be refused");
+        let inside = Layers::Coefficients;
+        let refused = compiled(0, 0.1, inside).expect_err("inputs would be refused");
         assert!(refused.to_string().contains("layer act"), "{refused}");
-        let plan = compiled(1).expect("the picture's own border is calibrated on");
+        // both of what helps does
+        assert_eq!(refused.help(), Some(Help::Widen));
+        compiled(0, 4.0, inside).expect("what lies there is within wide intervals");
+        compiled(0, 0.1, Layers::Slots).expect("nothing lies there");
+        let plan = compiled(1, 0.1, inside).expect("the picture's own border is calibrated on");
         assert!(plan.answer_bounds().simulated.is_some());
     }
 
     #[test]
     fn a_plan_whose_weights_leave_memory_is_the_same() {
-        let plan = compiled(1).expect("compiles");
+        let plan = compiled(1, 0.1, Layers::Coefficients).expect("compiles");
         let held = |t: &Term| match t {
             Term::Kernel { weights, .. } => weights.held_bytes(),
             Term::Multiple { .. } => 0,

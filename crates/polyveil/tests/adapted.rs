@@ -2,12 +2,15 @@
 #![cfg(feature = "train")]
 
 use approx::Activation;
+use polyveil::calibrate::{Calibrating, Material, Meaning, calibrate};
 use polyveil::data::{self, Answers, Augmentation, Dataset, VectorOptions};
+use polyveil::inputs::Source;
 use polyveil::network::{self, Network};
 use polyveil::nn::Metadata;
 use polyveil::progress::silent;
-use polyveil::task::Task;
+use polyveil::task::{Stated, Task};
 use polyveil::training::config::{Data as PictureData, Pixels};
+use polyveil::training::score::score;
 use polyveil::training::{
     Adapting, Examples, Saving, Scaling, Start, Vectors, adapt_network, adapt_vectors,
 };
@@ -142,4 +145,72 @@ fn a_network_and_pictures_at_hand_become_a_polynomial_network() {
     // nobody says how pixels become inputs
     let refused = adapted(None).err().expect("refused").to_string();
     assert!(refused.contains("normalization"), "{refused}");
+}
+
+#[test]
+fn several_labels_are_scored_one_by_one_and_together() {
+    let at = std::env::temp_dir().join(format!("polyveil-labels-{}", std::process::id()));
+    std::fs::create_dir_all(&at).expect("a folder");
+    let (rows, pvm) = (at.join("rows.csv"), at.join("xor.pvm"));
+    let table = "left,right,different,equal\n0,0,0,1\n0,1,1,0\n1,0,1,0\n1,1,0,1\n";
+    std::fs::write(&rows, table).expect("writes");
+    let names = ["equal", "different"].map(String::from).to_vec();
+    let source = Source {
+        answers: Answers::Numbers(vec!["different".into(), "equal".into()]),
+        ..Source::of(&rows)
+    };
+    let xor = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/xor.onnx");
+    let options = Calibrating {
+        degree: 7,
+        normalization: Stated::named("none"),
+        outputs: Some(Meaning::Labels(names)),
+        ..Calibrating::default()
+    };
+    let material = Material::Inputs(vec![source.clone()]);
+    let graph = calibrate(&xor, &material, &options, &mut silent).expect("calibrates");
+    let bytes = polyveil::nn::format::artefact::to_bytes(&graph).expect("writes");
+    std::fs::write(&pvm, bytes).expect("writes");
+
+    // the file that says nothing of its outputs is read as the one that does
+    let stated = Stated::named("none");
+    let of = |models: &[&Path], source: &Source| {
+        let models: Vec<_> = models.iter().map(|m| m.to_path_buf()).collect();
+        score(&models, source, None, &stated, &mut silent)
+    };
+    let both = of(&[&xor, &pvm], &source).expect("scores");
+    let json = both.json();
+    assert_eq!(
+        (&json[0]["right"], &json[0]["rows"]),
+        (&4.into(), &4.into())
+    );
+    let each = serde_json::json!([
+        { "label": "equal", "right": 4, "holds": 2, "found": 2 },
+        { "label": "different", "right": 4, "holds": 2, "found": 2 },
+    ]);
+    assert_eq!(json[0]["labels"], each);
+    // a sum of its right answers is one of both labels' at least
+    let right = |i: usize| json[1]["labels"][i]["right"].as_u64().expect("a number");
+    let all = json[1]["right"].as_u64().expect("a number");
+    assert!(all <= right(0).min(right(1)) && all + 4 >= right(0) + right(1));
+    let text = both.to_string();
+    for words in [
+        "right are rows of which all 2 labels are",
+        "equal right on 4 of 4, 100.0 %",
+        "it holds for 2, found in 2 of these",
+    ] {
+        assert!(text.contains(words), "{words:?} is missing in {text}");
+    }
+    // alone it gives numbers
+    let alone = of(&[&xor], &source).expect("scores").json();
+    assert!(alone[0]["labels"].as_array().is_some_and(Vec::is_empty));
+    assert_eq!(alone[0]["rmse"].as_array().map(Vec::len), Some(2));
+    let unknown = Source {
+        without: vec!["different".into(), "equal".into()],
+        ..Source::of(&rows)
+    };
+    let refused = of(&[&pvm], &unknown)
+        .expect_err("nothing is known")
+        .to_string();
+    assert!(refused.contains("0 or 1 for each label"), "{refused}");
+    std::fs::remove_dir_all(&at).expect("there");
 }

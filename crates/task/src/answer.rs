@@ -189,6 +189,34 @@ impl Outputs {
         }
     }
 
+    /// Which labels hold by these values, where outputs are labels: at the score or the probability at which they are as likely as not, one does not.
+    #[must_use]
+    pub fn holding(&self, values: &[f64]) -> Option<Vec<bool>> {
+        let least = self.least()?;
+        Some(values.iter().map(|&v| v > least).collect())
+    }
+
+    /// What an output must exceed for its label to hold; none where outputs are no labels.
+    #[must_use]
+    pub fn least(&self) -> Option<f64> {
+        match self {
+            Self::Labels(_) => Some(0.0),
+            Self::Probabilities(_) => Some(0.5),
+            _ => None,
+        }
+    }
+
+    /// The name of output `i`: a class's, a label's or a value's, or its number.
+    #[must_use]
+    pub fn name(&self, i: usize) -> String {
+        let what = match self {
+            Self::Classes(_) => "class",
+            Self::Labels(_) | Self::Probabilities(_) => "label",
+            Self::Values(_) | Self::Tensor(_) => "output",
+        };
+        name(self.names(), what, i)
+    }
+
     /// Whether these are the outputs of a network.
     ///
     /// # Errors
@@ -240,10 +268,10 @@ impl Outputs {
                 had: values.len(),
             });
         }
-        let named = |what: &str| {
+        let named = || {
             let all = values.iter().copied().enumerate();
             let each = all.map(|(i, value)| Named {
-                name: name(names, what, i),
+                name: self.name(i),
                 value,
             });
             each.collect()
@@ -254,18 +282,18 @@ impl Outputs {
                 values: values.into(),
                 names: Names::Classes(labels),
             }),
-            Self::Labels(names) => Answer::Labels(
+            Self::Labels(_) => Answer::Labels(
                 all.map(|(index, score)| Candidate {
                     index,
-                    name: name(names, "label", index),
+                    name: self.name(index),
                     probability: 1.0 / (1.0 + (-score).exp()),
                     score,
                 })
                 .collect(),
             ),
-            Self::Probabilities(_) => Answer::Probabilities(named("label")),
+            Self::Probabilities(_) => Answer::Probabilities(named()),
             Self::Tensor(shape) => Answer::Tensor(*shape, values.into()),
-            Self::Values(_) => Answer::Values(named("output")),
+            Self::Values(_) => Answer::Values(named()),
         })
     }
 

@@ -60,18 +60,27 @@ pub fn start<S: Direct>(
     at_hand: Option<AtHand<S>>,
 ) -> Result<Start<S>> {
     let (network, set) = at_hand.map_or((None, None), |a| (Some(a.network), a.set));
-    let mut sources = match set {
-        Some(set) => S::of(&run.data, set)?,
-        None => S::open(&run.data)?,
-    };
-    let (input, outputs) = (sources.input(), sources.outputs());
-    let open = |named: &config::Network| match (named, &network) {
+    type Size = ((usize, usize, usize), usize);
+    let open = |named: &config::Network, (input, outputs): Size| match (named, &network) {
         (config::Network::File { .. }, Some((graph, metadata))) => {
             Ok((graph.clone(), metadata.clone(), Parameterization::Plain))
         }
         _ => networks::graph(named, input, outputs, run.seed),
     };
-    let (graph, metadata, parameterization) = open(&run.network)?;
+    // a network from a file says what it takes; new ones take what the data are
+    let from_file = matches!(run.network, config::Network::File { .. });
+    let there = from_file.then(|| open(&run.network, Size::default()));
+    let there = there.transpose()?;
+    let takes = there.as_ref().map(|(graph, ..)| graph.input().shape());
+    let mut sources = match set {
+        Some(set) => S::of(&run.data, set, takes)?,
+        None => S::open(&run.data, takes)?,
+    };
+    let size = (sources.input(), sources.outputs());
+    let (graph, metadata, parameterization) = match there {
+        Some(there) => there,
+        None => open(&run.network, size)?,
+    };
     // the loss takes the softmax, and so does whoever reads the answers
     let graph = graph.without_last_softmax().unwrap_or(graph);
     let mut graph = graph.with_average_pools()?;
@@ -82,10 +91,9 @@ pub fn start<S: Direct>(
         lower::check(&graph)?;
     }
     let model = Model::new(graph, parameterization)?;
-    let from_file = matches!(run.network, config::Network::File { .. });
     sources.adopt(&run.data, from_file.then_some(&metadata))?;
     let teacher = run.teacher.as_ref().map(|t| {
-        let (graph, _, parameterization) = open(t)?;
+        let (graph, _, parameterization) = open(t, size)?;
         Model::new(graph, parameterization)
     });
     let teacher = teacher.transpose()?;

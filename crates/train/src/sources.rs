@@ -103,17 +103,17 @@ pub trait Direct: Source<Network = Network> + Sized {
     /// A labelled set of it in memory.
     type Set;
 
-    /// Opens what the configuration names.
+    /// Opens what the configuration names, for a network that takes inputs of this shape, if there is one already.
     ///
     /// # Errors
     /// [`Error::Data`]; [`Error::Setting`] where nothing would remain to train on.
-    fn open(data: &Self::Data) -> Result<Self>;
+    fn open(data: &Self::Data, network: Option<Shape>) -> Result<Self>;
 
     /// As [`Self::open`], of a set at hand in the place of files: what the configuration says of reading them does not count.
     ///
     /// # Errors
     /// As [`Self::open`].
-    fn of(data: &Self::Data, set: Self::Set) -> Result<Self>;
+    fn of(data: &Self::Data, set: Self::Set, network: Option<Shape>) -> Result<Self>;
 
     /// Takes the normalisation from the network, which has metadata if it is from a file, where the configuration leaves it to the network.
     ///
@@ -240,7 +240,7 @@ pub struct Sources {
 impl Direct for Sources {
     type Set = Dataset;
 
-    fn open(c: &Data) -> Result<Self> {
+    fn open(c: &Data, _: Option<Shape>) -> Result<Self> {
         let options = |split| data::Options {
             classes: (!c.labels.is_empty()).then(|| c.labels.clone()),
             resize: c.size.map(|(height, width)| Resize {
@@ -295,7 +295,7 @@ impl Direct for Sources {
         Self::opened(c, train, (second, held_out), skipped)
     }
 
-    fn of(c: &Data, set: Dataset) -> Result<Self> {
+    fn of(c: &Data, set: Dataset, _: Option<Shape>) -> Result<Self> {
         Self::opened(c, set, (None, None), Vec::new())
     }
 

@@ -1,8 +1,9 @@
-//! Runs on plain vectors: classes, or numbers to predict.
+//! Runs on plain vectors, and on signals and other numbers in a shape: classes, or numbers to predict.
 
 use crate::batch::{Batch, Values, Wanted};
 use crate::config::{Checked, Network, Run};
 use crate::error::{Error, Result, need};
+use crate::layout::to_hwc;
 use crate::model::Model;
 use crate::score::Score;
 use crate::sources::{Batches, Direct, Part, Source, batches, fit};
@@ -20,7 +21,7 @@ pub type VectorConfig = Run<Network, Data>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scaling {
-    /// Each by its mean and deviation in the training vectors.
+    /// Each by its mean and deviation in the training vectors; numbers in a shape by those of their channel.
     #[default]
     Measured,
     /// As they are.
@@ -54,8 +55,10 @@ pub struct Data {
 }
 
 impl Data {
-    fn options(&self) -> VectorOptions {
+    /// For a network of this input.
+    fn options(&self, network: Option<Shape>) -> VectorOptions {
         VectorOptions {
+            shape: network.filter(|shape| shape.as_image().is_some()),
             answers: match &self.targets[..] {
                 [] => Answers::Classes(self.labels.clone()),
                 targets => Answers::Numbers(targets.to_vec()),
@@ -84,6 +87,8 @@ pub struct Table {
     pub held_out: Vectors,
     /// How components become inputs; None where they are as they are.
     pub normalization: Option<Normalization>,
+    /// The network's input, of as many values as a vector: rows of numbers, channel by channel.
+    shape: Shape,
     /// One over the variance of each number to predict.
     weights: Arc<[f32]>,
 }
@@ -93,7 +98,8 @@ impl Table {
         let (mut x, mut classes, mut targets) = (Vec::new(), Vec::new(), Vec::new());
         for &i in numbers {
             let input = set.tensor(i, self.normalization.as_ref())?;
-            x.extend(input.values().iter().map(|&v| v as f32));
+            let values: Vec<f32> = input.values().iter().map(|&v| v as f32).collect();
+            x.extend(to_hwc(&values, self.shape));
             classes.extend(set.label(i));
             targets.extend(set.target(i).iter().map(|&v| v as f32));
         }
@@ -110,6 +116,18 @@ impl Table {
         })
     }
 
+    /// Mean and deviation of each component of the training vectors, of a shape those of its channel.
+    fn measured(&self) -> Normalization {
+        let channels = self.shape.dims()[0];
+        let each = self.shape.len() / channels;
+        let of = self.train.channel_statistics(channels);
+        let spread = |all: Vec<f64>| -> Vec<f64> {
+            let all = all.into_iter();
+            all.flat_map(|v| std::iter::repeat_n(v, each)).collect()
+        };
+        Normalization::new(spread(of.mean), spread(of.deviation))
+    }
+
     fn part(&self, part: Part) -> &Vectors {
         match part {
             Part::Train => &self.train,
@@ -123,7 +141,7 @@ impl Source for Table {
     type Data = Data;
 
     fn fit(&self, model: &Model) -> Result<()> {
-        let had = Shape::Vector(self.train.width());
+        let had = self.shape;
         let outputs = (model.outputs(), self.outputs());
         fit((model.input_shape(), had), outputs)
     }
@@ -155,13 +173,15 @@ impl Source for Table {
 impl Direct for Table {
     type Set = Vectors;
 
-    fn open(c: &Data) -> Result<Self> {
-        Self::of(c, Vectors::open(&c.vectors, &c.options())?)
+    fn open(c: &Data, network: Option<Shape>) -> Result<Self> {
+        let all = Vectors::open(&c.vectors, &c.options(network))?;
+        Self::of(c, all, network)
     }
 
-    fn of(c: &Data, all: Vectors) -> Result<Self> {
+    fn of(c: &Data, all: Vectors, network: Option<Shape>) -> Result<Self> {
         let (train, held_out) = all.split(c.held_out)?;
-        let normalization = (c.normalization == Scaling::Measured).then(|| train.statistics());
+        let shape = network.filter(|shape| shape.len() == train.width());
+        let shape = shape.unwrap_or(Shape::Vector(train.width()));
         let weights = match train.known() {
             Known::Numbers { width, .. } => {
                 let targets = (0..train.len()).flat_map(|i| train.target(i).to_vec());
@@ -171,12 +191,17 @@ impl Direct for Table {
             }
             _ => Vec::new(),
         };
-        Ok(Self {
+        let mut table = Self {
             train,
             held_out,
-            normalization,
+            normalization: None,
+            shape,
             weights: weights.into(),
-        })
+        };
+        if c.normalization == Scaling::Measured {
+            table.normalization = Some(table.measured());
+        }
+        Ok(table)
     }
 
     fn adopt(&mut self, c: &Data, network: Option<&Metadata>) -> Result<()> {
@@ -186,7 +211,7 @@ impl Direct for Table {
                 *set = set.clone().ordered(v.columns())?;
             }
             if c.normalization == Scaling::Measured {
-                self.normalization = Some(self.train.statistics());
+                self.normalization = Some(self.measured());
             }
         }
         if c.normalization == Scaling::Network {
@@ -213,9 +238,12 @@ impl Direct for Table {
     }
 
     fn examples(&self, most: usize) -> Result<Vec<Tensor>> {
-        let tensor = |i| self.train.tensor(i, self.normalization.as_ref());
+        let tensor = |i| -> Result<Tensor> {
+            let row = self.train.tensor(i, self.normalization.as_ref())?;
+            Ok(Tensor::new(self.shape, row.into_values())?)
+        };
         let numbers = data::spread(self.train.len(), most).into_iter();
-        Ok(numbers.map(tensor).collect::<data::Result<_>>()?)
+        numbers.map(tensor).collect()
     }
 
     fn task(&self, _network: &Metadata) -> Result<Task> {
@@ -230,7 +258,10 @@ impl Direct for Table {
             names => Outputs::Classes(names.to_vec()),
         };
         let vectors = task::Vectors::new(columns, self.normalization.clone(), outputs)?;
-        Ok(Task::Vectors(vectors))
+        Ok(Task::Vectors(match self.shape {
+            Shape::Vector(_) => vectors,
+            shape => vectors.shaped(shape)?,
+        }))
     }
 
     fn record(&self, left_out: usize) -> (&'static str, serde_json::Value) {

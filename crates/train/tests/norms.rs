@@ -188,7 +188,7 @@ fn agrees<S: Direct>(trainer: &mut Trainer<'_, S>, finished: &Finished) {
 fn a_layer_norm_on_vectors_becomes_polynomial() {
     let at = folder("vectors");
     let config = table(&at);
-    let table = Table::open(&config.data).expect("opens");
+    let table = Table::open(&config.data, None).expect("opens");
     let mut trainer = trained(&config, (mlp(), table), &at.join("run"));
     let finished = finish(&mut trainer, Metadata::default(), 0).expect("finishes");
     assert_eq!(finished.measured, Some((300, 0)));
@@ -238,7 +238,7 @@ fn the_lowering_supplies_what_is_not_given() {
 fn what_fails_after_training_leaves_the_trained_network() {
     let at = folder("unfinished");
     let config = table(&at);
-    let table = Table::open(&config.data).expect("opens");
+    let table = Table::open(&config.data, None).expect("opens");
     let run = at.join("run");
     let mut trainer = trained(&config, (mlp(), table), &run);
     // the network's place is taken

@@ -270,6 +270,7 @@ fn pictures_that_can_not_be_used() {
             &Config::parse(&BASE.replace("data = { train = \"none\"", toml))
                 .expect("parses")
                 .data,
+            None,
         )
     };
     // IDX: labels 0, 1, 2
@@ -302,14 +303,14 @@ fn pictures_that_can_not_be_used() {
     .expect("parses");
     // ImageNet's is of colours, and nobody says another
     let mut data = config.data;
-    let new = Sources::open(&data).and_then(|mut s| s.adopt(&data, None));
+    let new = Sources::open(&data, None).and_then(|mut s| s.adopt(&data, None));
     says(
         &new.expect_err("grey"),
         &["normalization", "measured", "half"],
     );
     data.normalization = Some("imagenet".into());
     says(
-        &Sources::open(&data).expect_err("grey"),
+        &Sources::open(&data, None).expect_err("grey"),
         &["normalization = imagenet", "measured"],
     );
     for (normalization, mean) in [
@@ -326,7 +327,7 @@ fn pictures_that_can_not_be_used() {
         ),
     ] {
         data.normalization = Some(normalization);
-        let opened = Sources::open(&data).expect("opens");
+        let opened = Sources::open(&data, None).expect("opens");
         assert_eq!(opened.normalization.mean, [mean]);
     }
     // a folder with pictures of two sizes

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use train::direct::{Finished, Start, finish, start};
 use train::vectors::{Table, VectorConfig};
 use train::{AnyConfig, End, Event, Trainer};
+use zoo::random::uniform;
 
 fn folder(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("polyveil-vectors-{}-{name}", std::process::id()));
@@ -299,4 +300,145 @@ fn a_run_without_a_folder_is_the_same_run() {
     });
     assert_eq!((&with.0, &with.1), (&without.0, &without.1));
     assert_eq!((with.2, without.2), (Some(run.join("network.pvm")), None));
+}
+
+/// Convolutions over the time of two channels, with new weights.
+fn signals(outputs: usize) -> nn::Graph {
+    let parameter = |name: &str, shape: &[usize], bound: f64| {
+        let values = uniform(3, name, shape.iter().product(), bound);
+        nn::Parameter::new(name, shape.to_vec(), values).expect("finite")
+    };
+    let mut b = nn::Graph::builder();
+    let mut x = b.input("x", nn::Shape::image(2, 1, 16)).expect("fits");
+    for (name, from, to) in [("first", 2, 6), ("second", 6, 8)] {
+        let conv = nn::Conv2d {
+            stride: (1, 2),
+            bias: Some(parameter(&format!("{name}.bias"), &[to], 0.1)),
+            ..nn::Conv2d::new(parameter(name, &[to, from, 1, 3], 0.6))
+        };
+        x = b.add(name, nn::Op::Conv2d(conv), &[x]).expect("fits");
+        let relu = nn::Nonlinearity::Activation(approx::Activation::named("relu").expect("known"));
+        let relu = nn::Op::Elementwise(relu);
+        x = b.add(format!("{name}.relu"), relu, &[x]).expect("fits");
+    }
+    x = b.add("flat", nn::Op::Flatten, &[x]).expect("fits");
+    let last = nn::Linear {
+        weight: parameter("last", &[outputs, 24], 0.4),
+        bias: None,
+    };
+    let y = b.add("last", nn::Op::Linear(last), &[x]).expect("fits");
+    b.finish(y).expect("a network")
+}
+
+/// Waves of three lengths in two channels, the second on another scale; and which length, and how high.
+fn waves() -> Vec<(Vec<f64>, usize, f64)> {
+    let wave = |i: usize| {
+        // what is held out is spread evenly: kinds must not be
+        let (kind, turn) = (i * 31 / 7 % 3, 0.7 * i as f64);
+        let height = 0.6 + 0.4 * (0.37 * i as f64).sin();
+        let at = |t: usize| (turn + (kind + 1) as f64 * t as f64 * 0.6).sin() * height;
+        let first = (0..16).map(at);
+        let second = (0..16).map(|t| 50.0 + 10.0 * at(15 - t));
+        (first.chain(second).collect(), kind, height)
+    };
+    (0..600).map(wave).collect()
+}
+
+/// A network of signals in a file, as a configuration names it.
+fn signal_file(at: &Path, outputs: usize) -> String {
+    let bytes = artefact::graph_to_bytes(&signals(outputs), &nn::Metadata::default());
+    let path = at.join("signals.pvm");
+    std::fs::write(&path, bytes.expect("writes")).expect("a file");
+    format!("kind = \"file\"\npath = {path:?}")
+}
+
+#[test]
+fn signals_are_classified_by_polynomials_in_their_own_shape() {
+    let at = folder("signals");
+    let data = at.join("signals.csv");
+    let rows = waves().into_iter().map(|(values, kind, _)| {
+        let cells: Vec<String> = values.iter().map(f64::to_string).collect();
+        format!("{},{}\n", cells.join(","), ["low", "middle", "high"][kind])
+    });
+    let heading: String = (0..32).map(|i| format!("t{i},")).collect();
+    std::fs::write(
+        &data,
+        format!("{heading}kind\n") + &rows.collect::<String>(),
+    )
+    .expect("a file");
+    let (file, what) = (signal_file(&at, 3), "labels = \"kind\"");
+    let stage = TRAIN.replace("40.0", "30.0");
+    let trained = go(
+        &config(&data, &file, what, &stage),
+        &at.join("train"),
+        usize::MAX,
+    );
+    let trained = trained.expect("finishes");
+    assert!(trained.score.accuracy() > 0.95, "{:?}", trained.score);
+    let path = trained.path.expect("a path");
+    let file = format!("kind = \"file\"\npath = {path:?}");
+    let what = format!("{what}\nnormalization = \"network\"\n[teacher]\n{file}");
+    let adapted = go(
+        &config(&data, &file, &what, ADAPT),
+        &at.join("adapt"),
+        usize::MAX,
+    );
+    let adapted = adapted.expect("finishes");
+    assert!(adapted.score.accuracy() > 0.9, "{:?}", adapted.score);
+    assert_eq!(adapted.score.outside, 0);
+
+    // the file alone: as the oracle computes it, which counts channel by channel
+    let bytes = std::fs::read(adapted.path.expect("a path")).expect("a file");
+    let network = artefact::from_bytes(&bytes).expect("polynomials");
+    let Ok(Some(task::Task::Vectors(own))) = task::Task::of(network.metadata()) else {
+        panic!("a network of signals takes rows")
+    };
+    assert_eq!(own.shape(), nn::Shape::image(2, 1, 16));
+    let means = &own.normalization().expect("measured").mean;
+    assert!(means[..16].iter().all(|m| *m == means[0] && m.abs() < 1.0));
+    assert!(means[16..].iter().all(|m| *m == means[16] && *m > 45.0));
+    let options = data::VectorOptions {
+        answers: data::Answers::Classes(Some("kind".into())),
+        ..data::VectorOptions::default()
+    };
+    let all = data::Vectors::open(&data, &options).expect("a set");
+    let held_out = all.split(200).expect("held out").1;
+    let right = (0..held_out.len()).filter(|&i| {
+        let x = own.input(held_out.values(i)).expect("an input");
+        let y = network.evaluate(&x).expect("evaluates").output;
+        Some(y.argmax()) == held_out.label(i)
+    });
+    assert_eq!(right.count(), adapted.score.right);
+}
+
+#[test]
+fn numbers_are_predicted_of_arrays_in_the_networks_shape() {
+    let at = folder("arrays");
+    let waves = waves();
+    let values: Vec<f64> = waves.iter().flat_map(|w| w.0.iter().copied()).collect();
+    let heights: Vec<f64> = waves.iter().map(|w| w.2).collect();
+    let write = |name: &str, dims: &[usize], values: &[f64]| {
+        let path = at.join(name);
+        std::fs::write(&path, data::array_bytes(dims, values)).expect("a file");
+        path
+    };
+    let data = write("x.npy", &[600, 2, 16], &values);
+    let heights = write("y.npy", &[600], &heights);
+    let (file, what) = (signal_file(&at, 1), format!("targets = [{heights:?}]"));
+    let stage = TRAIN.replace("40.0", "30.0");
+    let run = at.join("run");
+    let trained = go(&config(&data, &file, &what, &stage), &run, usize::MAX);
+    let [errors] = trained.expect("finishes").score.errors[..] else {
+        panic!("one output");
+    };
+    assert!(errors.r2 > 0.7, "{errors:?}");
+    // axes in another order would be taken for the network's
+    let turned = write("turned.npy", &[600, 16, 2], &values);
+    let config = config(&turned, &file, &what, TRAIN);
+    let refused = start::<Table>(&config, None).map(drop);
+    let refused = refused.expect_err("another shape").to_string();
+    assert!(
+        refused.contains("(2, 1, 16)") && refused.contains("transpose"),
+        "{refused}"
+    );
 }

@@ -1,6 +1,6 @@
 //! Published model families: what a checkpoint's tensors mean.
 //!
-//! One file for each family and one line for each in a registry: [`resnet`], [`imagenet`], `convnext`, [`vit`] and `mlp` for inputs of one shape
+//! One file for each family and one line for each in a registry: [`resnet`], [`imagenet`], `clip_resnet`, `convnext`, [`efficientnet`], [`vit`] and `mlp` for inputs of one shape
 //! (`FAMILIES`); [`llama`] and
 //! [`gpt_neox`] for text ([`architecture`]), which [`language`] loads, embeds for and builds for any length; [`bert`] (and RoBERTa) for
 //! sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`trained`] makes them polynomial.
@@ -9,7 +9,9 @@
 pub mod architecture;
 pub mod bert;
 pub mod blocks;
+mod clip_resnet;
 mod convnext;
+pub mod efficientnet;
 pub mod encoder;
 pub mod gpt_neox;
 pub mod imagenet;
@@ -39,8 +41,10 @@ use std::path::Path;
 /// The registry: families in the order in which a checkpoint is shown to them. Language models have their own, [`architecture`].
 const FAMILIES: &[Family] = &[
     resnet::FAMILY,
+    clip_resnet::FAMILY,
     imagenet::FAMILY,
     convnext::FAMILY,
+    efficientnet::FAMILY,
     transformers::LANGUAGE,
     transformers::ENCODER,
     vit::FAMILY,

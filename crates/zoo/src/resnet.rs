@@ -407,6 +407,11 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
         self.network.add(norm, Op::BatchNorm(norm_of), &[y])
     }
 
+    /// Whether weights come from a file that has this tensor.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.weights.has(name)
+    }
+
     /// Whether weights come from a file.
     pub(crate) fn is_read(&self) -> bool {
         matches!(self.weights, Weights::File(_))
@@ -500,6 +505,24 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
         let name = names.into_iter().find(there).unwrap_or("linear");
         let x = self.dense(name, x, classes)?;
         self.network.finish(x)
+    }
+
+    /// The weight of a linear layer on every place as a 1×1 convolution's, and its bias.
+    pub(crate) fn pointwise(
+        &self,
+        name: &str,
+        [to, from]: [usize; 2],
+    ) -> Result<(Parameter, Parameter)> {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let matrix = self.weights.matrix(&weight, &[to, from])?;
+        if matrix.shape() != [to, from] {
+            return Err(Error::shape(&weight, &[to, from], matrix.shape()));
+        }
+        let bias = match self.weights {
+            Weights::File(w) => w.parameter(&bias)?,
+            _ => Parameter::new(&bias, [to], vec![0.0; to])?,
+        };
+        Ok((matrix.reshaped(&weight, &[to, from, 1, 1])?, bias))
     }
 
     /// A dense layer with its bias.

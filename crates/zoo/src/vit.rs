@@ -698,7 +698,8 @@ impl VisionTransformer {
     }
 }
 
-fn clip_normalization() -> Normalization {
+/// How CLIP's networks take pixels.
+pub(crate) fn clip_normalization() -> Normalization {
     Normalization::new(
         vec![0.481_454_66, 0.457_827_5, 0.408_210_73],
         vec![0.268_629_54, 0.261_302_58, 0.275_777_11],

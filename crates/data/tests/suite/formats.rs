@@ -525,3 +525,66 @@ fn statistics_are_mean_and_deviation() {
     let flat = Dataset::from_pixels(shape(1, 2, 1), vec!["a".into()], vec![7, 7], &[0]).unwrap();
     assert!(flat.channel_statistics().is_err());
 }
+
+#[test]
+fn npz_of_several_labels() {
+    let folder = Folder::new("npz-several");
+    let pixels = values(3 * 20, 3);
+    let of = |name: &str, kind: &str, shape: &str, labels: &[u8]| {
+        let images = npy("|u1", "(3, 4, 5)", &pixels);
+        let entries = [("x.npy", images), ("y.npy", npy(kind, shape, labels))];
+        folder.file(name, &zip(&entries))
+    };
+    let how = |limit| Options {
+        labels: data::Labels::Several,
+        limit,
+        ..Options::default()
+    };
+    let holding = |set: &Dataset| -> Vec<Vec<bool>> {
+        (0..set.len()).map(|i| set.holding(i).to_vec()).collect()
+    };
+    let open = |path: &Path, limit| -> Vec<Vec<bool>> {
+        let (set, _) = Dataset::open(path, &how(limit)).expect("labels");
+        assert!(set.classes().is_empty());
+        holding(&set)
+    };
+    let (yes, no) = (true, false);
+    let right = [vec![yes, no], vec![no, no], vec![yes, yes]];
+    let bytes = of("bytes.npz", "|u1", "(3, 2)", &[1, 0, 0, 0, 1, 1]);
+    assert_eq!(open(&bytes, None), right);
+    // every second of three, rounded down
+    assert_eq!(open(&bytes, Some(2)), right[..2]);
+    let floats = [1.0f32, 0.0, 0.0, 0.0, 1.0, 1.0].map(f32::to_le_bytes);
+    let floats = of("floats.npz", "<f4", "(3, 2)", &floats.concat());
+    assert_eq!(open(&floats, None), right);
+    let (set, _) = Dataset::open(&bytes, &how(None)).expect("labels");
+    let turned = set.subset(&[2, 0]).expect("both");
+    assert_eq!(holding(&turned), [right[2].clone(), right[0].clone()]);
+    // a class each is as it was
+    let classes = of("classes.npz", "|u1", "(3,)", &[0, 1, 4]);
+    let (set, _) = Dataset::open(&classes, &how(None)).expect("classes");
+    assert_eq!((labels(&set), set.holding(0).len()), (vec![0, 1, 4], 0));
+    for (name, shape, numbers, words) in [
+        (
+            "two.npz",
+            "(3, 2)",
+            &[1, 0, 2, 0, 1, 1][..],
+            "row 1, column 0",
+        ),
+        (
+            "few.npz",
+            "(2, 2)",
+            &[1, 0, 0, 0],
+            "2 labels for the images",
+        ),
+    ] {
+        let path = of(name, "|u1", shape, numbers);
+        let refused = Dataset::open(&path, &how(None)).map(drop);
+        let refused = refused.expect_err("no labels").to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+    // who asks for classes is told what there is
+    let refused = Dataset::open(&bytes, &Options::default()).map(drop);
+    let refused = refused.expect_err("no classes").to_string();
+    assert!(refused.contains("several labels"), "{refused}");
+}

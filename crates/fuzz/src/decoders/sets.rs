@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::scratch::Scratch;
 use crate::zip;
 use crate::{bytes, models};
-use data::{Damaged, Dataset, Options, Resize, Split};
+use data::{Damaged, Dataset, Labels, Options, Resize, Split};
 use std::path::Path;
 
 /// What the sets are opened with.
@@ -52,7 +52,10 @@ fn options(flags: u8) -> Options {
 }
 
 fn check(probe: &mut Probe<'_>, path: &Path, flags: u8) -> Outcome {
-    let options = options(flags);
+    let mut options = options(flags);
+    if path.extension().is_some_and(|e| e == "npz") && options.coarse {
+        (options.coarse, options.labels) = (false, Labels::Several);
+    }
     let Ok((set, skipped)) = probe.count(|_| Dataset::open(path, &options)) else {
         return Ok(false);
     };
@@ -69,8 +72,14 @@ fn check(probe: &mut Probe<'_>, path: &Path, flags: u8) -> Outcome {
     for i in (0..set.len()).step_by(set.len() / 16 + 1) {
         let pixels = set.pixels(i).map_err(|e| e.to_string())?;
         law(pixels.len() == size, "a picture has the set's shape")?;
-        let holds = set.label(i) < set.classes().len();
-        law(holds, "a label is the place of a class")?;
+        let several = set.holding(i).len();
+        let holds = set.label(i) < set.classes().len() || several > 1;
+        law(
+            holds,
+            "a label is the place of a class, or there are several",
+        )?;
+        let holds = several == 0 || options.labels == Labels::Several;
+        law(holds, "several labels are read where they are asked for")?;
     }
     if set.len() * size <= 1 << 12
         && let Ok(n) = set.channel_statistics()
@@ -247,6 +256,7 @@ fn npz() -> Decoder {
     let pairs = [
         (Array::new(&[3, 2, 2]), Array::new(&[3, 1])),
         (Array::new(&[2, 4, 3, 3]), Array::new(&[2])),
+        (Array::new(&[1, 3, 3]), Array::new(&[1, 2])),
     ];
     let plain = |(images, labels): &(Array, Array)| [images.npy(None), labels.npy(None)];
     const NAMES: [[&str; 2]; 4] = [
@@ -257,7 +267,11 @@ fn npz() -> Decoder {
     ];
     let both = [(0, &pairs[0]), (3, &pairs[1])]
         .map(|(names, pair)| archives::npz(NAMES[names].into_iter().zip(plain(pair))));
-    let seeds = vec![join(TRAIN, &[zip::file(&both.concat()).0])];
+    let several = archives::npz(NAMES[1].into_iter().zip(plain(&pairs[2])));
+    let seeds = vec![
+        join(TRAIN, &[zip::file(&both.concat()).0]),
+        join(COARSE, &[zip::file(&several).0]),
+    ];
     let crowds = crowds().map(|axes| {
         let arrays = plain(&(Array::new(&axes), Array::new(&axes[..1])));
         zip::file(&archives::npz(NAMES[1].into_iter().zip(arrays))).0

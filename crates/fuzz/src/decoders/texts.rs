@@ -122,5 +122,16 @@ pub(super) fn all() -> Vec<Decoder> {
                 "sizes fit each other",
             )
         });
-    vec![vocabulary, sentences, questions, config, vision]
+    let lite = r#"{"architecture": "tf_efficientnet_lite0", "pretrained_cfg": {"input_size": [3, 224, 224], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}"#;
+    let timms = |b: &[u8]| zoo::efficientnet::Config::from_json(&String::from_utf8_lossy(b));
+    let timms = Decoder::new("timm-config", vec![lite.into()])
+        .mutants(json::generate)
+        .reads(timms, |c| {
+            let divides = c.normalization.deviation.iter().all(|d| *d > 0.0);
+            law(
+                c.size.0.min(c.size.1) > 0 && divides,
+                "sizes and deviations are there",
+            )
+        });
+    vec![vocabulary, sentences, questions, config, vision, timms]
 }

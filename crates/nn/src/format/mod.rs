@@ -65,7 +65,7 @@ pub struct Checkpoint {
 }
 
 /// Reads any file, or folder of Hugging Face's, of at most [`DEFAULT_LIMIT`] bytes; its content tells what it is, never its name. Of an ONNX model,
-/// the output of this name.
+/// the output of this name; of a file of weights, with the `config.json` that timm writes beside it.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::TooLarge`], and what the format's reader refuses.
@@ -84,10 +84,22 @@ pub fn open(path: &Path, output: Option<&str>) -> Result<Content> {
         }));
     }
     let folder = path.parent();
-    from_bytes(
+    let mut content = from_bytes(
         read_limited(path, DEFAULT_LIMIT)?,
         onnx::Options { folder, output },
-    )
+    )?;
+    if let Content::Checkpoint(checkpoint) = &mut content {
+        checkpoint.config = timms_config(path);
+    }
+    Ok(content)
+}
+
+/// The text of the `config.json` beside a file, where timm wrote it, which names an `architecture`: others may be another model's.
+fn timms_config(path: &Path) -> Option<String> {
+    let bytes = read_limited(&path.with_file_name("config.json"), TEXT_LIMIT).ok()?;
+    let json: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    json["architecture"].as_str()?;
+    String::from_utf8(bytes).ok()
 }
 
 /// As [`open`], of a file's bytes. Without a folder, an ONNX model that keeps weights in other files is refused.

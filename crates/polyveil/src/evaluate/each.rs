@@ -61,10 +61,23 @@ impl Subject for Each<'_> {
             let stated = stated.unwrap_or(f64::INFINITY);
             return prompts::compare(format, &tokens, (answer, clear), stated);
         }
-        let Some(names) = self.task.outputs().and_then(Outputs::classes) else {
+        let outputs = self.task.outputs();
+        let Some(names) = outputs.and_then(Outputs::classes) else {
             let target = self.inputs.target(index);
             let mut line = row(json!({ "values": answer, "clear_values": clear }));
-            if !target.is_empty() {
+            if let Some(least) = outputs.and_then(Outputs::least) {
+                let of = |values| outputs.and_then(|o| o.holding(values));
+                line.extend(row(
+                    json!({ "labels": of(answer), "clear_labels": of(clear) }),
+                ));
+                if let Some(right) = self.inputs.holding(index) {
+                    line.insert("true_labels".into(), right.into());
+                }
+                if let Some(stated) = stated {
+                    let close = clear.iter().any(|v| (v - least).abs() < stated);
+                    line.insert("too_close".into(), close.into());
+                }
+            } else if !target.is_empty() {
                 let off = |values| largest_error(values, target);
                 let errors =
                     json!({ "target_error": off(answer), "clear_target_error": off(clear) });
@@ -90,6 +103,10 @@ impl Subject for Each<'_> {
             let all: Vec<f64> = lines.iter().filter_map(|d| d[key].as_f64()).collect();
             (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
         };
+        let labels = self.task.outputs().filter(|o| o.least().is_some());
+        if let Some(outputs) = labels {
+            return labels_summary(outputs, lines);
+        }
         if self.task.outputs().and_then(Outputs::classes).is_none() {
             return row(json!({
                 "mean_target_error": mean("target_error"), "clear_mean_target_error": mean("clear_target_error"),
@@ -106,4 +123,34 @@ impl Subject for Each<'_> {
         }
         line
     }
+}
+
+/// On how many inputs each label is as in the clear, and right where the data say it, and on how many all of them.
+fn labels_summary(outputs: &Outputs, lines: &[Value]) -> Row {
+    let lines: Vec<&Value> = lines.iter().filter(|d| d["labels"].is_array()).collect();
+    let count = |is: &dyn Fn(&Value) -> bool| lines.iter().filter(|d| is(d)).count();
+    let known = lines.iter().any(|d| d["true_labels"].is_array());
+    let first = lines.first().and_then(|d| d["labels"].as_array());
+    let each = (0..first.map_or(0, Vec::len)).map(|i| {
+        let same = count(&|d| d["labels"][i] == d["clear_labels"][i]);
+        let mut label = row(json!({ "label": outputs.name(i), "same_as_clear": same }));
+        if known {
+            let right = count(&|d| d["labels"][i] == d["true_labels"][i]);
+            let holds = count(&|d| d["true_labels"][i] == true);
+            label.extend(row(json!({ "right": right, "holds": holds })));
+        }
+        Value::from(label)
+    });
+    let each: Vec<Value> = each.collect();
+    let same = count(&|d| d["labels"] == d["clear_labels"]);
+    let mut line = row(json!({ "same_labels_as_clear": same, "each_label": each }));
+    if known {
+        let right = count(&|d| d["labels"] == d["true_labels"]);
+        line.insert("all_labels_right".into(), right.into());
+    }
+    if lines.iter().any(|d| d["too_close"].is_boolean()) {
+        let close = count(&|d| d["too_close"] == true);
+        line.insert("too_close".into(), close.into());
+    }
+    line
 }

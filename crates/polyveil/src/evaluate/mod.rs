@@ -15,6 +15,7 @@ use crate::progress::{Listener, Say, duration};
 use crate::questions::Questions;
 use crate::session::{Precision, Session};
 use crate::stated::{self, Samples};
+use data::Answers;
 use each::Each;
 use nn::PolyGraph;
 use questions::Asked;
@@ -26,6 +27,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::iter;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -349,13 +351,20 @@ fn in_short(line: &Value) -> String {
             (None, _) => {}
         }
     }
+    if line["labels"].is_array() {
+        said += match line["labels"] == line["clear_labels"] {
+            true => ": labels as in the clear",
+            false => ": OTHER LABELS THAN IN THE CLEAR",
+        };
+    }
     let number = |key: &str| line[key].as_f64().unwrap_or(f64::NAN);
     let (off, seconds) = (number("max_abs_error"), number("seconds"));
     format!("{said}; off by {off:.1e} at most, in {}", duration(seconds))
 }
 
 /// A summary's fields in the order in which people are told them, behind the number of inputs.
-const ORDER: &str = "left_out refused questions positions right same_class_as_clear same_token_as_clear too_close different lambada_right \
+const ORDER: &str = "left_out refused questions positions right same_class_as_clear all_labels_right \
+    same_labels_as_clear same_token_as_clear too_close different lambada_right \
     lambada_right_clear last_word_perplexity last_word_perplexity_clear piqa_right piqa_right_clear piqa_right_by_length \
     piqa_right_by_length_clear cut perplexity clear_perplexity mean_target_error clear_mean_target_error max_abs_error \
     largest_mean_square_error stated_error median_seconds median_cpu_seconds peak_bytes";
@@ -377,7 +386,18 @@ pub fn in_words(summary: &Value) -> String {
         })
         .collect();
     lines.sort_by_key(|(place, _)| *place);
-    let lines: String = lines.into_iter().map(|(_, line)| line).collect();
+    let mut lines: String = lines.into_iter().map(|(_, line)| line).collect();
+    for label in summary["each_label"].as_array().into_iter().flatten() {
+        let name = label["label"].as_str().unwrap_or_default();
+        let number = |key: &str| label[key].as_u64();
+        let same = number("same_as_clear").unwrap_or_default();
+        lines += &match number("right").zip(number("holds")) {
+            None => format!("{same:>10}  label {name} as in the clear\n"),
+            Some((right, holds)) => format!(
+                "{right:>10}  label {name} right, {same} as in the clear (it holds for {holds})\n"
+            ),
+        };
+    }
     lines + "(clear: the same polynomial network in the clear)\n"
 }
 
@@ -402,7 +422,8 @@ fn identity(
 ) -> Result<Row> {
     let (paths, read): (Vec<&Path>, _) = match set {
         Set::Inputs(s) => (
-            vec![&s.path],
+            // answers may lie in arrays of their own
+            iter::once(&*s.path).chain(beside(&s.answers)).collect(),
             format!("{:?} {:?} {:?} {:?}", s.split, s.answers, s.without, s.cut),
         ),
         Set::Lambada(path) => (vec![path], "LAMBADA".into()),
@@ -418,6 +439,17 @@ fn identity(
     Ok(row(
         json!({ "model": model, "data": data.join(" "), "read_as": read }),
     ))
+}
+
+/// Files that answers lie in: tables and arrays by their paths, no columns.
+fn beside(answers: &Answers) -> impl Iterator<Item = &Path> {
+    let names: &[String] = match answers {
+        Answers::Classes(name) => name.as_slice(),
+        Answers::Numbers(names) => names,
+        Answers::None => &[],
+    };
+    let paths = names.iter().map(Path::new);
+    paths.filter(|p| p.is_file() && data::is_table(p))
 }
 
 /// Digest of a file's content, or of the names and contents of all files in a folder but the results.

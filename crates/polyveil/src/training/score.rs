@@ -1,17 +1,19 @@
 //! How well networks classify labelled inputs, in f64 and without any guard: each against the first, paired.
 
-use crate::error::{Result, named};
+use crate::calibrate::{ends_in_sigmoid, with_outputs};
+use crate::error::{Error, Help, Result, named};
 use crate::inputs::{Inputs, Source};
 use crate::markdown::{Table, interval, or_none};
 use crate::normalization::Foreign;
 use crate::progress::Listener;
+use approx::Activation;
 use nn::Tensor;
 use nn::evaluate::Evaluation;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use task::{Stated, Task};
+use task::{Outputs, Stated, Task};
 use train::score::Errors;
 use zoo::encoder::Start;
 use zoo::trained::TrainedEncoder;
@@ -46,6 +48,10 @@ pub fn score(
     tell: Listener<'_>,
 ) -> Result<Scores> {
     let activation = activation.map(train::networks::activation).transpose()?;
+    let labels = match models {
+        [_] => None,
+        models => labels_of(models, activation)?,
+    };
     let mut rows: Vec<Scored> = Vec::new();
     for path in models {
         let model = zoo::open(path, &activation.into()).map_err(named(path))?;
@@ -56,7 +62,15 @@ pub fn score(
                 let silent = Stated::default();
                 let said = metadata.task.as_ref().map_or(stated, |_| &silent);
                 let foreign = Foreign::of(&graph, &metadata);
-                let task = foreign.task(said, None, tell).map_err(named(path))?;
+                let mut task = foreign.task(said, None, tell).map_err(named(path))?;
+                if let (Some(names), None) = (&labels, &metadata.task) {
+                    let names = names.clone();
+                    let outputs = match ends_in_sigmoid(&graph) {
+                        true => Outputs::Probabilities(names),
+                        false => Outputs::Labels(names),
+                    };
+                    task = with_outputs(task, outputs).map_err(named(path))?;
+                }
                 let outputs = graph.output().shape().len();
                 let inputs = Inputs::labelled(&task, source, Some(outputs))?;
                 inputs.warn([0; 2], tell);
@@ -75,6 +89,23 @@ pub fn score(
         });
     }
     Ok(Scores(rows))
+}
+
+/// The names of the labels that one of these networks gives: what others give that do not say it.
+fn labels_of(models: &[PathBuf], activation: Option<Activation>) -> Result<Option<Vec<String>>> {
+    for path in models {
+        let model = zoo::open(path, &activation.into()).map_err(named(path))?;
+        if let zoo::Model::Encoder(_) = model {
+            continue;
+        }
+        let (_, metadata) = model.graph().map_err(named(path))?;
+        let task = Task::of(&metadata).map_err(named(path))?;
+        let outputs = task.as_ref().and_then(Task::outputs);
+        if let Some(labels) = outputs.filter(|o| o.least().is_some()) {
+            return Ok(Some(labels.names().to_vec()));
+        }
+    }
+    Ok(None)
 }
 
 /// An encoder with what stands in place of functions where a run left it so.
@@ -98,6 +129,7 @@ impl Scored {
             "model": self.model, "right": right, self.noun: all, "interval_95": wilson(right, all),
             "gained": self.paired.map(|p| p.0), "lost": self.paired.map(|p| p.1),
             "values_outside": j.outside, format!("{}_outside", self.noun): j.inputs_outside, "cut": j.cut, "rmse": j.errors.iter().map(|e| e.rmse).collect::<Vec<_>>(), "r2": j.errors.iter().map(|e| e.r2).collect::<Vec<_>>(),
+            "labels": self.judged.labels.iter().map(|l| json!({ "label": l.name, "right": l.right, "holds": l.holds, "found": l.found })).collect::<Vec<_>>(),
             "two_classes": self.finding.as_ref().map(|t| json!({ "auc": t.auc, "positive_right": t.positive.0, "positives": t.positive.1, "negative_right": t.negative.0, "negatives": t.negative.1 })),
         })
     }
@@ -128,6 +160,26 @@ impl std::fmt::Display for Scores {
                 ("gained, lost against the first", paired),
                 ("values outside an interval, inputs", outside),
             ]);
+            if !s.judged.labels.is_empty() {
+                let (labels, noun) = (s.judged.labels.len(), s.noun);
+                let _ = writeln!(
+                    two,
+                    "{}: right are {noun} of which all {labels} labels are",
+                    s.model
+                );
+            }
+            for l in &s.judged.labels {
+                let _ = writeln!(
+                    two,
+                    "{}: {} right on {} of {all}, {}; it holds for {}, found in {} of these",
+                    s.model,
+                    l.name,
+                    l.right,
+                    share(l.right, all),
+                    l.holds,
+                    l.found
+                );
+            }
             for e in &s.judged.errors {
                 let _ = writeln!(two, "{}: RMSE {:.4}, R² {:.4}", s.model, e.rmse, e.r2);
             }
@@ -180,7 +232,7 @@ pub(super) fn paired(right: &[bool], first: &[bool]) -> (usize, usize) {
 /// What a network does with labelled inputs, in f64.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Judged {
-    /// Which are classified rightly; of rows with numbers to predict none.
+    /// Which are classified rightly, of several labels all; of rows with numbers to predict none.
     pub(super) right: Vec<bool>,
     /// The classes.
     classes: Vec<usize>,
@@ -194,6 +246,20 @@ pub(super) struct Judged {
     cut: usize,
     /// Of each number to predict.
     errors: Vec<Errors>,
+    /// Of each label that holds or does not.
+    labels: Vec<Label>,
+}
+
+/// How a network does on one of several labels.
+#[derive(Debug, Clone, Default)]
+struct Label {
+    name: String,
+    /// Inputs on which it is right.
+    right: usize,
+    /// Inputs for which it holds.
+    holds: usize,
+    /// Those of these that are right.
+    found: usize,
 }
 
 impl Judged {
@@ -216,13 +282,40 @@ pub(super) fn judge(
             Ok((network(&encoded.tensor)?, cut))
         })
         .collect::<Result<_>>()?;
+    let labels = inputs.outputs().filter(|o| o.least().is_some());
     let mut out = Judged::default();
+    match (labels, inputs.holding(0)) {
+        (Some(labels), Some(first)) => {
+            let named = |i| Label {
+                name: labels.name(i),
+                ..Label::default()
+            };
+            out.labels = (0..first.len()).map(named).collect();
+        }
+        (Some(_), None) if inputs.class(0).is_none() => {
+            return Err(Error::refused(
+                "the network gives labels, each of which holds or does not, and nothing says which of them do",
+                Help::NameLabels,
+            ));
+        }
+        _ => {}
+    }
     let (mut predicted, mut targets, mut width) = (Vec::new(), Vec::new(), 0);
     for (i, (e, cut)) in each.iter().enumerate() {
         let outside: u64 = e.outside.iter().map(|o| o.count as u64).sum();
         out.outside += outside;
         out.inputs_outside += usize::from(outside > 0);
         out.cut += usize::from(*cut);
+        if let (Some(right), Some(labels)) = (inputs.holding(i), labels) {
+            let had = labels.holding(e.output.values()).unwrap_or_default();
+            for ((label, &right), &had) in out.labels.iter_mut().zip(right).zip(&had) {
+                label.right += usize::from(had == right);
+                label.holds += usize::from(right);
+                label.found += usize::from(right && had);
+            }
+            out.right.push(had == right);
+            continue;
+        }
         if let Some(class) = inputs.class(i) {
             let classes = e.output.values().len();
             if class >= classes {

@@ -265,7 +265,7 @@ fn search_into(
         data: original.normalised(from.data.clone(), tell),
         ..from.clone()
     };
-    let mut sources = Sources::open(&from.data)?;
+    let mut sources = Sources::open(&from.data, None)?;
     let basis = a.machine.basis(Probing::AsItIs)?;
     let bytes = a.budgets.iter().filter_map(|b| match *b {
         Budget::Bytes(most) => Some(most),

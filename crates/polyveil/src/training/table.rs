@@ -118,7 +118,8 @@ pub fn medians(path: &Path) -> Result<String> {
         };
         wall.push(number("seconds")?);
         cpu.push(number("cpu_seconds")?);
-        agree += usize::from(v.get("class") == v.get("clear_class"));
+        let same = |own: &str, clear: &str| v.get(own) == v.get(clear);
+        agree += usize::from(same("class", "clear_class") && same("labels", "clear_labels"));
     }
     if wall.is_empty() {
         return Err(format!("{}: no results in it", path.display()).into());
@@ -129,6 +130,6 @@ pub fn medians(path: &Path) -> Result<String> {
         median(cpu.into_iter()),
     );
     Ok(format!(
-        "{wall:.0} ({cpu:.0}), {agree} of {n} classes as in clear"
+        "{wall:.0} ({cpu:.0}), {agree} of {n} answers as in clear"
     ))
 }

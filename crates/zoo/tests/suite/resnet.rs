@@ -1,5 +1,6 @@
 //! CIFAR ResNets from state dicts.
 
+use crate::misshapen;
 use approx::Activation;
 use nn::format::state_dict::{StateDict, StateTensor};
 use nn::{Error, Op};
@@ -320,6 +321,16 @@ fn convnexts_give_what_torch_gives() {
     give_what_torch_gives(include_str!("../golden/convnext.txt"));
 }
 
+#[test]
+fn efficientnets_give_what_timm_gives() {
+    give_what_torch_gives(include_str!("../golden/efficientnet.txt"));
+}
+
+#[test]
+fn clips_residual_towers_give_what_torch_gives() {
+    give_what_torch_gives(include_str!("../golden/clip_resnet.txt"));
+}
+
 /// State dicts with weights that a formula makes on both sides (`golden/pictures.py`).
 fn give_what_torch_gives(networks: &str) {
     let values = |t: usize, name: &str, shape: &[usize]| -> Vec<f64> {
@@ -336,9 +347,10 @@ fn give_what_torch_gives(networks: &str) {
         };
         (0..shape.iter().product()).map(value).collect()
     };
-    let picture: Vec<f64> = values(999, "running_mean", &[3, 224, 224]);
-    let picture = picture.into_iter().map(|v| 2.0 * v).collect();
-    let picture = nn::Tensor::new(nn::Shape::image(3, 224, 224), picture).expect("fits");
+    let picture = |shape: nn::Shape| {
+        let picture = values(999, "running_mean", &shape.dims()).into_iter();
+        nn::Tensor::new(shape, picture.map(|v| 2.0 * v).collect()).expect("fits")
+    };
     let (mut name, mut activation, mut tensors) = ("", None, BTreeMap::new());
     for line in networks.lines() {
         let words: Vec<&str> = line.split(' ').collect();
@@ -351,8 +363,14 @@ fn give_what_torch_gives(networks: &str) {
                 tensors.insert(n.to_string(), StateTensor { shape, values });
             }
             ["outputs", ref outputs @ ..] => {
+                let config = name.contains("efficientnet").then(|| {
+                    let about = serde_json::json!({ "input_size": [3, 72, 72] });
+                    let config =
+                        serde_json::json!({ "architecture": name, "pretrained_cfg": about });
+                    config.to_string()
+                });
                 let checkpoint = nn::format::Checkpoint {
-                    config: None,
+                    config,
                     preprocessor: None,
                     tensors: StateDict::new(std::mem::take(&mut tensors)),
                 };
@@ -362,6 +380,7 @@ fn give_what_torch_gives(networks: &str) {
                 };
                 let model = zoo::identify(&checkpoint, &options).expect(name);
                 let (graph, _) = model.graph().expect("of one shape");
+                let picture = picture(graph.input().shape());
                 let had = graph.evaluate(&picture).expect("fits").output;
                 let torch: Vec<f64> = outputs
                     .iter()
@@ -374,6 +393,130 @@ fn give_what_torch_gives(networks: &str) {
                 }
             }
             _ => panic!("{line}"),
+        }
+    }
+}
+
+#[test]
+fn an_efficientnet_is_read_with_the_configuration_beside_it() {
+    let of = |text: &str| zoo::efficientnet::Config::from_json(text);
+    let lite = r#"{"architecture": "tf_efficientnet_lite1"}"#;
+    let usual = of(lite).expect("known");
+    assert_eq!(
+        (usual.size, usual.pads),
+        ((240, 240), zoo::efficientnet::Pads::Same)
+    );
+    assert_eq!(usual.normalization.mean, [0.5; 3]);
+    let own = r#"{"architecture": "efficientnet_lite0", "pretrained_cfg": {"input_size": [3, 64, 96], "mean": [0.1, 0.2, 0.3]}}"#;
+    let own = of(own).expect("known");
+    assert_eq!((own.size, own.normalization.mean[2]), ((64, 96), 0.3));
+    for (text, words) in [
+        (
+            r#"{"architecture": "efficientnet_b0"}"#,
+            "efficientnet_lite0 to efficientnet_lite4",
+        ),
+        (
+            r#"{"architecture": "efficientnet_lite9"}"#,
+            "efficientnet_lite9",
+        ),
+        (r#"{"model_type": "bert"}"#, "architecture is"),
+        (
+            r#"{"architecture": "efficientnet_lite0", "input_size": [1, 64, 64]}"#,
+            "input_size",
+        ),
+        (
+            r#"{"architecture": "efficientnet_lite0", "std": [1, 0, 1]}"#,
+            "std",
+        ),
+        (
+            r#"{"architecture": "efficientnet_lite0", "mean": [1]}"#,
+            "mean must have three",
+        ),
+    ] {
+        let refused = of(text).expect_err(words).to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+    // a file of weights, and what lies beside it
+    let folder = std::env::temp_dir().join(format!("polyveil-timm-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let tensors = ["conv_stem.weight", "blocks.0.0.conv_dw.weight"].map(|name| {
+        let (shape, values) = (vec![1, 1, 1, 1], vec![1.0]);
+        (name.to_string(), StateTensor { shape, values })
+    });
+    let file = folder.join("lite.safetensors");
+    let bytes = StateDict::new(tensors.into())
+        .to_safetensors()
+        .expect("writes");
+    std::fs::write(&file, bytes).expect("a file");
+    let says = |config: Option<&str>| {
+        let beside = folder.join("config.json");
+        match config {
+            Some(text) => std::fs::write(beside, text).expect("a file"),
+            None => drop(std::fs::remove_file(beside)),
+        }
+        zoo::open(&file, &zoo::Options::default())
+            .expect_err("incomplete")
+            .to_string()
+    };
+    let without = says(None);
+    assert!(
+        without.contains("put timm's config.json beside its file"),
+        "{without}"
+    );
+    // one that is not timm's says nothing of this file
+    assert_eq!(says(Some(r#"{"model_type": "vit"}"#)), without);
+    let with = says(Some(lite));
+    assert!(
+        with.contains("bn1.weight") || with.contains("conv_stem"),
+        "{with}"
+    );
+    std::fs::remove_dir_all(&folder).expect("there");
+}
+
+/// The first network of a listing, with weights that say little.
+fn first_of(listing: &str) -> BTreeMap<String, StateTensor> {
+    let mut lines = listing.lines().skip(1);
+    let tensors = std::iter::from_fn(|| lines.next()?.strip_prefix("tensor ")).map(|line| {
+        let (name, shape) = line.split_once(' ').expect("a name and lengths");
+        let shape: Vec<usize> = (shape.split(' '))
+            .map(|d| d.parse().expect("a length"))
+            .collect();
+        let values = vec![0.1; shape.iter().product()];
+        (name.to_string(), StateTensor { shape, values })
+    });
+    tensors.collect()
+}
+
+#[test]
+fn towers_and_lites_without_a_tensor_or_with_another_shape_are_refused() {
+    let lite = r#"{"architecture": "efficientnet_lite0", "input_size": [3, 32, 32]}"#;
+    for (listing, config) in [
+        (include_str!("../golden/clip_resnet.txt"), None),
+        (include_str!("../golden/efficientnet.txt"), Some(lite)),
+    ] {
+        let tensors = first_of(listing);
+        let read = |tensors: StateDict| {
+            let checkpoint = nn::format::Checkpoint {
+                config: config.map(String::from),
+                preprocessor: None,
+                tensors,
+            };
+            zoo::identify(&checkpoint, &zoo::Options::default())
+        };
+        read(StateDict::new(tensors.clone())).expect("whole");
+        for name in tensors.keys() {
+            assert!(read(misshapen(&tensors, name)).is_err(), "{name}");
+            let mut without = tensors.clone();
+            without.remove(name);
+            // how many blocks there are is told by some of their tensors, which block has a projection by others
+            if let Err(e) = read(StateDict::new(without)) {
+                let named = matches!(&e, Error::MissingTensor { tensor, .. } if tensor == name);
+                let declined = matches!(e, Error::Unclaimed(_) | Error::Invalid { .. });
+                assert!(
+                    named || declined || e.to_string().contains("convolutions end"),
+                    "{e}"
+                );
+            }
         }
     }
 }
