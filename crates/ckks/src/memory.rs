@@ -5,11 +5,11 @@ use crate::work::{At, Hoisting};
 use crate::{Form, Level, MapSize, Parameters, ParametersSpec, dft};
 use std::collections::BTreeSet;
 
-/// Code and what every process has, beyond what is counted.
-const CODE_BYTES: u64 = 16 << 20;
+/// Code and what every process has, beyond what is counted: half of it is the program itself.
+const CODE_BYTES: u64 = 32 << 20;
 
 /// The allocator's slack and what else grows with a run: a quarter of what is counted, and no more than this. Plans of a few layers
-/// took less than what is counted and [`CODE_BYTES`]; large ones had up to 0.2 GB more.
+/// took no more than what is counted and [`CODE_BYTES`]; large ones had up to 0.2 GB more.
 const MOST_SLACK: u64 = 184 << 20;
 
 /// Diagonals of which a limb is encoded at a time, on each thread: half a mebibyte each.

@@ -25,6 +25,8 @@ use zoo::trained::{Polynomials, Run, TrainedEncoder, TrainedLanguageModel};
 const WINDOWS: usize = 200;
 /// Inputs on which answers are compared, at most.
 const ANSWERS: usize = 200;
+/// Classes known of so many of them, before a network that has few right is warned of.
+const KNOWN: usize = 16;
 /// An output that changes by more, relative to the largest one, is warned of.
 const MOST_CHANGE: f64 = 0.05;
 /// Other inputs that are looked at unless it is said.
@@ -280,7 +282,7 @@ fn inputs(
         Network::Trained(g, _) => g.nodes().iter().map(nn::Node::shape).collect(),
         Network::Polynomial(g) => g.nodes().iter().map(nn::Node::shape).collect(),
     };
-    let (mut inputs, mut labelled) = (Vec::new(), false);
+    let (mut inputs, mut labelled, mut known) = (Vec::new(), false, Vec::new());
     for source in sources {
         let mut open = |task: &Task, split| {
             let source = Source {
@@ -293,13 +295,16 @@ fn inputs(
             memory::calibrate(&shapes, inputs.len() + more)?;
             let classes = (0..set.len()).filter_map(|i| set.class(i)).max();
             let fits = output.len() > 1 && classes.is_some_and(|most| most < output.len());
-            Ok((set.tensors(more, tell)?, fits, set.names().to_vec()))
+            let classes: Vec<_> = (0..more).map(|i| set.class(i)).collect();
+            let tensors = set.tensors(more, tell)?;
+            Ok((tensors, classes, fits, set.names().to_vec()))
         };
-        let (more, fits, names) = match open(&task, source.split) {
+        let (more, classes, fits, names) = match open(&task, source.split) {
             Err(Error::Data(data::Error::Split { .. })) => open(&task, Some(data::Split::Train))?,
             other => other?,
         };
         inputs.extend(more);
+        known.extend(classes);
         labelled |= fits;
         if let Some(outputs) = named_by(&task, said, &names, output.len()) {
             let each = names.iter().take(16).enumerate();
@@ -360,7 +365,8 @@ fn inputs(
                 ));
             }
             let original = original.as_ref().unwrap_or(&g);
-            answers(original, &made.graph, (&inputs, task.outputs()), tell)?;
+            let data = (&inputs[..], &known[..]);
+            answers(original, &made.graph, (data, task.outputs()), tell)?;
             made.graph.with_metadata(metadata)
         }
         Network::Polynomial(g) => {
@@ -454,11 +460,11 @@ pub(crate) fn prepared(
     })
 }
 
-/// Says what becomes of the answers to at most [`ANSWERS`] of these inputs.
+/// Says what becomes of the answers to at most [`ANSWERS`] of these inputs, and how many are right where data say it.
 fn answers(
     original: &Graph,
     made: &PolyGraph,
-    (inputs, outputs): (&[nn::Tensor], Option<&Outputs>),
+    ((inputs, known), outputs): ((&[nn::Tensor], &[Option<usize>]), Option<&Outputs>),
     tell: Listener<'_>,
 ) -> Result<()> {
     let same = |a: &nn::Tensor, b: &nn::Tensor| agree(outputs, a, b);
@@ -469,9 +475,16 @@ fn answers(
         let pairs = before.values().iter().zip(after.values());
         let change = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         let largest = before.values().iter().map(|v| v.abs()).fold(0.0, f64::max);
-        Ok((same(&before, &after), change, largest))
+        let class = known.get(i).copied().flatten();
+        let class = class.filter(|&class| class < before.values().len());
+        let right = class.map(|class| {
+            let (before, after) = (before.argmax() == class, after.argmax() == class);
+            (usize::from(before), usize::from(after))
+        });
+        Ok((same(&before, &after), change, largest, right))
     });
-    let all: Vec<(Option<bool>, f64, f64)> = both.collect::<nn::Result<_>>()?;
+    type Beside = (Option<bool>, f64, f64, Option<(usize, usize)>);
+    let all: Vec<Beside> = both.collect::<nn::Result<_>>()?;
     let same = all.iter().filter(|a| a.0.unwrap_or(true)).count();
     let change = all.iter().map(|a| a.1).fold(0.0, f64::max);
     let largest = all.iter().map(|a| a.2).fold(0.0, f64::max);
@@ -495,6 +508,19 @@ fn answers(
         figures(change),
         figures(largest)
     ));
+    let classes = original.output().shape().len();
+    let right: Vec<_> = all.iter().filter_map(|a| a.3).collect();
+    if matches!(outputs, Some(Outputs::Classes(_))) && classes > 1 && !right.is_empty() {
+        let count = |of: fn(&(usize, usize)) -> usize| right.iter().map(of).sum::<usize>();
+        let (before, after) = (count(|r| r.0), count(|r| r.1));
+        tell.note(format_args!(
+            "of {} of them whose class is known the network itself has {before} right, the polynomial one {after}",
+            right.len()
+        ));
+        if right.len() >= KNOWN && before * classes <= right.len() {
+            tell.note("warning: that is no better than guessing: see that the classes stand in the order of the network's outputs, and that inputs are normalised as they were in training");
+        }
+    }
     if 100 * same < 99 * all.len() || change > MOST_CHANGE * largest {
         tell.note("warning: the polynomial network is not close to the original; a higher degree, more inputs, or training it as a polynomial network bring it nearer");
     }

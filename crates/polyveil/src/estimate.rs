@@ -62,8 +62,8 @@ pub struct Estimating {
         arg(long = "length", value_name = "N", default_value = "128")
     )]
     pub lengths: Vec<usize>,
-    /// Inputs side by side in one run, a power of two; given several times, a row each. If none is given 1 (the least latency), and as many as fit
-    /// (the most inputs an hour).
+    /// Inputs side by side in one run, a power of two; given several times, a row each. If none is given 1 (the least latency), and for transformers
+    /// as many as fit (the most inputs an hour). Networks from files take one such number.
     #[cfg_attr(feature = "clap", arg(long = "batch", value_name = "N"))]
     pub batches: Vec<usize>,
     /// Transformers: exponent of Power-Softmax, which stands for softmax (x^P over the sum of all x^P); even. 2 and 4 have been trained.
@@ -91,6 +91,12 @@ pub struct Estimating {
     /// Networks for pictures: where the network goes with random weights, calibrated (.pvm), to be compiled.
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", requires = "size"))]
     pub save: Option<PathBuf>,
+    /// Networks from files: the activation, where a state dict does not name it.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
+    pub activation: Option<String>,
+    /// Networks from files: which output is the network's, where an ONNX file has several.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
+    pub network_output: Option<String>,
     /// What the saved network may take the place of.
     #[cfg_attr(feature = "clap", arg(skip))]
     pub existing: Existing,
@@ -116,6 +122,8 @@ impl Default for Estimating {
             size: None,
             pictures: PICTURES,
             save: None,
+            activation: None,
+            network_output: None,
             existing: Existing::Kin,
             max_memory: None,
             machine: Machine::default(),
@@ -612,7 +620,7 @@ fn giga(bytes: u64) -> String {
 }
 
 /// Three digits are as many as an estimate has.
-fn digits(x: f64) -> String {
+pub(crate) fn digits(x: f64) -> String {
     match x {
         x if x < 10.0 => format!("{x:.1}"),
         x if x < 1000.0 => format!("{x:.0}"),

@@ -3,7 +3,7 @@
 
 use crate::calibrate::{Calibrating, Pools, prepared};
 use crate::error::Result;
-use crate::estimate::Estimating;
+use crate::estimate::{DEGREE as FILE_DEGREE, Estimating, digits};
 use crate::files::{Content, Output};
 use crate::machine::Probing;
 use crate::memory::forget_peak;
@@ -135,7 +135,26 @@ enum Subject {
 
 /// The polynomial network of a file: that of a trained one on made-up inputs, with means for maxima and powers for attention's softmax.
 fn of_file(path: &Path, a: &Estimating, tell: Listener<'_>) -> Result<PolyGraph> {
-    let given = network::load(path, None)?;
+    let said = |has: bool, what: &str| match has {
+        true => Err(format!("{}: {what}", path.display())),
+        false => Ok(()),
+    };
+    said(
+        a.size.is_some(),
+        "a network from a file has inputs of its own size",
+    )?;
+    said(
+        a.save.is_some(),
+        "intervals of made-up inputs are nothing to keep; calibrate the network on data",
+    )?;
+    said(
+        a.batches.len() > 1,
+        "one number of inputs side by side at a time",
+    )?;
+    let several = a.batches.iter().any(|&b| b > 1);
+    said(a.run && several, "what is run here is one input by itself")?;
+    let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
+    let given = network::load_output(path, activation, output)?;
     let softmax = matches!(&given, Network::Trained(graph, _) if graph.attends_by_softmax());
     let calibrating = Calibrating {
         pools: Pools::Average,
@@ -151,7 +170,7 @@ fn of_file(path: &Path, a: &Estimating, tell: Listener<'_>) -> Result<PolyGraph>
         .collect::<Result<_>>()?;
     let options = Options {
         activations: FitOptions {
-            degree: a.degree.unwrap_or(crate::estimate::DEGREE),
+            degree: a.degree.unwrap_or(FILE_DEGREE),
             margin: MARGIN,
             ..FitOptions::default()
         },
@@ -211,8 +230,10 @@ pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictur
     let limit = a.max_memory.or_else(available_memory);
     let threads = rayon::current_num_threads();
     let basis = a.machine.basis(Probing::AsItIs)?;
-    let mut target = Target {
+    let target = Target {
         cost: basis.cost.on(threads),
+        range_margin: RANGE_MARGIN,
+        batch: a.batches.first().copied().unwrap_or(1),
         ..a.machine.target(limit)
     };
     let subject = match is_network(name) {
@@ -234,7 +255,6 @@ pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictur
             )
         }
         Subject::Published(network, degree) => {
-            target.range_margin = RANGE_MARGIN;
             let outline = network.outline(&polynomial(*degree)?)?;
             let estimate = coefficients::estimate(&outline, &target)?;
             (estimate, outline.input_shape(), *degree)
@@ -250,7 +270,7 @@ pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictur
         reference_ms: reference(),
         predicted_cpu_seconds: estimate.cpu_seconds,
         predicted_seconds: seconds,
-        pictures_per_hour: 3600.0 / seconds,
+        pictures_per_hour: 3600.0 / seconds * target.batch as f64,
         estimated_in_seconds: start.elapsed().as_secs_f64(),
         predicted_peak_bytes: estimate.peak_bytes,
         keys: estimate.keys,
@@ -266,6 +286,7 @@ pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictur
     let save = a.save.as_ref().map(open).transpose()?;
     // what networks before took does not count as compiling
     forget_peak();
+    let published = matches!(subject, Subject::Published(..));
     let (graph, make): (_, fn(&PolyGraph, &Target) -> _) = match subject {
         Subject::File(graph) => (graph, compiler::compile),
         Subject::Published(network, degree) => {
@@ -289,10 +310,18 @@ pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictur
     }
     let start = Instant::now();
     let plan = make(&graph, &target)?;
-    // pictures that calibration did not see, but such as it saw
+    // inputs that calibration did not see, but such as it saw
     let seen = a.pictures;
-    let inputs = Samples::Made(Box::new(move |number, _| made_up(input, seen + 1 + number)));
-    let plan = Arc::new(stating(plan, &graph, &inputs)?);
+    let samples = match published {
+        true => Samples::Made(Box::new(move |number, _| picture(input, seen + 1 + number))),
+        false => Samples::of(&graph)?,
+    };
+    let plan = Arc::new(stating(plan, &graph, &samples)?);
+    let x = match published {
+        true => picture(input, seen)?,
+        // drawn nearer to the middle where a value leaves its interval
+        false => samples.number(&graph, u64::MAX)?.0,
+    };
     let compile_seconds = start.elapsed().as_secs_f64();
     // the plan does not depend on what the machine does at the moment, but its run's time does
     let prediction = Prediction::new(&plan, a.machine.basis(Probing::Probe)?, threads);
@@ -307,7 +336,7 @@ pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictur
     ));
     out.predicted_cpu_seconds = prediction.cpu_seconds;
     out.predicted_seconds = prediction.seconds;
-    out.pictures_per_hour = 3600.0 / prediction.seconds;
+    out.pictures_per_hour = 3600.0 / prediction.seconds * target.batch as f64;
     out.predicted_peak_bytes = facts.peak_bytes;
     out.keys = facts.keys.0.len();
     out.key_bytes = facts.key_file_bytes;
@@ -319,7 +348,7 @@ pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictur
     out.stated_error = Some(plan.answer_bounds().stated_error());
     out.error_bound = Some(plan.answer_bounds().error);
     require_memory(&plan, prediction.peak_bytes, limit)?;
-    run(&mut out, plan, graph, prediction, a.pictures, tell)?;
+    run(&mut out, plan, graph, prediction, &x, tell)?;
     Ok(out)
 }
 
@@ -328,18 +357,17 @@ fn run(
     plan: Arc<VerifiedPlan>,
     graph: PolyGraph,
     prediction: Prediction,
-    seed: u64,
+    x: &Tensor,
     tell: Listener<'_>,
 ) -> Result<()> {
-    let x = made_up(graph.input_shape(), seed)?;
     tell.note(format_args!("{}: the plan in the clear", out.model));
     let twin = ClearTwin::new(&plan, &plan.client_spec(), x.values())?.finish()?;
-    let clear = graph.evaluate(&x)?.output;
+    let clear = graph.evaluate(x)?.output;
     let most = twin.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let allowed = plan.answer_bounds().magnitude;
     if most > allowed {
         return Err(format!(
-            "{}: a picture that calibration did not see has a logit of {most:.3}, the plan allows {allowed:.3}; calibrate on more pictures",
+            "{}: an input that calibration did not see has an answer of {most:.3}, the plan allows {allowed:.3}; calibrate on more inputs",
             out.model
         )
         .into());
@@ -367,22 +395,30 @@ fn run(
     Ok(())
 }
 
+/// Seconds of runs of every length.
+fn in_figures(seconds: f64) -> String {
+    match seconds {
+        s if s < 10.0 => format!("{s:.2}"),
+        s => format!("{s:.0}"),
+    }
+}
+
 impl std::fmt::Display for Pictures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shape: Vec<String> = self.input.iter().map(usize::to_string).collect();
         writeln!(
             f,
-            "{}, {}, degree {}: {} bootstraps or halves of one, {} keys of {}, {:.0} CPU seconds, {} on {} threads, {:.1} an hour, peak {} (predicted)",
+            "{}, {}, degree {}: {} bootstraps or halves of one, {} keys of {}, {} CPU seconds, {} on {} threads, {} inputs an hour, peak {} (predicted)",
             self.model,
             shape.join("×"),
             self.degree,
             self.bootstraps,
             self.keys,
             runtime::size(self.key_bytes),
-            self.predicted_cpu_seconds,
+            in_figures(self.predicted_cpu_seconds),
             duration(self.predicted_seconds),
             self.threads,
-            self.pictures_per_hour,
+            digits(self.pictures_per_hour),
             runtime::size(self.predicted_peak_bytes),
         )?;
         if let (Some(cpu), Some(peak), Some(error)) =
@@ -390,7 +426,8 @@ impl std::fmt::Display for Pictures {
         {
             writeln!(
                 f,
-                "run: {cpu:.0} CPU seconds at a reference of {:.3} ms, peak {}, error {error:.1e} of {:.1e} stated",
+                "run: {} CPU seconds at a reference of {:.3} ms, peak {}, error {error:.1e} of {:.1e} stated",
+                in_figures(cpu),
                 self.reference_ms,
                 runtime::size(peak),
                 self.stated_error.unwrap_or_default()
@@ -399,11 +436,13 @@ impl std::fmt::Display for Pictures {
         for share in &self.work {
             write!(
                 f,
-                "  {:28} {:4} steps, {:7.1} CPU seconds predicted",
-                share.what, share.steps, share.predicted_cpu_seconds
+                "  {:28} {:4} steps, {:>7} CPU seconds predicted",
+                share.what,
+                share.steps,
+                in_figures(share.predicted_cpu_seconds)
             )?;
             match share.cpu_seconds {
-                Some(cpu) => writeln!(f, ", {cpu:.1} measured")?,
+                Some(cpu) => writeln!(f, ", {} measured", in_figures(cpu))?,
                 None => writeln!(f)?,
             }
         }

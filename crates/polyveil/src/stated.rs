@@ -53,7 +53,11 @@ impl Samples {
         })))
     }
     /// An input, and what the network makes of it where no value leaves its interval.
-    fn number(&self, graph: &PolyGraph, number: u64) -> Result<(Tensor, Option<Vec<f64>>)> {
+    pub(crate) fn number(
+        &self,
+        graph: &PolyGraph,
+        number: u64,
+    ) -> Result<(Tensor, Option<Vec<f64>>)> {
         let mut nearer = 0;
         loop {
             let x = match self {

@@ -256,13 +256,44 @@ fn what_is_at_hand_is_refused_as_files_are() {
     let foreign: [(&[u8], &str); 3] = [
         (b"no network", "none of the formats"),
         (b"\x89HDF\r\n\x1a\n and so on", "tf2onnx.convert.from_keras"),
-        (b"\x1c\0\0\0TFL3 and so on", "tf2onnx.convert --tflite"),
+        (b"\x1c\0\0\0TFL3 and so on", "with tf2onnx.convert"),
     ];
     for (bytes, way) in foreign {
         let refused = network::from_bytes(bytes, None, None).err();
         let refused = refused.expect("no format").to_string();
         assert!(refused.contains(way), "{refused}");
     }
+}
+
+/// Data that say what is right show a network whose classes stand in another order, or whose inputs are scaled in another way.
+#[test]
+fn what_the_data_say_is_held_against_the_network() {
+    let said = |labels: [usize; 4]| {
+        let values = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0].repeat(5);
+        let known = Known::Classes {
+            names: ["equal".into(), "different".into()].into(),
+            labels: labels.repeat(5).into(),
+        };
+        let rows = Given::Rows(Vectors::new(2, values, known).expect("fits"));
+        let network = network::from_bytes(XOR, None, None).expect("reads");
+        let mut said = Vec::new();
+        calibrate_network(network, &source(rows), &options(), &mut |p| {
+            said.push(p.message.to_string());
+        })
+        .expect("calibrates");
+        said.join("\n")
+    };
+    let right = said([0, 1, 1, 0]);
+    assert!(
+        right.contains("of 20 of them whose class is known the network itself has 20 right, the polynomial one 20"),
+        "{right}"
+    );
+    assert!(!right.contains("guessing"), "{right}");
+    let swapped = said([1, 0, 0, 1]);
+    assert!(
+        swapped.contains("has 0 right") && swapped.contains("no better than guessing"),
+        "{swapped}"
+    );
 }
 
 /// One block of two heads of width 2.

@@ -88,7 +88,7 @@ fn foreign(bytes: &[u8]) -> &'static str {
     if bytes.starts_with(b"\x89HDF\r\n\x1a\n") {
         "it is HDF5, as Keras writes it, which is not read; convert the network to ONNX: load it with Keras and take tf2onnx.convert.from_keras(model, output_path=\"net.onnx\")"
     } else if bytes.get(4..8) == Some(b"TFL3") {
-        "it is a network of TensorFlow Lite, which is not read; convert it to ONNX: python -m tf2onnx.convert --tflite net.tflite --output net.onnx"
+        "it is a network of TensorFlow Lite, which is not read; convert it to ONNX with tf2onnx.convert, which reads such files"
     } else {
         "it begins like none of the formats that are read: .pvm, ONNX, safetensors, torch, GGUF, llama2.c"
     }

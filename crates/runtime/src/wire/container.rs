@@ -307,7 +307,7 @@ pub fn expect_together(files: &[(&str, Header)]) -> Result<()> {
             if *all == [0; 32] {
                 *all = had;
             } else if had != *all && had != [0; 32] {
-                return Err(other(name, field, &had, all));
+                return Err(other((kind, name), field, &had, all));
             }
             Ok(())
         };
@@ -326,13 +326,18 @@ pub fn expect_together(files: &[(&str, Header)]) -> Result<()> {
     Ok(())
 }
 
-fn other(name: &str, field: &str, had: &Digest, needed: &Digest) -> Error {
+fn other((kind, name): (Kind, &str), field: &str, had: &Digest, needed: &Digest) -> Error {
     let (had, needed) = (short(had), short(needed));
+    // new keys open no answer
+    let help = match kind {
+        Kind::Answer => "give the key that its input was encrypted with".into(),
+        _ => Help::MakeKeys.with("make keys and inputs for this plan"),
+    };
     Error::file(
         name,
         field,
         format!("made for another {field} (digest {had}) than the one in use (digest {needed})"),
-        Help::MakeKeys.with("make keys and inputs for this plan"),
+        help,
     )
 }
 
@@ -566,7 +571,7 @@ impl<R: Read> Reader<R> {
         if had == needed {
             return Ok(());
         }
-        Err(other(&self.name, field, had, needed))
+        Err(other((self.header.kind, &self.name), field, had, needed))
     }
     /// Refuses what was made under other parameters, for another plan or with other keys.
     ///
