@@ -310,7 +310,7 @@ pub(crate) struct EncryptArgs {
     /// Cut a sentence that is longer than that; it is refused without it.
     #[arg(long, requires = "text")]
     pub(crate) truncate: bool,
-    /// Or a set of labelled pictures, or rows of numbers (CSV, npy, npz), of which one is encrypted.
+    /// Or a set of labelled pictures, or rows of numbers (CSV, npy, npz), of which one is encrypted, or for a plan that takes a batch as many.
     #[arg(
         long,
         value_name = "DATA",
@@ -318,9 +318,9 @@ pub(crate) struct EncryptArgs {
         requires = "index"
     )]
     pub(crate) data: Option<PathBuf>,
-    /// Which picture or row of the set, counted from 0 (a table's heading is no row).
+    /// Which picture or row of the set, counted from 0 (a table's heading is no row); several times for a plan that takes a batch.
     #[arg(long, value_name = "N", requires = "data")]
-    pub(crate) index: Option<usize>,
+    pub(crate) index: Vec<usize>,
     /// Which part of the set, where there are several: train, validation or test.
     #[arg(long, value_name = "PART", requires = "data")]
     pub(crate) split: Option<data::Split>,

@@ -10,10 +10,11 @@ const XOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../polyveil/data/xor.onn
 const ROWS: &str = "name;left;right;differ\na;0;0;0\nb;0;1;1\nc;1;0;1\nd;1;1;0\n";
 
 /// Compiles for a toy ring, which the command line doesn't.
-fn toy_plan(folder: &Folder, model: &str) -> nn::PolyGraph {
+fn toy_plan(folder: &Folder, model: &str, batch: usize) -> nn::PolyGraph {
     let graph = artefact::load(Path::new(model), 1 << 20).expect("reads");
     let target = compiler::Target {
         parameters: Some(ckks::ParametersSpec::toy_levelled(9, 6)),
+        batch,
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");
@@ -59,7 +60,7 @@ fn rows_come_back_as_classes_or_as_values() {
     );
     for outputs in ["--labels equal,different", "--values equal,different"] {
         done(&format!("{calibrate} {outputs}"), &[]);
-        let graph = toy_plan(&folder, &pvm);
+        let graph = toy_plan(&folder, &pvm, 1);
         done(&keygen, &[]);
         for (index, row) in [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
             .iter()
@@ -86,6 +87,42 @@ fn rows_come_back_as_classes_or_as_values() {
             }
         }
     }
+}
+
+#[test]
+fn rows_go_side_by_side() {
+    let folder = Folder::new("rows-batch");
+    let rows = folder.file("rows.csv", ROWS.as_bytes());
+    let path = |name: &str| folder.path(name);
+    let (pvm, key) = (path("xor.pvm"), path("keys/client.key"));
+    let columns = "--without name --class-column differ";
+    let calibrate =
+        format!("calibrate {XOR} --data {rows} {columns} --normalization none --degree 7 -o {pvm}");
+    done(&calibrate, &[]);
+    toy_plan(&folder, &pvm, 4);
+    let (client, keys) = (path("toy.client"), path("keys"));
+    done(&format!("keygen {client} -o {keys} --insecure-toy"), &[]);
+    let (input, answer) = (path("x.input"), path("x.answer"));
+    let each: String = (0..4).map(|i| format!(" --index {i}")).collect();
+    done(
+        &format!("encrypt --key {key} --data {rows}{each} {columns} -o {input}"),
+        &[],
+    );
+    let plan = path("toy.plan");
+    done(
+        &format!("run --plan {plan} --keys {keys}/evaluation.keys --input {input} -o {answer}"),
+        &[],
+    );
+    let (lines, _) = done(
+        &format!("decrypt --key {key} {answer} --count 4 --json"),
+        &[],
+    );
+    let classes: Vec<u64> = lines
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"))
+        .filter_map(|answer| answer["class"].as_u64())
+        .collect();
+    assert_eq!(classes, [0, 1, 1, 0]);
 }
 
 #[test]
@@ -164,7 +201,7 @@ fn rows_of_other_columns_or_beyond_the_bound_are_refused_by_their_file() {
         ),
         &[],
     );
-    toy_plan(&folder, &pvm);
+    toy_plan(&folder, &pvm, 1);
     let (toy, keys) = (folder.path("toy.client"), folder.path("keys"));
     done(&format!("keygen {toy} -o {keys} --insecure-toy"), &[]);
     let encrypt = |text: &str| {

@@ -249,9 +249,9 @@ fn add_input(import: &mut Import<'_>, input: &ValueInfoProto) -> Result<View> {
 }
 
 /// Whether an input (1, height, width, channels) is a picture whose channels come last, as TensorFlow has them: all that takes it, before or behind
-/// what is done to every value alone, puts them first.
+/// what is done to every value alone and around them, puts them first.
 fn channels_last(import: &Import<'_>, input: &str, channels: usize) -> bool {
-    if !matches!(channels, 1 | 3) {
+    if !matches!(channels, 1..=4) {
         return false;
     }
     let mut values = HashSet::from([input]);
@@ -261,7 +261,7 @@ fn channels_last(import: &Import<'_>, input: &str, channels: usize) -> bool {
             continue;
         }
         match node.op_type.as_str() {
-            "Identity" | "Cast" | "Add" | "Sub" | "Mul" | "Div" | "Clip" => {
+            "Identity" | "Cast" | "Add" | "Sub" | "Mul" | "Div" | "Clip" | "Pad" => {
                 values.extend(node.output.iter().map(String::as_str));
             }
             "Transpose" => {

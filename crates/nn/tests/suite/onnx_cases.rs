@@ -692,6 +692,7 @@ fn pictures_whose_channels_come_last_are_pictures() {
             floats("w", &[2, c as i64, 3, 3], &kernel),
             floats("m", &[c as i64], &[0.5; 3][..c]),
             integers("s", &[-1, c as i64, H as i64, W as i64]),
+            integers("p", &[0, 1, 1, 0, 0, 1, 1, 0]),
         ];
         import(&[1, H as i64, W as i64, c as i64], nodes, constants).expect("imports")
     };
@@ -710,6 +711,13 @@ fn pictures_whose_channels_come_last_are_pictures() {
     assert_eq!(moved.input().shape(), Shape::image(3, H, W));
     let shifted: Vec<f64> = x.iter().map(|v| v - 0.5).collect();
     assert_close(&values(&moved, &x), &values(&plain, &shifted), 1e-12);
+    let framed = vec![
+        node("Pad", &["x", "p"], "z", vec![]),
+        node("Transpose", &["z"], "t", first()),
+    ];
+    let framed = of(3, framed);
+    assert_eq!(framed.input().shape(), Shape::image(3, H, W));
+    assert_eq!(values(&framed, &x).len(), 2 * H * W);
     let grey = of(1, vec![node("Reshape", &["x", "s"], "t", vec![])]);
     assert_eq!(grey.input().shape(), Shape::image(1, H, W));
     // flattened as they came: the weights change places, and no value does
