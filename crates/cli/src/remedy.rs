@@ -23,6 +23,7 @@ pub(crate) fn option(help: Help) -> Option<&'static str> {
         Help::NameScaling => {
             "--normalization none|measured, or --mean and --deviation, with `polyveil calibrate`"
         }
+        Help::ReplaceKeys => "--replace",
         Help::NameLabels => "--value-columns LIST",
         Help::GiveText => "--text TEXT",
         Help::Calibrate => "`polyveil calibrate`",

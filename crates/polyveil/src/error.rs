@@ -88,6 +88,8 @@ pub enum Help {
     NameScaling,
     /// Where it stands which of several labels hold is to be said.
     NameLabels,
+    /// Another folder is to be chosen, or the keys in it to be replaced on purpose.
+    ReplaceKeys,
 }
 
 impl Help {
@@ -110,6 +112,7 @@ impl Help {
             Self::Resume => "go on from it, or remove it to begin anew",
             Self::Anew => "start from the beginning",
             Self::Overwrite => "choose another name, or have it replaced",
+            Self::ReplaceKeys => "choose another folder, or replace them",
             Self::NameLabels => "name the columns, or the array, that hold 0 or 1 for each label",
             Self::NameNormalization => {
                 "say it as the network was trained: none (v/255), imagenet, cifar10, half, or mean, deviation, range and channel order"

@@ -5,7 +5,7 @@
 //! the secret is that of the new keys, else back; either pair, never half of each, and no secret is removed that has no successor. All of it happens
 //! under a lock of the folder, for no longer than renames take; the lock is the one under which shared answers are counted.
 
-use crate::error::{Result, named};
+use crate::error::{Error, Help, Result, named};
 use crate::files::{Content, Existing, Filled, expect_place};
 use crate::network::{self, CLIENT_FILE};
 use crate::progress::{Listener, Say};
@@ -118,7 +118,10 @@ impl KeyFolder {
             },
         };
         let folder = self.folder.display();
-        Err(format!("{folder} already holds {why}; choose another folder, or replace them (what was encrypted with them is then lost)").into())
+        let what = format!(
+            "{folder} already holds {why} (what was encrypted with them is lost without them)"
+        );
+        Err(Error::refused(what, Help::ReplaceKeys))
     }
 
     /// Puts new keys in the place of those that are there, if any.
