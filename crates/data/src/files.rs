@@ -54,6 +54,11 @@ pub(crate) fn is_gzip(head: &[u8]) -> bool {
 /// The file as a stream, unpacked if it is gzipped.
 pub(crate) fn unpacked(path: &Path) -> Result<Box<dyn Read>> {
     let io = Error::io(path);
+    // its format is looked at before, and what was read of a pipe then is gone
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+        let what = "it is no regular file, and is read more than once; save it as one first";
+        return Err(io(std::io::Error::other(what)));
+    }
     let open = || Ok(BufReader::new(File::open(path).map_err(io)?));
     let mut head = Vec::new();
     open()?.take(2).read_to_end(&mut head).map_err(io)?;

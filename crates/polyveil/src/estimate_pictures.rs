@@ -15,9 +15,11 @@ use crate::shares::{Share, add_measured, reference, shares};
 use crate::stated::{Samples, picture, stating};
 use approx::{Activation, Polynomial, remez};
 use compiler::{Target, coefficients};
-use nn::calibrate::{FitOptions, batch_norms};
+use nn::approximations::Approximations;
+use nn::calibrate::{FitOptions, batch_norms, calibrate};
 use nn::lower::{Options, Outliers, adapt};
 use nn::{Op, PolyGraph, Shape, Tensor};
+use rayon::prelude::*;
 use runtime::machine::{available_memory, peak_bytes};
 use runtime::{ClearTwin, Prediction, VerifiedPlan};
 use serde::Serialize;
@@ -161,13 +163,21 @@ fn of_file(path: &Path, a: &Estimating, tell: Listener<'_>) -> Result<PolyGraph>
         attention: softmax.then(|| a.attention()).transpose()?,
         ..Calibrating::default()
     };
-    let graph = match prepared(given, &calibrating, tell)?.0 {
-        Network::Polynomial(graph) => return Ok(*graph),
+    let network = prepared(given, &calibrating, tell)?.0;
+    let shape = network.input_shape();
+    let data: Vec<Tensor> = (0..MADE_UP)
+        .map(|seed| made_up(shape, seed))
+        .collect::<Result<_>>()?;
+    let graph = match network {
+        Network::Polynomial(graph) if graph.ranges().is_some() => return Ok(*graph),
+        // whose file is one of a trained network without functions
+        Network::Polynomial(graph) => {
+            let inputs = data.par_iter().cloned().map(Ok);
+            let seen = calibrate(graph.network(), &Approximations::default(), inputs)?;
+            return Ok(graph.with_ranges(seen.ranges)?);
+        }
         Network::Trained(graph, _) => graph,
     };
-    let data: Vec<Tensor> = (0..MADE_UP)
-        .map(|seed| made_up(graph.input().shape(), seed))
-        .collect::<Result<_>>()?;
     let options = Options {
         activations: FitOptions {
             degree: a.degree.unwrap_or(FILE_DEGREE),

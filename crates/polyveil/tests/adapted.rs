@@ -114,7 +114,7 @@ fn a_network_and_pictures_at_hand_become_a_polynomial_network() {
         epochs: Some(1.0),
         ..Adapting::default()
     };
-    let adapted = |normalization: Option<Pixels>| {
+    let adapted = |normalization: Option<Pixels>, how: &Adapting| {
         let data = PictureData {
             train: "made up".into(),
             second: None,
@@ -129,9 +129,19 @@ fn a_network_and_pictures_at_hand_become_a_polynomial_network() {
         };
         let examples = Examples::Pictures(set.clone(), data);
         let network = Network::Trained(graph.clone(), Metadata::default());
-        adapt_network(network, (examples, 1), &how, 0, &mut silent)
+        adapt_network(network, (examples, 1), how, 0, &mut silent)
     };
-    let made = adapted(Some("half".into())).expect("adapts");
+    let nothing = Adapting {
+        batch: Some(0),
+        ..Adapting::default()
+    };
+    let refused = adapted(Some("half".into()), &nothing).err();
+    let refused = refused.expect("no batch").to_string();
+    assert!(
+        refused.contains("batch") && refused.contains("at least 2"),
+        "{refused}"
+    );
+    let made = adapted(Some("half".into()), &how).expect("adapts");
     assert_eq!(made.score.answers, 16);
     let Network::Polynomial(graph) = &made.network else {
         panic!("all activations are polynomials");
@@ -143,7 +153,7 @@ fn a_network_and_pictures_at_hand_become_a_polynomial_network() {
     let record = graph.metadata().training.as_ref().expect("a record");
     assert!(record.to_string().contains("made up"), "{record}");
     // nobody says how pixels become inputs
-    let refused = adapted(None).err().expect("refused").to_string();
+    let refused = adapted(None, &how).err().expect("refused").to_string();
     assert!(refused.contains("normalization"), "{refused}");
 }
 

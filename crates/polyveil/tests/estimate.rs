@@ -134,6 +134,18 @@ fn a_file_is_estimated_as_its_plan() {
     let (row, _) = of_file(&xor, false);
     assert_eq!((&row.input[..], row.degree), (&[2][..], 3));
 
+    // a network of linear layers alone, which has nothing to be fitted
+    let mut b = Network::builder();
+    let x = b.input("x", Shape::Vector(3)).expect("valid");
+    let weight = Parameter::new("w", [2, 3], vec![0.5; 6]).expect("fits");
+    let linear = Op::Linear(Linear { weight, bias: None });
+    let y = b.add("linear", linear, &[x]).expect("valid");
+    let linear: Graph = b.finish(y).expect("valid");
+    let linear = artefact::graph_to_bytes(&linear, &Metadata::default()).expect("bytes");
+    std::fs::write(&file, linear).expect("written");
+    let (row, _) = of_file(&file, true);
+    assert_eq!((&row.input[..], row.degree), (&[3][..], 1));
+
     // of layers in coefficients the shapes say it, and of others the plan
     for size in [8, 64] {
         let graph: PolyGraph = {

@@ -156,6 +156,18 @@ impl Pixels {
     }
 }
 
+/// Refuses stages, and a batch, that no run can have.
+///
+/// # Errors
+/// [`Error::Setting`].
+pub fn check_stages(stages: &[Stage], batch: usize) -> Result<()> {
+    let remedy = "at least 2, or batch statistics mean nothing";
+    need(batch >= 2, "batch", batch, remedy)?;
+    let remedy = "a run needs at least one [[stage]]";
+    need(!stages.is_empty(), "stage", "none", remedy)?;
+    stages.iter().try_for_each(|s| s.check(batch))
+}
+
 /// Settings that can be refused before anything is opened.
 pub trait Checked {
     /// Refuses what can't be.
@@ -396,12 +408,8 @@ where
     }
 
     fn check(&self) -> Result<()> {
-        let (n, remedy) = (self.batch, "at least 2, or batch statistics mean nothing");
-        need(n >= 2, "batch", n, remedy)?;
-        let (stages, remedy) = (&self.stages, "a run needs at least one [[stage]]");
-        need(!stages.is_empty(), "stage", "none", remedy)?;
         self.data.check()?;
-        stages.iter().try_for_each(|s| s.check(self.batch))
+        check_stages(&self.stages, self.batch)
     }
 
     /// What a run on sequences trains and who teaches it; `load` makes a network and its model.

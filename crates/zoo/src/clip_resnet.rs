@@ -25,6 +25,7 @@ use task::{Outputs, Pictures, Task};
 pub(crate) const FAMILY: Family = Family {
     name: "CLIP's image tower with convolutions",
     read: claim,
+    leaves: Some(|name| !name.starts_with("visual.")),
 };
 
 /// Most blocks of a stage.

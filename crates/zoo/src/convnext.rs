@@ -4,7 +4,7 @@
 //!
 //! Names as the authors', timm's and torchvision's; sizes are read off the weights.
 
-use crate::family::{Claim, Family, Model, Options};
+use crate::family::{Claim, Family, Model, Options, nothing};
 use crate::resnet::metadata;
 use approx::Activation;
 use nn::format::Checkpoint;
@@ -19,6 +19,7 @@ use nn::{
 pub(crate) const FAMILY: Family = Family {
     name: "ConvNeXt",
     read: claim,
+    leaves: Some(nothing),
 };
 
 /// Height and width of the pictures that published weights were trained on.
@@ -224,7 +225,9 @@ impl Reader<'_> {
             conv = shifted(&narrow, conv, &self.vector(&offsets)?)?;
         }
         let factors = scheme.named(scheme.factors, at);
-        if self.weights.find(&factors).is_some() {
+        let first = scheme.named(scheme.factors, (0, 0));
+        // all blocks have them, or none
+        if self.weights.find(&first).is_some() || self.weights.find(&factors).is_some() {
             conv = scaled(&narrow, conv, &self.vector(&factors)?)?;
         }
         let y = self.network.add(&narrow, Op::Conv2d(conv), &[y])?;
@@ -280,7 +283,8 @@ impl Reader<'_> {
             kind: NormKind::Layer,
             scale: self.weights.parameter(&format!("{name}.weight"))?,
             epsilon: EPSILON,
-            bias: self.optional(&format!("{name}.bias"))?,
+            // without one it is a norm of root mean squares
+            bias: Some(self.weights.parameter(&format!("{name}.bias"))?),
         };
         self.network.add(name, Op::Norm(norm), &[x])
     }

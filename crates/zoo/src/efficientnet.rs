@@ -5,7 +5,7 @@
 //! weights (`tf_…`) do their own way: that, the size of pictures and how they are normalised stand in timm's `config.json`.
 
 use crate::config::{Fields, refuse};
-use crate::family::{Claim, Family, Model, Options};
+use crate::family::{Claim, Family, Model, Options, nothing};
 use approx::Activation;
 use nn::format::Checkpoint;
 use nn::format::state_dict::StateDict;
@@ -20,6 +20,7 @@ use task::{Normalization, Outputs, Pictures, Task};
 pub(crate) const FAMILY: Family = Family {
     name: "EfficientNet-Lite",
     read: claim,
+    leaves: Some(nothing),
 };
 
 /// Strides of the stages' first blocks.

@@ -40,6 +40,38 @@ pub(crate) struct Family {
     pub(crate) name: &'static str,
     /// The model that a checkpoint holds, if it is of this family.
     pub(crate) read: fn(&Checkpoint, &Options) -> Result<Claim>,
+    /// Whether a tensor of this name may be left unread; none where that is not looked at.
+    pub(crate) leaves: Option<fn(&str) -> bool>,
+}
+
+/// A network that a file holds is all that it computes: nothing may be left unread.
+pub(crate) fn nothing(_: &str) -> bool {
+    false
+}
+
+impl Family {
+    /// Refuses what was read of a checkpoint where tensors are left that change what the network computes.
+    pub(crate) fn expect_all_read(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let Some(leaves) = self.leaves else {
+            return Ok(());
+        };
+        let counts = |name: &&str| !name.ends_with("num_batches_tracked") && !leaves(name);
+        let unread = checkpoint.tensors.unread();
+        let left: Vec<&str> = unread.into_iter().filter(counts).collect();
+        let Some(first) = left.first() else {
+            return Ok(());
+        };
+        let others = match left.len() - 1 {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        Err(Error::malformed(
+            self.name,
+            format!(
+                "tensor {first}{others} is no part of the network as it is read here, or one before it is missing; export the model as ONNX"
+            ),
+        ))
+    }
 }
 
 /// What a family makes of a checkpoint.

@@ -4,7 +4,7 @@
 //! shortcut where shapes change (v1.5: the stride is the 3×3 convolution's); and MobileNetV2 of Sandler et al. 2018 (table 2), inverted bottlenecks whose
 //! narrow ends have no activation. Global mean and dense layer at the end.
 
-use crate::family::{Claim, Family, Model, Options};
+use crate::family::{Claim, Family, Model, Options, nothing};
 use crate::resnet::{Builder, Weights, metadata};
 use approx::{Activation, Polynomial};
 use nn::format::Checkpoint;
@@ -19,6 +19,7 @@ use nn::{
 pub(crate) const FAMILY: Family = Family {
     name: "torchvision's networks for pictures of 224×224",
     read: claim,
+    leaves: Some(nothing),
 };
 
 /// Height and width of the pictures that published weights were trained on.

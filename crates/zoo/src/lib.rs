@@ -103,7 +103,10 @@ pub fn identify(checkpoint: &Checkpoint, options: &Options) -> Result<Model> {
     let mut declined = Vec::new();
     for family in FAMILIES {
         match (family.read)(checkpoint, options)? {
-            Claim::Model(model) => return Ok(*model),
+            Claim::Model(model) => {
+                family.expect_all_read(checkpoint)?;
+                return Ok(*model);
+            }
             Claim::Declined(why) => declined.push(format!("{}: {why}", family.name)),
         }
     }

@@ -13,6 +13,7 @@ use nn::{Graph, Linear, Metadata, Nonlinearity, Op, Result, Shape};
 pub(crate) const FAMILY: Family = Family {
     name: "multilayer perceptron",
     read: claim,
+    leaves: None,
 };
 
 fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {

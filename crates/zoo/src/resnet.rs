@@ -11,7 +11,7 @@
 //! New weights depend on the seed, the node's name and the weight's position only: networks that differ in their skip connections begin
 //! with the same convolutions, on every machine.
 
-use crate::family::{Claim, Family, Model, Options};
+use crate::family::{Claim, Family, Model, Options, nothing};
 use crate::random::uniform;
 use approx::{Activation, Polynomial};
 use nn::format::Checkpoint;
@@ -33,6 +33,7 @@ const MAX_BLOCKS: usize = 256;
 pub(crate) const FAMILY: Family = Family {
     name: "ResNet for small pictures",
     read: claim,
+    leaves: Some(nothing),
 };
 
 fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {

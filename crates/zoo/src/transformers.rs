@@ -19,6 +19,7 @@ pub(crate) const LANGUAGE: Family = Family {
             )?))),
         })
     },
+    leaves: None,
 };
 
 /// Encoders.
@@ -33,4 +34,5 @@ pub(crate) const ENCODER: Family = Family {
             )?))),
         })
     },
+    leaves: None,
 };

@@ -31,7 +31,17 @@ use task::{Normalization, Outputs, Pictures, Task};
 pub(crate) const FAMILY: family::Family = family::Family {
     name: "vision transformer",
     read: claim,
+    leaves: Some(beside),
 };
+
+/// Tensors that lie beside a tower: the text's, a pooler, and what only training uses.
+fn beside(name: &str) -> bool {
+    let tower = ["visual.", "vision_model.", "vit."];
+    let unused = ["position_ids", "mask_token"];
+    !tower.iter().any(|t| name.starts_with(t))
+        || name.contains("pooler.")
+        || unused.iter().any(|u| name.ends_with(u))
+}
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -571,6 +581,12 @@ fn open_clip(from: &StateDict, activation: Activation) -> Result<(Config, StateD
         size: side.saturating_mul(patch),
         patch,
     };
+    // the larger towers, H-14 and on, have heads of other widths, and the tensors don't say it
+    if width > 1024 {
+        return Err(malformed(&format!(
+            "visual.conv1.weight: towers of {width} channels have heads of 80 channels and more, and the file does not say how many; take the model's folder in Hugging Face's form, whose config.json does"
+        )));
+    }
     let heads = width / 64;
     let config = Config {
         family: Family::Clip,

@@ -438,3 +438,13 @@ fn statistics_and_splits() {
     assert!(Vectors::new(2, vec![1.0], Known::Nothing).is_err());
     assert!(Vectors::new(1, vec![f64::NAN], Known::Nothing).is_err());
 }
+
+/// A pipe's first bytes are gone when its format is known: what is left must not be taken for the table.
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_refused() {
+    let options = VectorOptions::default();
+    let refused = Vectors::open(std::path::Path::new("/dev/null"), &options).err();
+    let refused = refused.expect("no file").to_string();
+    assert!(refused.contains("no regular file"), "{refused}");
+}

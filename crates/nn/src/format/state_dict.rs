@@ -8,8 +8,9 @@ use crate::error::Error;
 use crate::tensor::Parameter;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use super::element::StateTensor;
 
@@ -17,13 +18,39 @@ pub use super::element::StateTensor;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StateDict {
     tensors: BTreeMap<String, StateTensor>,
+    asked: Asked,
+}
+
+/// Names that were asked for and found. What was asked is no part of what a state dict is.
+#[derive(Debug, Default)]
+struct Asked(Mutex<BTreeSet<String>>);
+
+impl Asked {
+    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Asked {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Asked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl StateDict {
     /// From tensors in memory.
     #[must_use]
     pub fn new(tensors: BTreeMap<String, StateTensor>) -> Self {
-        Self { tensors }
+        Self {
+            tensors,
+            asked: Asked::default(),
+        }
     }
 
     /// From a file of at most `limit` bytes ([`DEFAULT_LIMIT`] is a good one).
@@ -88,9 +115,18 @@ impl StateDict {
     /// The tensor of this name, or of this name behind `module.` (which data-parallel training leaves there).
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&StateTensor> {
-        self.tensors
-            .get(name)
-            .or_else(|| self.tensors.get(&format!("module.{name}")))
+        let all = |name: &str| self.tensors.get_key_value(name);
+        let (name, tensor) = all(name).or_else(|| all(&format!("module.{name}")))?;
+        self.asked.names().insert(name.clone());
+        Some(tensor)
+    }
+
+    /// Names of the tensors that [`find`](Self::find) was never asked for, in order.
+    #[must_use]
+    pub fn unread(&self) -> Vec<&str> {
+        let asked = self.asked.names();
+        let names = self.tensors.keys().filter(|n| !asked.contains(*n));
+        names.map(String::as_str).collect()
     }
 
     /// As [`StateDict::find`].

@@ -162,7 +162,7 @@ pub fn adapt(
     let original = start.original()?;
     let data = original.normalised(start.data.clone(), tell);
     let second = data.second.is_some();
-    let config = how.config(&original, (start.seed, data), second, tell);
+    let config = how.config(&original, (start.seed, data), second, tell)?;
     let from = (original, None);
     adapted::<Sources>((&config, "pictures"), from, folder, saving, tell)
 }
@@ -179,7 +179,7 @@ pub fn adapt_vectors(
     tell: Listener<'_>,
 ) -> Result<Adapted> {
     let original = start.original()?;
-    let config = how.config(&original, (start.seed, start.data.clone()), false, tell);
+    let config = how.config(&original, (start.seed, start.data.clone()), false, tell)?;
     let from = (original, None);
     adapted::<Table>((&config, "vectors"), from, folder, saving, tell)
 }
@@ -212,12 +212,12 @@ pub fn adapt_network(
     match examples {
         Examples::Pictures(set, data) => {
             let data = original.normalised(data, tell);
-            let config = how.config(&original, (seed, data), false, tell);
+            let config = how.config(&original, (seed, data), false, tell)?;
             let from = (original, Some(set));
             adapted::<Sources>((&config, "pictures"), from, None, saving, tell)
         }
         Examples::Rows(set, data) => {
-            let config = how.config(&original, (seed, data), false, tell);
+            let config = how.config(&original, (seed, data), false, tell)?;
             let from = (original, Some(set));
             adapted::<Table>((&config, "vectors"), from, None, saving, tell)
         }

@@ -161,13 +161,16 @@ pub struct Adapting {
 
 impl Adapting {
     /// `second` is what stages mix in.
+    ///
+    /// # Errors
+    /// Settings that no run can have.
     pub(super) fn config<D>(
         &self,
         original: &Original,
         data: (u64, D),
         second: bool,
         tell: Listener<'_>,
-    ) -> Run<Network, D> {
+    ) -> Result<Run<Network, D>> {
         let stages = match self.recipe {
             Recipe::Boundary => schedule(self.degree.unwrap_or(4), self.epochs, self.rate, second),
             Recipe::P1 => p1(self.degree.unwrap_or(18), self.epochs, self.rate),
@@ -178,7 +181,8 @@ impl Adapting {
         }
         config.batch_norms.clone_from(&self.batch_norms);
         config.batch = self.batch.unwrap_or(config.batch);
-        config
+        train::config::check_stages(&config.stages, config.batch)?;
+        Ok(config)
     }
 }
 
