@@ -231,8 +231,8 @@ mod tests {
         let graph = adapt(&graph, &inputs, &options)?.graph;
         let target = compiler::Target {
             parameters: Some(match layers {
-                Layers::Slots => ckks::ParametersSpec::toy(10),
-                _ => ckks::ParametersSpec::toy_coefficients(10, 2)?,
+                Layers::Slots => ckks::ParametersSpec::toy(11),
+                _ => ckks::ParametersSpec::toy_coefficients(10, 3)?,
             }),
             layers,
             ..compiler::Target::default()
@@ -245,10 +245,14 @@ mod tests {
     fn what_lies_beside_a_picture_must_keep_the_interval() {
         let inside = Layers::Coefficients;
         let refused = compiled(0, 0.1, inside).expect_err("inputs would be refused");
-        assert!(refused.to_string().contains("layer act"), "{refused}");
+        let said = refused.to_string();
+        assert!(
+            said.contains("layer act") && said.contains("places without a value"),
+            "{said}"
+        );
         // both of what helps does
         assert_eq!(refused.help(), Some(Help::Widen));
-        compiled(0, 4.0, inside).expect("what lies there is within wide intervals");
+        compiled(0, 12.0, inside).expect("what lies there is within wide intervals");
         compiled(0, 0.1, Layers::Slots).expect("nothing lies there");
         let plan = compiled(1, 0.1, inside).expect("the picture's own border is calibrated on");
         assert!(plan.answer_bounds().simulated.is_some());

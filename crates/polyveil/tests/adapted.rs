@@ -224,3 +224,41 @@ fn several_labels_are_scored_one_by_one_and_together() {
     assert!(refused.contains("0 or 1 for each label"), "{refused}");
     std::fs::remove_dir_all(&at).expect("there");
 }
+
+#[test]
+fn signals_are_scored_by_networks_that_say_nothing_of_them() {
+    let at = std::env::temp_dir().join(format!("polyveil-signals-{}", std::process::id()));
+    std::fs::create_dir_all(&at).expect("a folder");
+    let (rows, model) = (at.join("rows.csv"), at.join("sign.pvm"));
+    let mut b = polyveil::nn::Graph::builder();
+    let x = b
+        .input("x", polyveil::nn::Shape::image(1, 1, 2))
+        .expect("valid");
+    let x = b
+        .add("flat", polyveil::nn::Op::Flatten, &[x])
+        .expect("valid");
+    let weight = polyveil::nn::Parameter::new("weight", [2, 2], vec![1.0, 0.0, 0.0, 1.0]);
+    let last = polyveil::nn::Linear {
+        weight: weight.expect("finite"),
+        bias: None,
+    };
+    let last = polyveil::nn::Op::Linear(last);
+    let y = b.add("last", last, &[x]).expect("valid");
+    let graph = b.finish(y).expect("valid");
+    let bytes = polyveil::nn::format::artefact::graph_to_bytes(&graph, &Metadata::default());
+    std::fs::write(&model, bytes.expect("writes")).expect("writes");
+    // the class is the larger of two, but in the last row
+    std::fs::write(&rows, "a,b,label\n3,1,0\n1,7,1\n-2,-3,0\n5,6,0\n").expect("writes");
+    let source = Source {
+        answers: Answers::Classes(None),
+        ..Source::of(&rows)
+    };
+    let stated = Stated::named("none");
+    let scores = score(&[model], &source, None, &stated, &mut silent).expect("scores");
+    let json = scores.json();
+    assert_eq!(
+        (&json[0]["right"], &json[0]["rows"]),
+        (&3.into(), &4.into())
+    );
+    std::fs::remove_dir_all(&at).expect("there");
+}

@@ -62,7 +62,12 @@ pub fn score(
                 let silent = Stated::default();
                 let said = metadata.task.as_ref().map_or(stated, |_| &silent);
                 let foreign = Foreign::of(&graph, &metadata);
-                let mut task = foreign.task(said, None, tell).map_err(named(path))?;
+                // signals, and other numbers in a shape, are no pictures; nothing is measured on what is scored
+                let measured = said.name.as_deref() == Some("measured");
+                let rows = metadata.task.is_none() && !measured && source.is_rows(foreign.input);
+                let rows = rows.then(|| source.rows(None, foreign.input));
+                let rows = rows.transpose()?;
+                let mut task = (foreign.task(said, rows.as_ref(), tell)).map_err(named(path))?;
                 if let (Some(names), None) = (&labels, &metadata.task) {
                     let names = names.clone();
                     let outputs = match ends_in_sigmoid(&graph) {
