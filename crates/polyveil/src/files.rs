@@ -157,7 +157,17 @@ pub fn expect_place(
         Content::Record => {
             "a record of shared answers is there, and nothing may take its place: nobody would know how many answers were shared under its key; choose another name"
         }
-        _ if kin || existing == Existing::Any => return Ok(()),
+        _ if kin => return Ok(()),
+        _ if existing == Existing::Any => match others.iter().find(|o| belongs(path, o)) {
+            None => return Ok(()),
+            Some(other) => {
+                let what = format!(
+                    "it would take the place of a part of {}, which the same work may need; choose another name",
+                    other.display()
+                );
+                return Err(named(path)(what));
+            }
+        },
         _ => {
             let (had, content) = (had.name(), content.name());
             let what = format!("{had} is there, and {content} would take its place");
@@ -165,6 +175,17 @@ pub fn expect_place(
         }
     };
     Err(named(path)(why))
+}
+
+/// Whether a file lies in an input that is a folder, or has an input's name with something behind it, as weights beside a model.
+fn belongs(path: &Path, input: &Path) -> bool {
+    let whole = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.into());
+    let (path, input) = (whole(path), whole(input));
+    if input.is_dir() {
+        return path.starts_with(input);
+    }
+    let begins = format!("{}.", name(&input));
+    path.parent() == input.parent() && begins.len() > 1 && name(&path).starts_with(&begins)
 }
 
 /// Removes what killed writers of a file left behind, and says so.
@@ -401,6 +422,28 @@ mod tests {
     use super::*;
     use runtime::machine_file::{MachineFile, Origin};
     use runtime::sharing::releases::Ledger;
+
+    #[test]
+    fn parts_of_inputs_are_not_replaced_by_force() {
+        let at = std::env::temp_dir().join(format!("polyveil-parts-{}", std::process::id()));
+        let data = at.join("data");
+        std::fs::create_dir_all(&data).expect("a folder");
+        let file = |path: PathBuf| {
+            std::fs::write(&path, "pixels and weights").expect("written");
+            path
+        };
+        let (picture, model) = (file(data.join("a.png")), file(at.join("net.onnx")));
+        let (weights, foreign) = (file(at.join("net.onnx.data")), file(at.join("net.txt")));
+        let inputs = [model.as_path(), data.as_path()];
+        let refused =
+            |path: &Path, existing| expect_place(path, Content::Model, &inputs, existing).is_err();
+        for path in [&picture, &weights, &model] {
+            assert!(refused(path, Existing::Any), "{}", path.display());
+        }
+        assert!(refused(&foreign, Existing::Kin) && !refused(&foreign, Existing::Any));
+        assert!(!refused(&data.join("new.pvm"), Existing::Kin));
+        std::fs::remove_dir_all(&at).expect("removed");
+    }
 
     #[test]
     fn files_are_known_by_our_own_marks_alone() {

@@ -103,7 +103,7 @@ impl StateDict {
             [0x80, ..] if bytes.get(8) != Some(&b'{') => torch::read_legacy(bytes)?,
             _ => read_safetensors(bytes)?,
         };
-        Ok(Self { tensors })
+        Ok(Self::new(tensors))
     }
 
     /// All tensors by name.
