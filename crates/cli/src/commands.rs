@@ -487,8 +487,9 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     };
     let mut inputs: Vec<Input> = a.image.iter().map(image).collect();
     inputs.extend(a.text.iter().map(|text| Input::Text(text.clone(), long)));
-    let items = |path| (a.index.iter()).map(move |&i| Input::Item(source(path), i));
-    inputs.extend(a.data.iter().flat_map(items));
+    for path in &a.data {
+        inputs.extend(a.index.iter().map(|&i| Input::Item(source(path), i)));
+    }
     let beside = a.client.clone().unwrap_or_else(|| client_beside(&a.key));
     let mut others = vec![a.key.as_path(), &beside];
     others.extend(a.image.iter().chain(&a.data).map(PathBuf::as_path));
