@@ -487,9 +487,8 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     };
     let mut inputs: Vec<Input> = a.image.iter().map(image).collect();
     inputs.extend(a.text.iter().map(|text| Input::Text(text.clone(), long)));
-    for path in &a.data {
-        inputs.extend(a.index.iter().map(|&i| Input::Item(source(path), i)));
-    }
+    let items = a.index.iter().zip(a.data.iter().cycle());
+    inputs.extend(items.map(|(&i, path)| Input::Item(source(path), i)));
     let beside = a.client.clone().unwrap_or_else(|| client_beside(&a.key));
     let mut others = vec![a.key.as_path(), &beside];
     others.extend(a.image.iter().chain(&a.data).map(PathBuf::as_path));
