@@ -358,7 +358,7 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
     refused(
         &[&run[..], &["--max-memory", "1MB"]].concat(),
         1,
-        &["1.0 MB", "allow at least 2", "--max-memory"],
+        &["1.0 MB", "allow at least 4", "--max-memory"],
     );
     let (facts, _) = done(&["inspect", text(&path("keys/network.client"))]);
     assert!(facts.contains("2 values of magnitude up to"), "{facts}");

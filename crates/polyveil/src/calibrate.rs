@@ -365,8 +365,8 @@ fn inputs(
                 ));
             }
             let original = original.as_ref().unwrap_or(&g);
-            let data = (&inputs[..], &known[..]);
-            answers(original, &made.graph, (data, task.outputs()), tell)?;
+            let data = (&inputs[..], &known[..], task.outputs());
+            answers(original, &made.graph, data, tell)?;
             made.graph.with_metadata(metadata)
         }
         Network::Polynomial(g) => {
@@ -464,7 +464,7 @@ pub(crate) fn prepared(
 fn answers(
     original: &Graph,
     made: &PolyGraph,
-    ((inputs, known), outputs): ((&[nn::Tensor], &[Option<usize>]), Option<&Outputs>),
+    (inputs, known, outputs): (&[nn::Tensor], &[Option<usize>], Option<&Outputs>),
     tell: Listener<'_>,
 ) -> Result<()> {
     let same = |a: &nn::Tensor, b: &nn::Tensor| agree(outputs, a, b);

@@ -184,8 +184,10 @@ fn belongs(path: &Path, input: &Path) -> bool {
     if input.is_dir() {
         return path.starts_with(input);
     }
-    let begins = format!("{}.", name(&input));
-    path.parent() == input.parent() && begins.len() > 1 && name(&path).starts_with(&begins)
+    let name = |p: &Path| Some(p.file_name()?.to_string_lossy().into_owned());
+    let behind = |whole: String, begin: String| Some(whole.strip_prefix(&begin)?.starts_with('.'));
+    let both = name(&path).zip(name(&input));
+    path.parent() == input.parent() && both.and_then(|(p, i)| behind(p, i)) == Some(true)
 }
 
 /// Removes what killed writers of a file left behind, and says so.

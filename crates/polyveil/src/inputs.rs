@@ -379,6 +379,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// What the network's outputs mean.
+    #[cfg(feature = "train")]
     pub(crate) fn outputs(&self) -> Option<&Outputs> {
         self.task.outputs()
     }
