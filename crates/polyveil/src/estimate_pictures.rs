@@ -12,13 +12,13 @@ use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
 use crate::shares::{Share, add_measured, reference, shares};
-use crate::stated::{Samples, picture, stating};
+use crate::stated::{Samples, made_up, picture, stating};
 use approx::{Activation, Polynomial, remez};
 use compiler::{Target, coefficients};
 use nn::approximations::Approximations;
 use nn::calibrate::{FitOptions, batch_norms, calibrate};
 use nn::lower::{Options, Outliers, adapt};
-use nn::{Op, PolyGraph, Shape, Tensor};
+use nn::{Op, PolyGraph, Tensor};
 use rayon::prelude::*;
 use runtime::machine::{available_memory, peak_bytes};
 use runtime::{ClearTwin, Prediction, VerifiedPlan};
@@ -189,18 +189,6 @@ fn of_file(path: &Path, a: &Estimating, tell: Listener<'_>) -> Result<PolyGraph>
     };
     tell.note("polynomials and ranges from made-up inputs");
     Ok(adapt(&graph, &data, &options)?.graph)
-}
-
-/// An input that nobody has.
-fn made_up(shape: Shape, seed: u64) -> Result<Tensor> {
-    if shape.dims().len() == 3 {
-        return picture(shape, seed);
-    }
-    let values = zoo::random::uniform(seed, "input", shape.len(), 1.0);
-    Ok(Tensor::new(
-        shape,
-        values.into_iter().map(f64::from).collect(),
-    )?)
 }
 
 /// What stands for an activation where no data says more.

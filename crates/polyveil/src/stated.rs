@@ -38,13 +38,7 @@ impl Samples {
         let (shape, range) = (graph.input_shape(), graph.range(graph.input().id()));
         let (low, high) = range.map_or((-1.0, 1.0), |r| (r.min, r.max));
         Ok(Self::Made(Box::new(move |number, nearer| {
-            let mut values = match shape {
-                Shape::Image { .. } => picture(shape, number)?.into_values(),
-                other => zoo::random::uniform(number, "input", other.len(), 1.0)
-                    .into_iter()
-                    .map(f64::from)
-                    .collect(),
-            };
+            let mut values = made_up(shape, number)?.into_values();
             let most = values.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
             let (middle, half) = (0.5 * (low + high), 0.5 * (high - low));
             let factor = half / most * 0.5f64.powi(nearer);
@@ -72,6 +66,16 @@ impl Samples {
             nearer += 1;
         }
     }
+}
+
+/// An input that nobody has: a picture, or numbers from −1 to 1.
+pub(crate) fn made_up(shape: Shape, number: u64) -> Result<Tensor> {
+    if let Shape::Image { .. } = shape {
+        return picture(shape, number);
+    }
+    let values = zoo::random::uniform(number, "input", shape.len(), 1.0);
+    let values = values.into_iter().map(f64::from);
+    Ok(Tensor::new(shape, values.collect())?)
 }
 
 /// A random picture: smooth in the large, noisy in the small.
