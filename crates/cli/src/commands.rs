@@ -342,21 +342,6 @@ impl CalibrateArgs {
 
 pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let (t, s) = (&a.text, &a.sentences);
-    let others = [
-        Some(&a.model),
-        t.text.as_ref(),
-        t.tokens.as_ref(),
-        t.tokenizer.as_ref(),
-        s.sentences.as_ref(),
-    ];
-    let others = others
-        .into_iter()
-        .flatten()
-        .chain(&a.data)
-        .map(PathBuf::as_path);
-    let others: Vec<&Path> = others.collect();
-    let output = output(&a.output, Content::Model, &others, a.overwrite)?;
-    look_at(&a.model);
     let material = match (&t.text, &t.tokens, &s.sentences) {
         (Some(path), ..) => Material::Text(path.clone()),
         (_, Some(path), _) => Material::Tokens(path.clone()),
@@ -372,6 +357,11 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
             Material::Inputs(a.data.iter().map(source).collect())
         }
     };
+    let mut others = material.files();
+    let beside = t.tokenizer.iter().chain([&a.model]);
+    others.extend(beside.map(PathBuf::as_path));
+    let output = output(&a.output, Content::Model, &others, a.overwrite)?;
+    look_at(&a.model);
     let options = a.options()?;
     let graph =
         with_line(|tell| polyveil::calibrate::calibrate(&a.model, &material, &options, tell))?;
@@ -491,7 +481,7 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     inputs.extend(items.map(|(&i, path)| Input::Item(source(path), i)));
     let beside = a.client.clone().unwrap_or_else(|| client_beside(&a.key));
     let mut others = vec![a.key.as_path(), &beside];
-    others.extend(a.image.iter().chain(&a.data).map(PathBuf::as_path));
+    others.extend(inputs.iter().flat_map(Input::files));
     let content = Content::Container(Kind::Input);
     let output = output(&a.output, content, &others, a.overwrite)?;
     with_line(|tell| {
@@ -553,7 +543,11 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
             .chain(&a.predict.machine)
             .map(PathBuf::as_path),
     );
-    let report_file = opened(a.report.as_deref(), Content::Chart, &others, a.overwrite)?;
+    let content = match a.check {
+        true => Content::PrivateChart,
+        false => Content::Chart,
+    };
+    let report_file = opened(a.report.as_deref(), content, &others, a.overwrite)?;
     others.extend(a.report.as_deref());
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     a.key.as_deref().map_or(Ok(()), own_key)?;
@@ -647,18 +641,9 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
         }
         _ => return Err("something to evaluate on is needed: --data DATA".into()),
     };
-    let (model, output, data) = (Some(&a.model), Some(&a.output), &a.data.data);
-    let sets = [
-        data,
-        &a.prompts,
-        &a.sentences,
-        &a.lambada,
-        &a.piqa,
-        &a.labels,
-        &a.plan,
-    ];
-    let others = sets.map(Option::as_ref).into_iter().chain([model, output]);
-    let others: Vec<&Path> = others.flatten().map(PathBuf::as_path).collect();
+    let mut others = set.files();
+    let beside = a.plan.iter().chain([&a.model, &a.output]);
+    others.extend(beside.map(PathBuf::as_path));
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     look_at(&a.model);
     let graph = network::load_polynomial(&a.model)?;

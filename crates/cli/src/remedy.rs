@@ -69,7 +69,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
         Error::Compiler(compiler::Error::Calibration { .. }) => "`polyveil calibrate`",
         Error::Compiler(compiler::Error::Memory { .. }) => "--max-memory SIZE",
         Error::Runtime(e) => match e.help()? {
-            runtime::Help::Calibrate => "`polyveil calibrate --margin`",
+            runtime::Help::Calibrate => "`polyveil calibrate` on data that cover such inputs",
             runtime::Help::Compile => "`polyveil compile`",
             runtime::Help::Batch => "`polyveil compile --batch`",
             runtime::Help::MakeKeys => "`polyveil keygen`",

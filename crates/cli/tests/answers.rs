@@ -397,6 +397,9 @@ fn files_are_compared_before_anything_else_and_checks_are_private() {
         (&report["may_be_shared"], &report["answers"]),
         (&false.into(), &"classes".into())
     );
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(&svg).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     let svg = std::fs::read_to_string(svg).expect("a drawing");
     assert!(svg.contains("for the key's owner alone"), "{svg}");
     let (plain, _) = done(&run, &["--json"]);

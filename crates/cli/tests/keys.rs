@@ -86,6 +86,24 @@ fn two_at_once_leave_one_whole_pair() {
 }
 
 #[test]
+fn a_plan_does_not_replace_what_keys_were_made_for() {
+    let folder = Folder::new("keys-of-a-plan");
+    let (client, keys, pvm) = (
+        client_file(&folder),
+        folder.path("keys"),
+        folder.path("xor.pvm"),
+    );
+    done(&format!("keygen {client} -o {keys} --insecure-toy"), &[]);
+    let had = std::fs::read(&client).expect("there");
+    for force in ["", "--force"] {
+        let compile = format!("compile {pvm} -o {keys}/network.plan {force}");
+        refused(&compile, &[], &["network.client", "client.key"]);
+        let beside = Path::new(&keys).join("network.client");
+        assert_eq!(std::fs::read(beside).expect("there"), had);
+    }
+}
+
+#[test]
 fn what_belongs_to_other_keys_stays() {
     let folder = Folder::new("keys-belongings");
     let client = client_file(&folder);

@@ -329,6 +329,20 @@ fn signals_are_numbers_and_go_all_the_way() {
         let (said, _) = done(&format!("inspect {pvm}"), &[]);
         assert!(said.contains(line), "{said}");
     }
+    // three channels of two values, or three time steps of two channels
+    let last = folder.file("last.onnx", &means_of(&[1, 3, 2], &[]));
+    let calibrated = |net: &str, x: &str| {
+        let calibrate = format!("calibrate {net} --data {x} --normalization measured");
+        done(&format!("{calibrate} -o {} --force", path("last.pvm")), &[]).1
+    };
+    let warned = "for each of 3 channels, over 2 values";
+    let notes = calibrated(&last, &wrong);
+    assert!(notes.contains(warned), "{notes}");
+    assert!(!calibrated(&net, &x).contains("warning"));
+    // answers of an array are arrays of their own, which nothing replaces
+    let y = folder.file("y.npy", &array(&[4, 2], &[0.5; 8]));
+    let force = format!("calibrate {net} --data {x} --value-columns {y} --normalization none");
+    refused(&format!("{force} -o {y} --force"), &[], &["y.npy", "needs"]);
     let means = |i: usize, c: usize| {
         let all = &values[i * 6 + c * 3..][..3];
         let mean = all.iter().sum::<f64>() / 3.0;

@@ -104,5 +104,6 @@ pub(crate) fn open(path: &Path, files: Vec<PathBuf>, options: &Options) -> Resul
         labels,
         classes,
         holding: Vec::new(),
+        divided: false,
     })
 }

@@ -47,6 +47,7 @@ pub struct Dataset {
     pub(crate) holding: (Arc<[bool]>, usize),
     pub(crate) transparent: usize,
     pub(crate) greyed: usize,
+    pub(crate) divided: bool,
     pub(crate) by_name: bool,
 }
 
@@ -79,6 +80,7 @@ impl Dataset {
             store: Arc::new(store),
             transparent: 0,
             greyed: 0,
+            divided: false,
             by_name: false,
         }
     }
@@ -93,6 +95,13 @@ impl Dataset {
     #[must_use]
     pub fn greyed(&self) -> usize {
         self.greyed
+    }
+
+    /// What pictures are in a file that has floats from 0 to 1. Nothing tells pixels of 0 and 255 divided by 255 from pixels of 0 and 1.
+    #[must_use]
+    pub fn divided(&self) -> Option<&'static str> {
+        self.divided
+            .then_some("floats from 0 to 1, taken for pixels from 0 to 255 divided by 255")
     }
 
     /// Whether the classes' numbers are no more than their places in the list of their names: those of folders. Other formats number them.

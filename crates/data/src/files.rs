@@ -19,6 +19,8 @@ pub(crate) struct Raw {
     pub(crate) classes: Vec<String>,
     /// Which of several labels hold, as many for each picture; empty where there is a class each.
     pub(crate) holding: Vec<bool>,
+    /// Whether the file has them as floats from 0 to 1, which were taken for pixels divided by 255.
+    pub(crate) divided: bool,
 }
 
 /// Names of classes that have none.

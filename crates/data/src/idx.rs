@@ -113,5 +113,6 @@ pub(crate) fn open(path: &Path, mut files: Vec<PathBuf>, options: &Options) -> R
         classes: numbers(classes_of(&labels)),
         labels,
         holding: Vec::new(),
+        divided: false,
     })
 }

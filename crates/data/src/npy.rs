@@ -159,8 +159,8 @@ impl Array {
     }
 
     /// Pictures, one byte a value: `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)` of 1 or 3 channels, of bytes, of whole numbers from 0 to 255 in any
-    /// type, or of floats from 0 to 1 that are such numbers divided by 255.
-    pub(crate) fn pictures(self, place: Place<'_>) -> Result<(Vec<u8>, Shape)> {
+    /// type, or of floats from 0 to 1 that are such numbers divided by 255, which is told.
+    pub(crate) fn pictures(self, place: Place<'_>) -> Result<(Vec<u8>, Shape, bool)> {
         let (shape, turned) = match (picture_shape(&self.dims), &self.dims[..]) {
             (Some(shape), _) => (shape, false),
             (None, &[n, c @ (1 | 3), h, w]) => match picture_shape(&[n, h, w, c]) {
@@ -172,18 +172,18 @@ impl Array {
         if self.fortran && self.dims.len() > 1 {
             return Err(place.malformed("is in Fortran order; save numpy.ascontiguousarray of it"));
         }
-        let bytes = match (self.kind, self.size) {
-            (Kind::Unsigned, 1) => self.bytes,
+        let (bytes, divided) = match (self.kind, self.size) {
+            (Kind::Unsigned, 1) => (self.bytes, false),
             _ => self.as_bytes(place)?,
         };
         if !turned {
-            return Ok((bytes, shape));
+            return Ok((bytes, shape, divided));
         }
         let (area, c) = (shape.height * shape.width, shape.channels);
         let pixels = bytes
             .chunks_exact((area * c).max(1))
             .flat_map(|picture| (0..area * c).map(move |i| picture[i % c * area + i / c]));
-        Ok((pixels.collect(), shape))
+        Ok((pixels.collect(), shape, divided))
     }
 
     fn no_pictures(&self, place: Place<'_>) -> Error {
@@ -193,14 +193,12 @@ impl Array {
         ))
     }
 
-    /// Numbers of another type as the bytes that they are.
-    fn as_bytes(&self, place: Place<'_>) -> Result<Vec<u8>> {
+    /// Numbers of another type as the bytes that they are, and whether they were such bytes divided by 255.
+    fn as_bytes(&self, place: Place<'_>) -> Result<(Vec<u8>, bool)> {
         let count = self.bytes.len() / self.size.max(1);
         let most = (0..count).map(|i| self.number(i)).fold(0.0, f64::max);
-        let factor = match self.kind {
-            Kind::Float if most <= 1.0 => 255.0,
-            _ => 1.0,
-        };
+        let divided = self.kind == Kind::Float && most <= 1.0;
+        let factor = if divided { 255.0 } else { 1.0 };
         let byte = |i: usize| {
             let v = factor * self.number(i);
             let near = (v - v.round()).abs() < 1e-3 && (0.0..=255.0).contains(&v.round());
@@ -212,7 +210,8 @@ impl Array {
                 ))
             })
         };
-        (0..count).map(byte).collect()
+        let bytes: Result<_> = (0..count).map(byte).collect();
+        Ok((bytes?, divided))
     }
 
     /// Value `i` of the file, as it was written: its bits with the low byte first.

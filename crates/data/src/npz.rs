@@ -136,12 +136,13 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
             labels.len()
         )));
     }
-    let (pixels, shape) = images.pictures(entries.place(x))?;
+    let (pixels, shape, divided) = images.pictures(entries.place(x))?;
     Ok(Raw {
         shape,
         pixels,
         labels,
         classes: numbers(most),
         holding,
+        divided,
     })
 }

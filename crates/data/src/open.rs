@@ -200,6 +200,7 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
     let mut set = Dataset::from_store(shape, classes, store, labels);
     let holding = |&i: &usize| raw.holding[i * width..][..width].iter().copied();
     set.holding = (chosen.iter().flat_map(holding).collect(), width);
+    set.divided = raw.divided;
     if shape.channels < had.channels {
         set.greyed = kept;
     }

@@ -49,6 +49,17 @@ pub enum Material {
     Sentences(Source),
 }
 
+impl Material {
+    /// All files that are read.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Inputs(sources) => sources.iter().flat_map(Source::files).collect(),
+            Self::Text(path) | Self::Tokens(path) => vec![path],
+            Self::Sentences(source) => source.files(),
+        }
+    }
+}
+
 /// What is calibrated, at hand.
 pub enum Subject {
     /// A network with inputs of one shape.

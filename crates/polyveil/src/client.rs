@@ -30,6 +30,16 @@ pub enum Input {
     Text(String, Long),
 }
 
+impl Input {
+    /// All files that are read.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Item(source, _) => source.files(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A client: its secret key, and what its network's inputs and answers mean.
 #[derive(Debug)]
 pub struct Client {
@@ -170,8 +180,7 @@ impl Client {
                 "number {index}, counted from 0: a value of the input is {value:.4}, the network was calibrated for magnitudes up to {most:.4}"
             ),
         };
-        let remedy =
-            "check it, or ask whoever gave you the client file to calibrate with a wider margin";
+        let remedy = "check it, or ask whoever gave you the client file to calibrate on data that have such values";
         Err(named(&source.path)(format!("{what}; {remedy}")))
     }
 

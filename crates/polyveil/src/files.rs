@@ -17,6 +17,8 @@ pub enum Content {
     Model,
     /// A chart.
     Chart,
+    /// A chart of decrypted values: their owner's alone.
+    PrivateChart,
     /// A NumPy array of decrypted values: their owner's alone.
     Array,
     /// A prediction.
@@ -80,7 +82,7 @@ impl Content {
 
     fn access(self) -> Access {
         match self {
-            Self::Container(Kind::ClientKey) | Self::Array => Access::Owner,
+            Self::Container(Kind::ClientKey) | Self::Array | Self::PrivateChart => Access::Owner,
             _ => Access::Everyone,
         }
     }
@@ -89,7 +91,7 @@ impl Content {
         match self {
             Self::Container(kind) => kind.name(),
             Self::Model => "model",
-            Self::Chart => "chart",
+            Self::Chart | Self::PrivateChart => "chart",
             Self::Array => "NumPy array",
             Self::Prediction => "prediction",
             Self::CostTable => "cost table",
@@ -148,6 +150,7 @@ pub fn expect_place(
         Content::Text(words) => had == Content::Other && has(&head, words),
         // nothing tells it from what is not ours
         Content::Other | Content::Array => false,
+        Content::PrivateChart => had == Content::Chart,
         _ => had == content,
     };
     let why = match had {

@@ -67,6 +67,17 @@ impl Source {
         }
     }
 
+    /// All files that are read: an array's answers are arrays of their own.
+    pub fn files(&self) -> Vec<&Path> {
+        let named = match &self.answers {
+            Answers::Classes(name) => name.as_slice(),
+            Answers::Numbers(names) => names,
+            Answers::None => &[],
+        };
+        let beside = named.iter().map(Path::new).filter(|name| name.is_file());
+        std::iter::once(&*self.path).chain(beside).collect()
+    }
+
     /// Whether these are numbers that such a network takes as they are: tables and arrays, and of `.npz` all that can be no picture.
     pub(crate) fn is_rows(&self, input: Shape) -> bool {
         match (&self.given, input) {
@@ -506,12 +517,18 @@ impl<'a> Inputs<'a> {
         encode_picture(self.task, picture, self.source.scale)
     }
 
-    /// Says of how many pictures transparency or colours are ignored: of these files, or of the set.
+    /// Says what was made of the pictures' numbers, and of how many transparency or colours are ignored: of these files, or of the set.
     pub(crate) fn warn(&self, files: [usize; 2], tell: Listener<'_>) {
         let set = match &self.items {
             Items::Set(set) => [set.transparent(), set.greyed()],
             _ => [0; 2],
         };
+        if let Items::Set(set) = &self.items
+            && let Some(how) = set.divided()
+        {
+            let path = self.source.path.display();
+            tell.note(format_args!("{path}: the pictures are {how}"));
+        }
         for ((files, set), why) in files.into_iter().zip(set).zip(LOST) {
             if files + set > 0 {
                 tell.note(format_args!(

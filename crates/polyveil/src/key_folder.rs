@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::{Content, Existing, Filled, expect_place};
-use crate::network::{self, CLIENT_FILE};
+use crate::network::{self, CLIENT_FILE, KEY};
 use crate::progress::{Listener, Say};
 use runtime::sharing::RECORD_NAME;
 use runtime::wire::container::{Header, Kind};
@@ -33,7 +33,7 @@ impl KeyFiles {
     /// Their names in a folder.
     pub fn within(folder: &Path) -> Self {
         Self {
-            secret: folder.join("client.key"),
+            secret: folder.join(KEY),
             public: folder.join("evaluation.keys"),
         }
     }
@@ -143,7 +143,7 @@ impl KeyFolder {
 
     /// The files that belong to a secret key, it first.
     fn owned(&self) -> [(PathBuf, PathBuf); 3] {
-        let secret = "client.key";
+        let secret = KEY;
         [secret, CLIENT_FILE, RECORD_NAME].map(|name| (self.folder.join(name), self.replaced(name)))
     }
 
@@ -218,7 +218,7 @@ impl KeyFolder {
             (Some(secret), _, Some(new)) => secret == new,
             (Some(secret), Some(public), None) => secret == public,
             // which of the two the evaluation keys belong to that were taken away, nobody knows
-            (Some(_), None, None) if self.replaced("client.key").exists() => {
+            (Some(_), None, None) if self.replaced(KEY).exists() => {
                 return Err(named(&self.folder)(format!(
                     "keys were being replaced before, and that was cut short; the evaluation keys are gone since: keep client.key or {REPLACED}/client.key, whichever they belong to, and remove the folder {REPLACED}"
                 )));

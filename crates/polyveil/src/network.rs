@@ -226,6 +226,9 @@ pub fn task_bytes(graph: &PolyGraph) -> std::sync::Arc<[u8]> {
 /// The name of the client file in a folder of keys.
 pub const CLIENT_FILE: &str = "network.client";
 
+/// The secret key in a client's folder.
+pub(crate) const KEY: &str = "client.key";
+
 /// Reads a client file.
 ///
 /// # Errors
@@ -343,6 +346,13 @@ impl PlanFiles {
         let weights = path.with_extension(WEIGHTS);
         if beside == path || weights == path {
             return Err("the client file, and a large plan's weights, are written beside the plan, with the endings `client` and `weights`: give the plan another name".into());
+        }
+        let (own, key) = (beside.ends_with(CLIENT_FILE), beside.with_file_name(KEY));
+        if own && beside.exists() && key.exists() {
+            return Err(named(&beside)(format!(
+                "{} was made for what this file says, and can't read answers without it; give the plan another name, or keep keys in a folder of their own",
+                key.display()
+            )));
         }
         let client = open(&beside, Kind::ClientFile)?;
         let beside = Some([client, open(&weights, Kind::Weights)?]);

@@ -206,7 +206,7 @@ impl<'a> Foreign<'a> {
                 Task::Pictures(Pictures::new(own.shape(), said, own.outputs().clone())?)
             }
             (Some(Task::Vectors(own)), _) if stated.is_said() => {
-                let said = rows_of(stated, own.shape(), rows)?;
+                let said = rows_of(stated, own.shape(), rows, tell)?;
                 let columns = own.columns().to_vec();
                 let made = task::Vectors::new(columns, said, own.outputs().clone())?;
                 Task::Vectors(made.shaped(own.shape())?)
@@ -223,7 +223,7 @@ impl<'a> Foreign<'a> {
                 // an array's columns have no names
                 let named = rows.map(|r| r.columns().to_vec()).filter(|c| !c.is_empty());
                 let columns = named.unwrap_or_else(numbered);
-                let said = rows_of(stated, shape, rows)?;
+                let said = rows_of(stated, shape, rows, tell)?;
                 let made = task::Vectors::new(columns, said, outputs)?;
                 Task::Vectors(match shape {
                     Shape::Vector(_) => made,
@@ -286,7 +286,12 @@ pub(crate) fn unsaid() -> Error {
 }
 
 /// How rows are normalised: not at all, by what is measured on those at hand, or as is stated.
-fn rows_of(stated: &Stated, input: Shape, rows: Option<&Vectors>) -> Result<Option<Normalization>> {
+fn rows_of(
+    stated: &Stated,
+    input: Shape,
+    rows: Option<&Vectors>,
+    tell: Listener<'_>,
+) -> Result<Option<Normalization>> {
     // a signal's numbers are normalised by channel
     let (channels, each) = match input {
         Shape::Vector(width) => (width, 1),
@@ -305,7 +310,15 @@ fn rows_of(stated: &Stated, input: Shape, rows: Option<&Vectors>) -> Result<Opti
     }
     match (stated.name.as_deref(), rows) {
         (Some("none"), _) => Ok(None),
-        (Some("measured"), Some(rows)) => Ok(Some(by_channel(rows.channel_statistics(channels)))),
+        (Some("measured"), Some(rows)) => {
+            // a signal's time steps come first where its network was made for channels last
+            if (2..channels).contains(&each) {
+                tell.note(format_args!(
+                    "warning: a mean and a deviation are measured for each of {channels} channels, over {each} values of it; if these are {channels} time steps of {each} channels, the network was trained on other statistics: state a mean and a deviation for each of the {channels}"
+                ));
+            }
+            Ok(Some(by_channel(rows.channel_statistics(channels))))
+        }
         (Some(other), _) => Err(Error::refused(
             format!("rows know no normalisation {other} here"),
             Help::NameScaling,

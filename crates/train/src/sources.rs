@@ -386,6 +386,9 @@ impl Direct for Sources {
                 self.twins
             );
         }
+        if let Some(how) = self.train.divided() {
+            text += &format!("; they are {how}");
+        }
         text
     }
 

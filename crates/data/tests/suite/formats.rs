@@ -150,9 +150,9 @@ fn npz_of_floats_and_of_channels_first() {
         .iter()
         .flat_map(|&v| i64::from(v).to_le_bytes())
         .collect();
-    for (name, array) in [
-        ("floats.npz", npy("<f4", "(2, 3, 4, 5)", &floats)),
-        ("longs.npz", npy("<i8", "(2, 4, 5, 3)", &longs)),
+    for (name, array, divided) in [
+        ("floats.npz", npy("<f4", "(2, 3, 4, 5)", &floats), true),
+        ("longs.npz", npy("<i8", "(2, 4, 5, 3)", &longs), false),
     ] {
         let entries = [
             ("images.npy", array),
@@ -163,6 +163,7 @@ fn npz_of_floats_and_of_channels_first() {
             (set.shape(), all_pixels(&set)),
             (shape(4, 5, 3), pixels.clone())
         );
+        assert_eq!(set.divided().is_some(), divided, "{name}");
     }
 }
 

@@ -46,6 +46,17 @@ pub enum Set {
     Piqa(PathBuf, PathBuf),
 }
 
+impl Set {
+    /// All files that are read.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Inputs(source) => source.files(),
+            Self::Lambada(path) => vec![path],
+            Self::Piqa(path, labels) => vec![path, labels],
+        }
+    }
+}
+
 /// An evaluation and its results.
 pub struct Evaluation<'a> {
     graph: &'a PolyGraph,
