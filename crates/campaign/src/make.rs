@@ -262,7 +262,7 @@ impl Lab {
     fn language(&self) -> Verdict {
         let folder = self.root.join("lm");
         let mut t = Try::new(self, folder, self.random("lm"))?;
-        let config = zoo::llama::Config {
+        let config = zoo::architecture::llama::Config {
             sizes: zoo::blocks::Sizes {
                 width: 8,
                 hidden: 12,

@@ -16,11 +16,11 @@ pub trait Engine: Arithmetic + Send + Sync {
     fn key_request(&self) -> KeyRequest;
     /// Bytes that it holds beside values: keys in memory and encoded plaintexts.
     fn held_bytes(&self) -> u64;
-    /// Bytes of a value of degree 1 at a level. Provided: as in main memory.
+    /// Bytes of a value of degree 1 at a level: what a server says of its memory counts with it. Provided: as in main memory.
     fn value_bytes(&self, level: Level) -> u64 {
         crate::memory::ciphertext(self.parameters(), level)
     }
-    /// What its units of work cost, for predictions. Provided: the table shipped for processors.
+    /// What its units of work cost: a server predicts its steps by it. Provided: the table shipped for processors.
     fn cost_table(&self) -> CostTable {
         CostTable::default()
     }

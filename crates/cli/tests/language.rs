@@ -9,8 +9,8 @@ use std::path::Path;
 use support::{Folder, done, refused};
 use task::{Prompts, Task};
 use zoo::architecture::Architecture;
+use zoo::architecture::llama;
 use zoo::language::LanguageModel;
-use zoo::llama;
 
 const PIECES: [&str; 12] = [
     "<unk>", "\n<s>\n", "\n</s>\n", " ", "a", "b", "c", "d", "ab", "cd", " a", "abcd",

@@ -391,6 +391,37 @@ fn what_a_limit_does_not_hold_is_refused_before_the_work() {
     assert!(refused.iter().all(|&n| n > 0), "{refused:?}");
 }
 
+/// A table is parsed as a whole, also where one row of it is encrypted.
+#[test]
+fn a_table_that_memory_does_not_hold_is_refused_by_name() {
+    let folder = Folder::new("large-table");
+    let bytes = nn::format::artefact::to_bytes(&perceptron()).expect("writes");
+    let (model, plan) = (folder.file("m.pvm", &bytes), folder.path("m.plan"));
+    done(&format!("compile {model} --no-probe -o {plan}"), &[]);
+    let (client, keys) = (folder.path("m.client"), folder.path("keys"));
+    done(&format!("keygen {client} -o {keys}"), &[]);
+    let rows = polyveil::data::array_bytes(&[400_000, 16], &vec![0.5; 6_400_000]);
+    let (rows, input) = (folder.file("rows.npy", &rows), folder.path("x.in"));
+    let key = format!("{keys}/client.key");
+    let encrypt = [
+        "encrypt", "--key", &key, "--data", &rows, "--index", "0", "-o", &input,
+    ];
+    let out = limited(256, env!("CARGO_BIN_EXE_polyveil"), &encrypt);
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("rows.npy") && text.contains("takes more than"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("ran out") && !Path::new(&input).exists(),
+        "{text}"
+    );
+    // what is said has it in
+    let (_, text) = done(&encrypt.join(" "), &[]);
+    assert!(text.contains("256.0 MB of memory"), "{text}");
+}
+
 /// Refused before the work: what needs the memory, how much, and where most of it goes.
 #[test]
 fn refusals_name_what_takes_the_memory() {
@@ -450,9 +481,19 @@ fn what_is_said_of_a_small_plans_memory_is_true() {
     let rows = row_of_halves(&folder);
     let (input, answer) = (folder.path("x.in"), folder.path("x.answer"));
     for parameters in ["", "--parameters levelled-15-11x40-3"] {
-        done(
-            &format!("compile {model} --no-probe -o {plan} {parameters}"),
-            &[],
+        let compile = format!("compile {model} --no-probe -o {plan} {parameters}");
+        let compile: Vec<&str> = compile.split_whitespace().collect();
+        let (took, text) = peak(&compile);
+        let said = bytes_behind(&text, "compiling will take about ");
+        println!(
+            "{parameters}: compiling took {:.1} MB of {:.1} MB said",
+            took / 1e6,
+            said / 1e6
+        );
+        // counting once took more than compiling
+        assert!(
+            (0.9..2.5).contains(&(said / took)),
+            "{took:.2e} of {said:.2e}"
         );
         done(&format!("keygen {client} -o {keys} --replace"), &[]);
         done(
@@ -698,7 +739,8 @@ fn predictions_of_compiling_hold() {
                 predicted / 1e6,
                 measured / 1e6,
             );
-            let holds = off.abs() < 15.0 && (0.285..3.5).contains(&(expected / took));
+            // simulated runs, one on each thread, are counted as if all were at their largest layer at once; seconds are a rough figure
+            let holds = (-10.0..30.0).contains(&off);
             wrong.extend((!holds).then(|| format!("{width} channels, {side} pixels, {more:?}")));
         }
     }

@@ -33,6 +33,22 @@ pub(crate) fn fits_levels(graph: &PolyGraph) -> bool {
     rings.any(|log_n| !ParametersSpec::levelled_sets(log_n, levels).is_empty())
 }
 
+/// The set under which is counted what compiling takes, where none is asked for: the one with bootstrapping, or for what may do without the largest set
+/// that is tried. Counting under a larger one would take more than compiling does, most of it the ring's tables.
+pub(crate) fn counted(graph: &PolyGraph, target: &Target) -> ParametersSpec {
+    let linear = graph
+        .nodes()
+        .iter()
+        .filter(|n| matches!(n.op(), Op::Conv2d(_) | Op::Linear(_)));
+    // as many as the longest path has at most
+    let levels = least_levels(graph) + linear.count();
+    let mut largest = ParametersSpec::levelled_sets(*LEVELLED_RINGS.end(), levels.max(1));
+    match (&target.parameters, largest.pop()) {
+        (None, Some(set)) => set,
+        _ => target.set(),
+    }
+}
+
 /// A plan that is precise enough.
 struct Offer {
     /// Predicted seconds, and what keys count.

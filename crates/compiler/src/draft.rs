@@ -229,9 +229,13 @@ pub(crate) fn simulating(graph: &PolyGraph, products: f64) -> f64 {
     each * runs as f64 * (2.0 * products + own as f64)
 }
 
-/// What compiling a network with linear layers in slots will take.
-pub(crate) fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
-    let draft = Draft::normal(graph, target, target.set(), None)?;
+/// What compiling a network with linear layers in slots will take, counted under a set.
+pub(crate) fn needs(
+    graph: &PolyGraph,
+    target: &Target,
+    set: ParametersSpec,
+) -> Result<Needs, Error> {
+    let draft = Draft::normal(graph, target, set, None)?;
     let (normal, parameters) = (&draft.normal, draft.cost.parameters());
     let surveys: Vec<Survey> = (normal.quantities.iter())
         .map(|q| pack::survey(normal, q))
@@ -292,5 +296,6 @@ fn compiling_bytes(normal: &Normal, surveys: &[Survey], parameters: &Parameters)
         kept += survey.bytes;
         packing = packing.max(kept + 2 * survey.together);
     }
-    packing.max(kept * 57 / 10 + verifying)
+    // a twelfth on top: what is measured of small networks is up to an eighth above the parts
+    packing.max(kept * 57 / 10 + verifying) * 13 / 12
 }

@@ -48,11 +48,13 @@ pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
         (Layers::Cheapest, None) if coefficients::is_transformer(graph) => {
             Count::of(graph, target)?.values >= FEW
         }
+        // compiled in slots first, and seldom looked at further
+        (Layers::Cheapest, None) if small(graph, target)? && activations(graph) > 0 => false,
         (Layers::Cheapest, None) => matches!(look(graph, target)?, View::Coefficients { .. }),
     };
     match in_coefficients {
         true => coefficients::needs(graph, target),
-        false => draft::needs(graph, target),
+        false => draft::needs(graph, target, choose::counted(graph, target)),
     }
 }
 
@@ -73,7 +75,11 @@ pub fn estimate(graph: &PolyGraph, target: &Target) -> Result<Estimate, Error> {
         _ => {}
     }
     let plan = compile(graph, target)?;
-    Ok(Estimate::of(&plan, target, draft::needs(graph, target)?))
+    Ok(Estimate::of(
+        &plan,
+        target,
+        draft::needs(graph, target, choose::counted(graph, target))?,
+    ))
 }
 
 /// Whether a network may do without bootstraps: then its plan in slots says most.
@@ -83,7 +89,7 @@ fn small(graph: &PolyGraph, target: &Target) -> Result<bool, Error> {
 
 /// Refuses where the ring's tables alone leave the room that there is: without them nothing can be counted.
 fn require_tables(graph: &PolyGraph, target: &Target) -> Result<(), Error> {
-    let tables = ckks::memory::tables(&target.set());
+    let tables = ckks::memory::tables(&choose::counted(graph, target));
     coefficients::within_room(graph, target, tables)
 }
 
@@ -193,8 +199,7 @@ fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
     // half bootstraps alone take so much at least
     let first = small(graph, target)?.then(|| choose::compile(graph, target));
     if let Some(Ok(plan)) = &first {
-        let activations = graph.nodes().iter().filter(|n| is_activation(n.op()));
-        let least = coefficients::LEAST_TRANSFORMS * target.cost.ntt * activations.count() as f64;
+        let least = coefficients::LEAST_TRANSFORMS * target.cost.ntt * activations(graph) as f64;
         if plan.facts().bootstraps == 0 && choose::price(plan, target) < least {
             let line = format!("layers not in coefficients: {least:.1} CPU seconds at least\n");
             return Ok(because(plan.clone(), &line));
@@ -248,8 +253,9 @@ fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
     Ok(because(plan, &lines))
 }
 
-fn is_activation(op: &Op<approx::Polynomial>) -> bool {
-    matches!(op, Op::Elementwise(p) if p.degree() > 1)
+fn activations(graph: &PolyGraph) -> usize {
+    let is_one = |op: &Op<approx::Polynomial>| matches!(op, Op::Elementwise(p) if p.degree() > 1);
+    graph.nodes().iter().filter(|n| is_one(n.op())).count()
 }
 
 fn because(plan: VerifiedPlan, lines: &str) -> VerifiedPlan {

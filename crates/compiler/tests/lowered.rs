@@ -11,9 +11,10 @@ use polyveil_compiler::{Target, compile, summarise};
 use runtime::Purpose;
 use support::{Random, agree};
 use zoo::architecture::Architecture;
+use zoo::architecture::{gpt_neox, llama};
+use zoo::bert;
 use zoo::encoder::{Encoder, Start};
 use zoo::language::LanguageModel;
-use zoo::{bert, gpt_neox, llama};
 
 const LENGTH: usize = 5;
 

@@ -5,8 +5,9 @@ use nn::attention::{AttentionScheme, PowerSoftmax};
 use polyveil_compiler::{Scale, Sketch, Target, compile, sketch, summarise};
 use runtime::{Basis, Prediction};
 use zoo::architecture::Architecture;
+use zoo::architecture::{gpt_neox, llama};
+use zoo::bert;
 use zoo::shape::{Polynomials, TransformerShape};
-use zoo::{bert, gpt_neox, llama};
 
 const OPTIONS: Polynomials = Polynomials {
     bits: 8.0,

@@ -266,6 +266,10 @@ fn inputs(
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
     let place = placed(model);
+    let ends = match &network {
+        Network::Trained(g, _) => End::of(g),
+        Network::Polynomial(_) => End::Open,
+    };
     let (network, original) = prepared(network, a, tell).map_err(place)?;
     let foreign = match &network {
         Network::Trained(g, metadata) => {
@@ -276,10 +280,15 @@ fn inputs(
         Network::Polynomial(g) => Foreign::of(g.network(), g.metadata()),
     };
     let output = foreign.output;
-    let bounded = matches!(&network, Network::Trained(g, _) if ends_in_sigmoid(g));
-    let outputs = a.outputs.clone().map(|m| outputs(m, output, bounded));
+    let outputs = a.outputs.clone().map(|m| ends.outputs(m, output));
+    let outputs = outputs.transpose().map_err(place)?;
     let said = outputs.is_some() || foreign.metadata.task.is_some();
-    let unsaid = bounded.then(|| Outputs::Probabilities(Vec::new()));
+    let unsaid = match ends {
+        End::Sigmoid => Some(Outputs::Probabilities(Vec::new())),
+        End::Softmax if !said => Some(Outputs::Classes(Vec::new())),
+        _ => None,
+    };
+    let bounded = ends == End::Sigmoid;
     let mut task = task(
         &foreign,
         sources,
@@ -615,23 +624,43 @@ pub(crate) fn with_outputs(task: Task, outputs: Outputs) -> Result<Task> {
     })
 }
 
-/// What outputs of this shape are that somebody names; `bounded` where they are probabilities already, of which no softmax can be taken.
-fn outputs(said: Meaning, output: Shape, bounded: bool) -> Outputs {
-    match said {
-        Meaning::Classes(names) | Meaning::Labels(names) if bounded => {
-            Outputs::Probabilities(names)
-        }
-        Meaning::Classes(names) => Outputs::Classes(names),
-        Meaning::Labels(names) => Outputs::Labels(names),
-        Meaning::Values(names) => Outputs::Values(names),
-        Meaning::Tensor => Outputs::Tensor(output),
-    }
+/// How a network ends, as far as that says what its outputs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// In a sigmoid: outputs are probabilities already, of which no softmax can be taken.
+    Sigmoid,
+    /// In a softmax or its logarithm over one row, which is left to who reads the answers: these take it of classes only.
+    Softmax,
+    /// In anything else.
+    Open,
 }
 
-/// Whether a network's last layer is a sigmoid.
-pub(crate) fn ends_in_sigmoid(graph: &Graph) -> bool {
-    let last = approx::Activation::Sigmoid;
-    matches!(graph.last_operator().op(), Op::Elementwise(Nonlinearity::Activation(a)) if *a == last)
+impl End {
+    pub(crate) fn of(graph: &Graph) -> Self {
+        let last = graph.last_operator();
+        let a_row = |shape: Shape| shape.as_image().is_none_or(|(_, h, w)| h * w == 1);
+        match last.op() {
+            Op::Elementwise(Nonlinearity::Activation(approx::Activation::Sigmoid)) => Self::Sigmoid,
+            Op::Softmax(_) if a_row(last.shape()) => Self::Softmax,
+            _ => Self::Open,
+        }
+    }
+
+    /// What outputs of this shape are that somebody names.
+    fn outputs(self, said: Meaning, output: Shape) -> Result<Outputs> {
+        Ok(match (self, said) {
+            (Self::Sigmoid, Meaning::Classes(names) | Meaning::Labels(names)) => {
+                Outputs::Probabilities(names)
+            }
+            (_, Meaning::Classes(names)) => Outputs::Classes(names),
+            (Self::Softmax, _) => {
+                return Err("the network ends in a softmax, which is left to who reads its answers: its outputs are classes and nothing else".into());
+            }
+            (_, Meaning::Labels(names)) => Outputs::Labels(names),
+            (_, Meaning::Values(names)) => Outputs::Values(names),
+            (_, Meaning::Tensor) => Outputs::Tensor(output),
+        })
+    }
 }
 
 /// The vocabulary, and the public first token.
@@ -881,26 +910,29 @@ mod tests {
                 x = b.add("last", op, &[x]).expect("valid");
             }
             let y = b.add("flat", Op::Flatten, &[x]).expect("valid");
-            ends_in_sigmoid(&b.finish(y).expect("valid"))
+            End::of(&b.finish(y).expect("valid")) == End::Sigmoid
         };
         assert!(ends(Some(approx::Activation::Sigmoid)));
         assert!(!ends(Some(approx::Activation::Silu)) && !ends(None));
         let names = || vec!["old".to_string(), "tall".into()];
-        let of = |said, bounded| outputs(said, Shape::Vector(2), bounded);
+        let of = |said, end: End| {
+            end.outputs(said, Shape::Vector(2))
+                .expect("means something")
+        };
         assert_eq!(
-            of(Meaning::Classes(names()), true),
+            of(Meaning::Classes(names()), End::Sigmoid),
             Outputs::Probabilities(names())
         );
         assert_eq!(
-            of(Meaning::Classes(names()), false),
+            of(Meaning::Classes(names()), End::Open),
             Outputs::Classes(names())
         );
         assert_eq!(
-            of(Meaning::Labels(names()), true),
+            of(Meaning::Labels(names()), End::Sigmoid),
             Outputs::Probabilities(names())
         );
         assert_eq!(
-            of(Meaning::Tensor, false),
+            of(Meaning::Tensor, End::Open),
             Outputs::Tensor(Shape::Vector(2))
         );
     }
@@ -908,7 +940,7 @@ mod tests {
     #[test]
     fn a_model_of_70_000_tokens_is_calibrated_on_those_above_65_535() {
         let folder = std::env::temp_dir().join(format!("polyveil-wide-{}", std::process::id()));
-        let config = zoo::llama::Config {
+        let config = zoo::architecture::llama::Config {
             sizes: zoo::blocks::Sizes {
                 layers: 1,
                 width: 4,

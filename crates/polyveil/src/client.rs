@@ -206,7 +206,13 @@ impl Client {
             _ => "what is at hand".into(),
         };
         let names: Vec<String> = inputs.iter().map(name).collect();
-        let memory = memory::encrypt(self.keys.file(), &names.join(", "))?;
+        let table = |input: &Input| match (input, &self.task) {
+            (Input::Item(source, _), Task::Vectors(_)) => memory::reading(&source.path),
+            _ => 0,
+        };
+        // the table is gone before the input is encrypted
+        let reading = inputs.iter().map(table).max().unwrap_or(0);
+        let memory = memory::encrypt(self.keys.file(), &names.join(", "))?.max(reading);
         let values = self.encode(inputs, tell)?;
         tell.note(format_args!(
             "encrypting into {} ciphertexts: {}, {} of memory, about a second",

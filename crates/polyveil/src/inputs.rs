@@ -1,6 +1,7 @@
 //! Inputs of every task, from files or at hand: pictures, rows of numbers, sentences, prompts, tensors.
 
 use crate::error::{Error, Help, Result, named};
+use crate::memory;
 use crate::progress::{Listener, Say};
 use data::{Answers, Dataset, Labels, Sentences, Split, VectorOptions, Vectors};
 use nn::{Shape, Tensor};
@@ -101,13 +102,15 @@ impl Source {
     /// # Errors
     /// What is missing or no number, by row and column; columns of other names.
     pub(crate) fn rows(&self, task: Option<&Task>, input: Shape) -> Result<Vectors> {
+        let any = VectorOptions::default();
         let options = VectorOptions {
+            memory_limit: memory::data_limit(any.memory_limit),
             shape: input.as_image().map(|_| input),
             answers: self.answers.clone(),
             without: self.without.clone(),
             split: self.split,
             limit: self.limit,
-            ..VectorOptions::default()
+            ..any
         };
         let rows = match &self.given {
             Some(Given::Rows(rows)) => rows.clone(),
@@ -662,12 +665,14 @@ pub(crate) fn listed(names: &[String]) -> String {
 
 /// A set of labelled pictures, with as many channels as the network takes.
 fn set(task: &Task, source: &Source, labels: Labels) -> Result<Dataset> {
+    let any = data::Options::default();
     let options = data::Options {
+        memory_limit: memory::data_limit(any.memory_limit),
         labels,
         channels: channels(task),
         split: source.split,
         limit: source.limit,
-        ..data::Options::default()
+        ..any
     };
     Ok(Dataset::open(&source.path, &options)?.0)
 }

@@ -30,6 +30,19 @@ pub(crate) fn keygen(file: &ClientFile) -> Result<u64> {
     required(&what, memory::key_generation(p, most))
 }
 
+/// What data take at most, of the bytes of what is read: tables as text and as numbers, with what parsing takes; sets as they are read and as they are kept.
+const READ: u64 = 5;
+
+/// Bytes of data that may be read where memory is what it is, `most` at most.
+pub(crate) fn data_limit(most: u64) -> u64 {
+    limits::here().map_or(most, |room| most.min(room.bytes / READ))
+}
+
+/// Bytes that reading a file takes, of one whose length says it.
+pub(crate) fn reading(path: &std::path::Path) -> u64 {
+    READ * std::fs::metadata(path).map_or(0, |m| m.len())
+}
+
 fn network(file: &ClientFile) -> &str {
     &file.spec().description.name
 }

@@ -260,5 +260,15 @@ fn signals_are_scored_by_networks_that_say_nothing_of_them() {
         (&json[0]["right"], &json[0]["rows"]),
         (&3.into(), &4.into())
     );
+    // of rows that nobody says the answers of, none is right or wrong
+    let unsaid = Source {
+        answers: Answers::None,
+        without: ["label".to_string()].into(),
+        ..source
+    };
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/xor.onnx");
+    let refused = score(&[model], &unsaid, None, &stated, &mut silent).expect_err("no answers");
+    let refused = refused.to_string();
+    assert!(refused.contains("which answers are right"), "{refused}");
     std::fs::remove_dir_all(&at).expect("there");
 }

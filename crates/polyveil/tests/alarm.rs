@@ -485,7 +485,8 @@ fn on_ciphertexts_ten_within_and_ten_outside() {
 /// as `evaluate` states it.
 #[test]
 fn of_a_transformer_in_the_clear() {
-    use zoo::{architecture::Architecture, blocks::Sizes, llama, shape};
+    use zoo::architecture::{Architecture, llama};
+    use zoo::{blocks::Sizes, shape};
     let config = llama::Config {
         sizes: Sizes {
             width: 8,

@@ -3,7 +3,7 @@
 use ckks::ParametersSpec;
 use data::{Dataset, Known, Vectors};
 use nn::{Graph, Linear, Metadata, Nonlinearity, Op, Parameter, Shape};
-use polyveil::calibrate::{Calibrating, Material, calibrate, calibrate_network};
+use polyveil::calibrate::{Calibrating, Material, Meaning, calibrate, calibrate_network};
 use polyveil::compiler::Target;
 use polyveil::evaluate::{Evaluation, Set};
 use polyveil::inputs::{Given, Source};
@@ -15,12 +15,12 @@ use std::path::Path;
 use std::sync::Arc;
 use task::tokenizer::WordPiece;
 use task::{Outputs, Stated, Tokenizer};
-use zoo::architecture::Architecture;
+use zoo::architecture::{Architecture, llama};
+use zoo::bert;
 use zoo::blocks::Sizes;
 use zoo::encoder::Encoder;
 use zoo::language::LanguageModel;
 use zoo::trained::{Run, TrainedEncoder, TrainedLanguageModel};
-use zoo::{bert, llama};
 
 const XOR: &[u8] = include_bytes!("../data/xor.onnx");
 
@@ -127,6 +127,51 @@ fn pictures_at_hand_are_normalised_as_is_stated() {
     let task = network::task_of_graph(&of_pictures).expect("a task");
     let names = task.outputs().map(Outputs::names);
     assert_eq!(names, Some(&["dark".into(), "bright".into()][..]));
+}
+
+/// Whoever reads the answers takes the softmax: of classes only, whether or not data say so.
+#[test]
+fn a_network_that_ends_in_a_softmax_gives_classes_and_nothing_else() {
+    let rows =
+        || Given::Rows(Vectors::new(2, vec![0.5, -0.5, 1.0, 0.25], Known::Nothing).expect("fits"));
+    for last in [nn::Softmax::Shares, nn::Softmax::Logarithms] {
+        let network = || {
+            let mut b = Graph::builder();
+            let x = b.input("x", Shape::Vector(2)).expect("valid");
+            let weight = Parameter::new("w", [3, 2], vec![0.5, 0.1, -0.3, 0.4, 0.2, -0.6]);
+            let dense = Op::Linear(Linear {
+                weight: weight.expect("finite"),
+                bias: None,
+            });
+            let y = b.add("y", dense, &[x]).expect("valid");
+            let y = b.add("shares", Op::Softmax(last), &[y]).expect("valid");
+            Network::Trained(b.finish(y).expect("valid"), Metadata::default())
+        };
+        let made = |outputs| {
+            let options = Calibrating {
+                outputs,
+                ..options()
+            };
+            calibrate_network(network(), &source(rows()), &options, &mut silent)
+        };
+        let task = network::task_of_graph(&made(None).expect("calibrates")).expect("a task");
+        assert_eq!(task.outputs(), Some(&Outputs::Classes(Vec::new())));
+        let names: Vec<String> = ["a", "b", "c"].map(String::from).into();
+        let task = made(Some(Meaning::Classes(names.clone()))).expect("calibrates");
+        let task = network::task_of_graph(&task).expect("a task");
+        assert_eq!(task.outputs(), Some(&Outputs::Classes(names.clone())));
+        for said in [
+            Meaning::Labels(names.clone()),
+            Meaning::Values(names),
+            Meaning::Tensor,
+        ] {
+            let refused = made(Some(said)).expect_err("no classes").to_string();
+            assert!(
+                refused.contains("softmax") && refused.contains("classes"),
+                "{refused}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -122,6 +122,20 @@ impl<E: Engine> Server<E> {
     pub fn key(&self) -> KeyId {
         self.key
     }
+    /// CPU seconds of each step on this engine, by its own table of costs.
+    pub fn predicted_steps(&self) -> Vec<f64> {
+        self.plan.predicted_steps(&self.engine.cost_table())
+    }
+    /// Bytes that values take on this engine at most, and what it holds beside them now.
+    ///
+    /// # Errors
+    /// `Error::Plan`: none for a verified plan.
+    pub fn engine_bytes(&self) -> Result<(u64, u64)> {
+        let values = self
+            .plan
+            .peak_of_values(|level| self.engine.value_bytes(level));
+        Ok((values?, self.engine.held_bytes()))
+    }
     /// What its client's inputs and answers belong to.
     fn ids(&self) -> Ids {
         self.plan.ids(self.key)

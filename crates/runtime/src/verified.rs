@@ -4,7 +4,7 @@ use crate::Register;
 use crate::Result;
 use crate::answer::AnswerBounds;
 use crate::beside::{Beside, beside};
-use crate::facts::PlanFacts;
+use crate::facts::{PlanFacts, StepFacts};
 use crate::operation::Operation;
 use crate::plan::{Plan, Step};
 use crate::plan_file::Limits;
@@ -222,15 +222,36 @@ impl VerifiedPlan {
     /// # Errors
     /// `Error::Plan`: none for a verified plan.
     pub fn peak_step(&self) -> Result<Option<&Step>> {
-        let mut reading = Reading::new(&self.plan, &self.context)?;
         let parameters = self.parameters();
-        let mut most = None;
-        for (index, (step, facts)) in self.plan.steps.iter().zip(&self.facts.steps).enumerate() {
-            let alive = reading.live.values();
-            let alive = alive.map(|v| memory::ciphertext(parameters, v.info.level));
+        let most = self.most_alive(|facts, step, alive| {
+            let values = alive.map(|level| memory::ciphertext(parameters, level));
             let level = Level::new(facts.level_in);
             let (working, _) = verify::working_bytes(parameters, &step.operation, level);
-            let bytes = alive.sum::<u64>() + working;
+            values.sum::<u64>() + working
+        })?;
+        Ok(most.map(|(_, step)| step))
+    }
+    /// The most bytes that the values of a run take at once, where one takes so many at a level; what steps need beside is not counted.
+    ///
+    /// # Errors
+    /// `Error::Plan`: none for a verified plan.
+    pub(crate) fn peak_of_values(&self, each: impl Fn(Level) -> u64) -> Result<u64> {
+        let most = self.most_alive(|_, _, alive| alive.map(&each).sum())?;
+        Ok(most.map_or(0, |(bytes, _)| bytes))
+    }
+    /// The step that takes most by a count of the levels of what is alive before it.
+    fn most_alive(
+        &self,
+        count: impl Fn(&StepFacts, &Step, &mut dyn Iterator<Item = Level>) -> u64,
+    ) -> Result<Option<(u64, &Step)>> {
+        let mut reading = Reading::new(&self.plan, &self.context)?;
+        let mut most = None;
+        for (index, (step, facts)) in self.plan.steps.iter().zip(&self.facts.steps).enumerate() {
+            let bytes = count(
+                facts,
+                step,
+                &mut reading.live.values().map(|v| v.info.level),
+            );
             if most.is_none_or(|(had, _)| bytes > had) {
                 most = Some((bytes, step));
             }
@@ -238,7 +259,7 @@ impl VerifiedPlan {
             reading.live.extend(results);
             reading.live.retain(|r, _| !facts.released.contains(r));
         }
-        Ok(most.map(|(_, step)| step))
+        Ok(most)
     }
     /// Registers that are alive after a step, ascending; none where there is no such step.
     pub fn live_after(&self, step: usize) -> Option<Vec<Register>> {

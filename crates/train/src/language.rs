@@ -14,8 +14,8 @@ use nn::AttentionScheme;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use zoo::architecture::Architecture;
+use zoo::architecture::llama;
 use zoo::language::LanguageModel;
-use zoo::llama;
 
 /// A run on text.
 pub type LanguageConfig = Run<Network, Data>;

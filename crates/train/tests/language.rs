@@ -19,7 +19,7 @@ use train::mode::Mode;
 use train::pass::Inputs;
 use train::{Error, Event, Model, Trainer};
 use zoo::architecture::Architecture;
-use zoo::gpt_neox;
+use zoo::architecture::gpt_neox;
 use zoo::language::LanguageModel;
 
 const VOCABULARY: usize = 7;

@@ -2,7 +2,6 @@
 
 use crate::blocks::{Blocks, Decoder, Initial, Role, Sizes};
 use crate::config::{Fields, refuse};
-use crate::{gpt_neox, llama};
 use nn::attention::AttentionScheme;
 use nn::format::state_dict::StateTensor;
 use nn::{NodeId, Result};
@@ -11,6 +10,8 @@ use std::collections::BTreeMap;
 
 macro_rules! registry {
     ($($(#[$about:meta])* $family:ident($file:ident),)*) => {
+        $(pub mod $file;)*
+
         /// Which model, with its sizes.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Architecture {

@@ -5,8 +5,8 @@
 //! is refused; a model without `output.weight` has the embedding as its output head.
 
 use crate::architecture::Architecture;
+use crate::architecture::llama::Config;
 use crate::blocks::{Decoder, Sizes};
-use crate::llama::Config;
 use crate::llama2c::halve;
 use nn::format::gguf::{File, Value};
 use nn::{Error, Result};

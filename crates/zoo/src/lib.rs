@@ -1,34 +1,22 @@
 //! Published model families: what a checkpoint's tensors mean.
 //!
-//! One file for each family and one line for each in a registry: [`resnet`], [`imagenet`], `clip_resnet`, `convnext`, [`efficientnet`], [`vit`] and `mlp` for inputs of one shape
-//! (`FAMILIES`); [`llama`] and
-//! [`gpt_neox`] for text ([`architecture`]), which [`language`] loads, embeds for and builds for any length; [`bert`] (and RoBERTa) for
-//! sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`trained`] makes them polynomial.
+//! One file for each family and one line for each in a registry, which is all that a new one needs: below for inputs of one shape,
+//! in [`architecture`] for text, which [`language`] loads, embeds for and builds for any length; [`bert`] (and RoBERTa) for sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`trained`] makes them polynomial.
 //! [`open`] and [`from_bytes`] read any network.
 
 pub mod architecture;
 pub mod bert;
 pub mod blocks;
-mod clip_resnet;
-mod convnext;
-pub mod efficientnet;
 pub mod encoder;
-pub mod gpt_neox;
-pub mod imagenet;
 pub mod language;
-pub mod llama;
-pub mod mlp;
 pub mod random;
-pub mod resnet;
 pub mod shape;
 pub mod trained;
-pub mod vit;
 
 mod config;
 mod family;
 mod gguf_llama;
 mod llama2c;
-mod transformers;
 
 pub use family::{Model, Options};
 
@@ -38,18 +26,26 @@ use nn::format::{Checkpoint, Content};
 use nn::{Error, Result};
 use std::path::Path;
 
-/// The registry: families in the order in which a checkpoint is shown to them. Language models have their own, [`architecture`].
-const FAMILIES: &[Family] = &[
-    resnet::FAMILY,
-    clip_resnet::FAMILY,
-    imagenet::FAMILY,
-    convnext::FAMILY,
-    efficientnet::FAMILY,
-    transformers::LANGUAGE,
-    transformers::ENCODER,
-    vit::FAMILY,
-    mlp::FAMILY,
-];
+macro_rules! families {
+    ($($access:vis $file:ident: $($family:ident),+;)*) => {
+        $($access mod $file;)*
+
+        /// Families in the order in which a checkpoint is shown to them.
+        const FAMILIES: &[Family] = &[$($($file::$family),+),*];
+    };
+}
+
+// The registry. Language models have their own, `architecture`.
+families! {
+    pub resnet: FAMILY;
+    clip_resnet: FAMILY;
+    pub imagenet: FAMILY;
+    convnext: FAMILY;
+    pub efficientnet: FAMILY;
+    transformers: LANGUAGE, ENCODER;
+    pub vit: FAMILY;
+    pub mlp: FAMILY;
+}
 
 /// Any network that is read here, told by its content.
 ///

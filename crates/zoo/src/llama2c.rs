@@ -7,8 +7,8 @@
 //! that channel k turns with k + d/2, as in Hugging Face's checkpoints: the same network.
 
 use crate::architecture::Architecture;
+use crate::architecture::llama::Config;
 use crate::blocks::Sizes;
-use crate::llama::Config;
 use nn::{Error, Result};
 use std::collections::BTreeMap;
 

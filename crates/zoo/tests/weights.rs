@@ -3,11 +3,11 @@
 use nn::format::state_dict::StateDict;
 use nn::{AttentionScheme, Graph, Op, Parameter};
 use zoo::architecture::Architecture;
+use zoo::architecture::llama;
 use zoo::bert::{self, Head};
 use zoo::blocks::Sizes;
 use zoo::encoder::Encoder;
 use zoo::language::LanguageModel;
-use zoo::llama;
 use zoo::shape::TransformerShape;
 
 /// FNV-1a.

@@ -8,6 +8,12 @@ pub(super) const DEFINITION: Definition = Definition {
     value: |x| (x / 6.0 + 0.5).clamp(0.0, 1.0),
     derivative: |x| match x {
         x if x <= -3.0 || x > 3.0 => 0.0,
-        x => if x.is_nan() { x } else { 1.0 / 6.0 },
+        x => {
+            if x.is_nan() {
+                x
+            } else {
+                1.0 / 6.0
+            }
+        }
     },
 };

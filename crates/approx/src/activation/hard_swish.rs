@@ -8,6 +8,12 @@ pub(super) const DEFINITION: Definition = Definition {
     derivative: |x| match x {
         x if x <= -3.0 => 0.0,
         x if x <= 3.0 => (2.0 * x + 3.0) / 6.0,
-        x => if x.is_nan() { x } else { 1.0 },
+        x => {
+            if x.is_nan() {
+                x
+            } else {
+                1.0
+            }
+        }
     },
 };

@@ -7,6 +7,12 @@ pub(super) const DEFINITION: Definition = Definition {
     value: |x| x.clamp(0.0, 6.0),
     derivative: |x| match x {
         x if x <= 0.0 || x > 6.0 => 0.0,
-        x => if x.is_nan() { x } else { 1.0 },
+        x => {
+            if x.is_nan() {
+                x
+            } else {
+                1.0
+            }
+        }
     },
 };

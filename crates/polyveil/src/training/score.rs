@@ -1,11 +1,11 @@
 //! How well networks classify labelled inputs, in f64 and without any guard: each against the first, paired.
 
-use crate::calibrate::{ends_in_sigmoid, with_outputs};
+use crate::calibrate::{End, with_outputs};
 use crate::error::{Error, Help, Result, named};
 use crate::inputs::{Inputs, Source};
 use crate::markdown::{Table, interval, or_none};
 use crate::normalization::Foreign;
-use crate::progress::Listener;
+use crate::progress::{Listener, Say};
 use approx::Activation;
 use nn::Tensor;
 use nn::evaluate::Evaluation;
@@ -70,15 +70,22 @@ pub fn score(
                 let mut task = (foreign.task(said, rows.as_ref(), tell)).map_err(named(path))?;
                 if let (Some(names), None) = (&labels, &metadata.task) {
                     let names = names.clone();
-                    let outputs = match ends_in_sigmoid(&graph) {
-                        true => Outputs::Probabilities(names),
-                        false => Outputs::Labels(names),
+                    let outputs = match End::of(&graph) {
+                        End::Sigmoid => Outputs::Probabilities(names),
+                        End::Softmax | End::Open => Outputs::Labels(names),
                     };
                     task = with_outputs(task, outputs).map_err(named(path))?;
                 }
                 let outputs = graph.output().shape().len();
                 let inputs = Inputs::labelled(&task, source, Some(outputs))?;
                 inputs.warn([0; 2], tell);
+                let classes = inputs.names().len();
+                if inputs.class(0).is_some() && outputs > 1 && classes != outputs {
+                    tell.note(format_args!(
+                        "warning: the data have {classes} classes, {} has {outputs} outputs, the largest of which is taken for its class",
+                        path.display()
+                    ));
+                }
                 let judged = judge(&inputs, |x| graph.evaluate(x)).map_err(named(path))?;
                 (task, judged)
             }
@@ -341,6 +348,9 @@ pub(super) fn judge(
         width = inputs.target(i).len();
     }
     out.errors = Errors::of(&predicted, &targets, width);
+    if out.right.is_empty() && out.errors.is_empty() {
+        return Err("the data do not say which answers are right: name their classes, or the numbers that are to be predicted".into());
+    }
     Ok(out)
 }
 

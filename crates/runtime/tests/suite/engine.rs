@@ -2,8 +2,8 @@
 
 use super::support::*;
 use ckks::{
-    Arithmetic, BlockMap, Ciphertext, Coefficients, Complex64, Context, Engine, Evaluator, Info,
-    KeyRequest, Level, RingSwitch,
+    Arithmetic, BlockMap, Ciphertext, Coefficients, Complex64, Context, CostTable, Engine,
+    Evaluator, Info, KeyRequest, Level, RingSwitch,
 };
 use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint};
 use polyveil_runtime::*;
@@ -238,6 +238,12 @@ impl Engine for Recorder {
     fn held_bytes(&self) -> u64 {
         self.evaluator.keys().bytes()
     }
+    fn value_bytes(&self, level: Level) -> u64 {
+        10 * self.evaluator.value_bytes(level)
+    }
+    fn cost_table(&self) -> CostTable {
+        CostTable::default().scaled(0.5)
+    }
 }
 
 /// Stops a run after a step.
@@ -411,6 +417,31 @@ fn an_engine_outside_ckks_gives_the_evaluators_answer_bit_for_bit() {
         let provided = client.read_answer(&provided[..], "answer");
         close(&provided.expect("decrypts"), &truth, 1e-4);
     }
+}
+
+#[test]
+fn an_engine_says_what_its_steps_and_values_cost() {
+    let golden = Golden::new("refreshed");
+    let (plan, client) = (golden.plan(), golden.client());
+    let own = Server::new(plan.clone(), golden.keys(&plan)).expect("keys are there");
+    let engine = golden.recorder(&plan, Circuits::Provided);
+    let other = Server::with_engine(plan.clone(), engine, client.key()).expect("keys are there");
+    let steps = own.predicted_steps();
+    assert_eq!(steps, plan.predicted_steps(&CostTable::default()));
+    assert!(steps.iter().sum::<f64>() > 0.0);
+    for (half, whole) in other.predicted_steps().iter().zip(&steps) {
+        assert!((half - 0.5 * whole).abs() <= 1e-12 * whole);
+    }
+    let [(here, held), (there, keys)] =
+        [own.engine_bytes(), other.engine_bytes()].map(|b| b.expect("reads"));
+    assert!(here > 0 && there == 10 * here);
+    // nothing is encoded yet
+    assert_eq!(
+        (held, keys),
+        (own.engine().keys().bytes(), own.engine().keys().bytes())
+    );
+    // what the plan says of a run has this in it
+    assert!(here + held < plan.facts().peak_bytes);
 }
 
 #[test]

@@ -294,7 +294,7 @@ mod tests {
     use super::*;
     use data::Text;
     use zoo::architecture::Architecture;
-    use zoo::llama;
+    use zoo::architecture::llama;
 
     fn tiny() -> LanguageModel {
         let config = llama::Config {

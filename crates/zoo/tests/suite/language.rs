@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use task::tokenizer::Scored as Tokenizer;
 use zoo::architecture::Architecture;
-use zoo::gpt_neox;
+use zoo::architecture::gpt_neox;
 use zoo::language::LanguageModel;
 
 pub(crate) fn golden(name: &str) -> Value {

@@ -12,8 +12,8 @@ use nn::{
     Shape, Tensor, Unfold,
 };
 use zoo::architecture::Architecture;
+use zoo::architecture::{gpt_neox, llama};
 use zoo::language::LanguageModel;
-use zoo::{gpt_neox, llama};
 
 const LENGTH: usize = 6;
 
