@@ -50,8 +50,8 @@ fn open() -> MutexGuard<'static, Vec<PathBuf>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes what this process has written and not finished, before it ends by a signal. Nothing is finished any more while and after this
-/// is called.
+/// Removes what this process has written and not finished, before it ends by a signal. For programs that end now: while and after this is called
+/// nothing is finished any more, and who tries waits for ever, in whichever part of the process.
 pub fn abandon() {
     let all = open();
     for path in all.iter() {

@@ -9,7 +9,7 @@ use crate::memory;
 use crate::network::{self, Network};
 use crate::normalization::Foreign;
 use crate::progress::{Listener, Say};
-use data::{Text, Windows};
+use data::{Text, Vectors, Windows};
 use nn::approximations::Approximations;
 use nn::attention::{AttentionScheme, PowerSoftmax};
 use nn::calibrate::FitOptions;
@@ -289,13 +289,10 @@ fn inputs(
         _ => None,
     };
     let bounded = ends == End::Sigmoid;
-    let mut task = task(
-        &foreign,
-        sources,
-        (&a.normalization, outputs.or(unsaid)),
-        tell,
-    )
-    .map_err(place)?;
+    // what is wrong with them names their own file
+    let rows = rows(&foreign, sources, &a.normalization)?;
+    let said_of = (&a.normalization, outputs.or(unsaid));
+    let mut task = task(&foreign, rows, said_of, tell).map_err(place)?;
     say_inputs(&task, tell);
     let most = a.limit.unwrap_or(INPUTS);
     let shapes: Vec<Shape> = match &network {
@@ -573,21 +570,25 @@ fn figures(v: f64) -> String {
     }
 }
 
+/// The rows that are at hand, where their columns or statistics are asked for.
+fn rows(foreign: &Foreign<'_>, sources: &[Source], stated: &Stated) -> Result<Option<Vectors>> {
+    let asked = foreign.metadata.task.is_none() || stated.is_said();
+    let own = Task::of(foreign.metadata)?;
+    match (&own, sources.first()) {
+        (None | Some(Task::Vectors(_)), Some(source)) if asked && source.is_rows(foreign.input) => {
+            source.rows(own.as_ref(), foreign.input).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// What inputs and outputs mean: what the file says, with the columns of rows, the normalisation and the outputs that are asked for.
 fn task(
     foreign: &Foreign<'_>,
-    sources: &[Source],
+    rows: Option<Vectors>,
     (stated, outputs): (&Stated, Option<Outputs>),
     tell: Listener<'_>,
 ) -> Result<Task> {
-    let asked = foreign.metadata.task.is_none() || stated.is_said();
-    let own = Task::of(foreign.metadata)?;
-    let rows = match (&own, sources.first()) {
-        (None | Some(Task::Vectors(_)), Some(source)) if asked && source.is_rows(foreign.input) => {
-            Some(source.rows(own.as_ref(), foreign.input)?)
-        }
-        _ => None,
-    };
     let mut task = foreign.task(stated, rows.as_ref(), tell)?;
     if let Some(outputs) = outputs {
         task = with_outputs(task, outputs)?;

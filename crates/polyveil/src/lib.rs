@@ -27,7 +27,8 @@
 //!
 //! Nothing here prints: long work tells a [`Listener`] how far it is, and gives what it found as values. Work runs on the threads of the
 //! caller's rayon pool (`pool.install(|| …)`). What a process has once is safe to share, and changes no result: `ring`'s store of memory, which
-//! keeps what one user frees for the next one's ciphertexts, and the list of files being written, which [`files::abandon`] removes.
+//! keeps what one user frees for the next one's ciphertexts and can be told what to say before memory ends, its choice of kernels, and the list of
+//! files being written. A program that is about to end removes these by [`files::abandon`]: nothing in the process is written any more from then on.
 
 #![deny(missing_docs)]
 
