@@ -551,6 +551,7 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     others.extend(a.report.as_deref());
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     a.key.as_deref().map_or(Ok(()), own_key)?;
+    serving.expect(&mut |p| note(p.message))?;
     let limits = polyveil::runtime::Limits {
         unpacked: a.max_memory,
     };
