@@ -496,6 +496,54 @@ fn devices_pipes_and_links_stay_what_they_are() {
 }
 
 #[test]
+fn files_that_do_not_belong_together_are_refused_by_their_headers() {
+    let r = Ready::new("foreign");
+    let (input, answer) = (r.path("x.input"), r.path("x.answer"));
+    done(&format!("{} --input {input} -o {answer}", r.run), &[]);
+    let (client, keys) = (r.path("toy.client"), r.path("foreign"));
+    done(&format!("keygen {client} -o {keys} --insecure-toy"), &[]);
+    let plan = r.path("toy.plan");
+    let run = format!("run --plan {plan} --input {input} -o {answer} --keys");
+    let foreign = format!("{run} {keys}/evaluation.keys");
+    // whatever the plan holds behind its header, which is not looked at, and nothing is forecast
+    let whole = bytes(&plan);
+    std::fs::write(&plan, &whole[..whole.len() - 9]).expect("written");
+    let said = support::command(&foreign, &[])
+        .output()
+        .expect("starts")
+        .stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("x.input belongs to key pair"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    refused(
+        &format!("{run} {input}"),
+        &[],
+        &["`evaluation keys` is needed"],
+    );
+    refused(
+        &format!("{run} {}/keys/evaluation.keys --resume", r.path("")),
+        &[],
+        &["no checkpoint", "without --resume"],
+    );
+    // another client file than the key's is what is wrong, not the key
+    let graph = artefact::load(Path::new(&r.path("xor.pvm")), 1 << 20).expect("reads");
+    let target = compiler::Target {
+        parameters: Some(ckks::ParametersSpec::toy_levelled(10, 6)),
+        ..compiler::Target::default()
+    };
+    let other = compiler::compile(&graph, &target).expect("compiles");
+    let other = other.client_file(graph.metadata().task.clone().expect("a task"));
+    let other = other.expect("its task").write(Vec::new(), "x");
+    let other = r.folder.file("other.client", &other.expect("writes"));
+    let said = refused(
+        &format!("{} {answer} --client {other}", r.decrypt),
+        &[],
+        &["other.client", "another client file", "network.client"],
+    );
+    assert!(!said.contains("keygen"), "{said}");
+}
+
+#[test]
 fn secrets_are_private_whatever_lies_in_their_folder() {
     let r = Ready::new("private");
     let folder = r.path("planted");

@@ -8,7 +8,7 @@ use crate::network::{CLIENT_FILE, answer_lines, client_file, label, task_or};
 use crate::progress::{Listener, Say};
 use crate::session::{doubted, rng};
 use runtime::sharing::{RECORD_NAME, Terms};
-use runtime::wire::container::{Header, expect_together};
+use runtime::wire::container::{Header, Kind, expect_together};
 use runtime::{ClientFile, size};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -82,12 +82,16 @@ impl Client {
     /// Other kinds of files, damaged ones, and those of different clients.
     pub fn open(key: &Path, file: Option<&Path>) -> Result<Self> {
         let beside = key.with_file_name(CLIENT_FILE);
-        let file = client_file(file.unwrap_or(&beside))?;
-        let name = key.display().to_string();
-        Self::with(
-            runtime::Client::read(files::open(key)?, &name, file)?,
-            key.into(),
-        )
+        let place = file.unwrap_or(&beside);
+        let (file, name) = (client_file(place)?, key.display().to_string());
+        let (header, secret) = Header::ahead(files::open(key)?, &name)?;
+        header.expect(Kind::ClientKey, &name)?;
+        if header.ids.client != *file.digest() {
+            return Err(named(place)(format!(
+                "it is another client file than {name} was made from; give its own, which lies beside it as {CLIENT_FILE} where nobody moved it"
+            )));
+        }
+        Self::with(runtime::Client::read(secret, &name, file)?, key.into())
     }
 
     fn with(keys: runtime::Client, path: PathBuf) -> Result<Self> {
