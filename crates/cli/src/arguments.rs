@@ -352,9 +352,9 @@ pub(crate) struct DecryptArgs {
     /// every position of the plan.
     #[arg(long, value_name = "TEXT")]
     pub(crate) text: Vec<String>,
-    /// How many inputs were encrypted together, for a plan that takes a batch.
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "text")]
-    pub(crate) count: usize,
+    /// How many inputs were encrypted together, for a plan that takes a batch; `encrypt` says it [default: 1].
+    #[arg(long, value_name = "N", conflicts_with = "text")]
+    pub(crate) count: Option<usize>,
     /// Make an answer that may be passed on: with noise that hides what the exact one says about the key.
     #[arg(long)]
     pub(crate) share: bool,
@@ -376,7 +376,7 @@ pub(crate) struct DecryptArgs {
     pub(crate) npy: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) overwrite: OverwriteArgs,
-    /// Print one JSON object on stdout.
+    /// Print one JSON object on stdout; of several answers one each, a line each.
     #[arg(long)]
     pub(crate) json: bool,
 }

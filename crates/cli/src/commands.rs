@@ -484,15 +484,21 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     others.extend(inputs.iter().flat_map(Input::files));
     let content = Content::Container(Kind::Input);
     let output = output(&a.output, content, &others, a.overwrite)?;
-    with_line(|tell| {
+    let (batch, count) = with_line(|tell| {
         let client = Client::open(&a.key, a.client.as_deref())?;
         own_key(&a.key)?;
-        client.encrypt_file(&inputs, output, tell)
+        client.encrypt_file(&inputs, output, tell)?;
+        Ok((client.keys().spec().input.batch, inputs.len()))
     })?;
     note(format_args!(
         "wrote {} (send it to the server)",
         a.output.display()
     ));
+    if batch > 1 {
+        note(format_args!(
+            "it holds {count} of {batch} inputs, which nothing tells later: `polyveil decrypt --count {count}`"
+        ));
+    }
     Ok(())
 }
 
@@ -599,6 +605,12 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         expect_own(&a.key, &a.answer)?;
         let client = Client::open(&a.key, a.client.as_deref())?;
         own_key(&a.key)?;
+        let batch = client.keys().spec().output.batch;
+        if batch > 1 && a.count.is_none() && a.text.is_empty() {
+            note(format_args!(
+                "one answer of a plan that takes {batch}: --count N says how many were encrypted together"
+            ));
+        }
         client.decrypt_file(&a.answer, &release, (&a.text, a.count), tell)
     });
     let each = each.inspect_err(|e| say_refusal(e, a.json))?;

@@ -26,6 +26,7 @@ pub(crate) fn option(help: Help) -> Option<&'static str> {
         Help::ReplaceKeys => "--replace",
         Help::NameLabels => "--value-columns LIST",
         Help::GiveText => "--text TEXT",
+        Help::NameCount => "--count N",
         Help::Calibrate => "`polyveil calibrate`",
         Help::Widen => "`polyveil calibrate --margin`, or `--layers slots`",
         Help::MakePolynomial => POLYNOMIALS,

@@ -241,7 +241,7 @@ impl Client {
         Ok(self.task.decode(values)?)
     }
 
-    /// Decrypts a file, for each of the prompts that were encrypted or for the first `count` inputs. What is shared is counted beside the key.
+    /// Decrypts a file, for each of the prompts that were encrypted or for the first `count` inputs, the first alone if nothing is said. What is shared is counted beside the key.
     ///
     /// # Errors
     /// Answers of another key or plan; those that can't be right ([`refusal`]), which count as shared where they should have been; what sharing
@@ -250,7 +250,7 @@ impl Client {
         &self,
         answer: &Path,
         release: &Release,
-        (prompts, count): (&[String], usize),
+        (prompts, count): (&[String], Option<usize>),
         tell: Listener<'_>,
     ) -> Result<Vec<Decrypted>> {
         let task = &self.task;
@@ -260,6 +260,14 @@ impl Client {
         }
         if !prompts.is_empty() && !text {
             return Err(format!("this plan takes {}, no text", task.kind()).into());
+        }
+        let (port, count) = (
+            &self.keys.spec().output,
+            count.unwrap_or(prompts.len().max(1)),
+        );
+        if !(1..=port.batch).contains(&count) {
+            let what = format!("{count} answers: the plan takes {} at a time", port.batch);
+            return Err(Error::refused(what, Help::NameCount));
         }
         memory::decrypt(self.keys.file())?;
         let (name, file) = (answer.display().to_string(), files::open(answer)?);
@@ -307,11 +315,6 @@ impl Client {
         };
         if let Some(doubt) = &doubt {
             tell.note(format_args!("warning: {}", doubted(doubt)));
-        }
-        let port = &self.keys.spec().output;
-        let count = count.max(prompts.len());
-        if count > port.batch {
-            return Err(format!("{count} answers: the plan takes {} at a time", port.batch).into());
         }
         if matches!(task, Task::Prompts(_)) && prompts.is_empty() {
             tell.note("positions beyond the prompt's end continue the passage that fills it up; give the prompt to see what follows it alone");
