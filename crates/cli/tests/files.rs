@@ -7,7 +7,7 @@ use runtime::checkpoint::{Checkpointer, input_digest};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
-use support::{Folder, done, refused};
+use support::{Folder, done, no_usage, refused};
 
 const XOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../polyveil/data/xor.onnx");
 const ROWS: &str = "name;left;right;differ\na;0;0;0\nb;0;1;1\nc;1;0;1\nd;1;1;0\n";
@@ -493,6 +493,87 @@ fn devices_pipes_and_links_stay_what_they_are() {
         &[],
         &["not a Polyveil file"],
     );
+}
+
+#[test]
+fn a_stream_is_for_one_thing_and_no_file_is_called_so() {
+    let r = Ready::new("streams");
+    let run = format!("{} --input {}", r.run, r.path("x.input"));
+    done(&format!("{run} -o {}", r.path("x.answer")), &[]);
+    let (chart, model) = (r.path("r.svg"), r.path("xor.pvm"));
+    let out = support::command(&format!("{run} -o - --report {chart}"), &[]).output();
+    let out = out.expect("starts");
+    assert!(out.stdout == bytes(&r.path("x.answer")));
+    assert!(bytes(&chart).starts_with(b"<svg"));
+    let compile = format!("compile {model} --no-probe");
+    for two in [
+        format!("{run} -o - --json"),
+        format!("{run} -o /dev/stdout --report /dev/stdout"),
+        format!("{compile} -o - --json"),
+    ] {
+        no_usage(&two, &["both would have /dev/stdout", "name a file"]);
+    }
+    let key = r.path("keys/client.key");
+    let (x, rows) = (r.path("x.out"), r.path("rows.csv"));
+    for (line, option) in [
+        (format!("{} {x} --npy -", r.decrypt), "--npy"),
+        (format!("{run} -o {x} --report -"), "--report"),
+        (format!("{compile} -o {x} --prediction -"), "--prediction"),
+        (
+            format!("encrypt --key {key} --data - --index 0 -o {x}"),
+            "--data",
+        ),
+        (format!("values {model} --input -"), "--input"),
+        (
+            format!("evaluate --model {model} --data {rows} -o -"),
+            "--output",
+        ),
+        (format!("keygen {} -o -", r.path("toy.client")), "--output"),
+        ("bench --save --machine -".into(), "--machine"),
+        ("estimate resnet18 --size 32 --save -".into(), "--save"),
+    ] {
+        no_usage(&line, &[option]);
+    }
+    assert!(!Path::new("-").exists() && !Path::new(&x).exists());
+}
+
+#[test]
+fn options_that_would_be_ignored_are_refused() {
+    let r = Ready::new("ignored");
+    let (key, x) = (r.path("keys/client.key"), r.path("x.out"));
+    let encrypt = format!("encrypt --key {key} -o {x}");
+    let model = r.path("xor.pvm");
+    let evaluate = format!("evaluate --model {model} --data a.bin -o {x}");
+    for (line, option) in [
+        (format!("{encrypt} --image a.png --index 19"), "--index"),
+        (format!("{encrypt} --image a.png --split test"), "--split"),
+        (format!("{encrypt} --text a --index 1"), "--index"),
+        (format!("{encrypt} --image a.png --truncate"), "--truncate"),
+        (
+            format!("{encrypt} --data a.bin --index 1 --truncate"),
+            "--truncate",
+        ),
+        (format!("{evaluate} --truncate"), "--truncate"),
+        (format!("{evaluate} --labels nope.txt"), "--labels"),
+        (
+            format!("calibrate {model} --data a.bin --truncate -o {x}"),
+            "--truncate",
+        ),
+        (
+            format!("calibrate {model} --text a.txt --resize -o {x}"),
+            "--resize",
+        ),
+        ("bench --quick --with-network".into(), "--with-network"),
+    ] {
+        no_usage(&line, &["cannot be used with", option]);
+    }
+    // one picture is none of a folder's
+    refused(
+        &format!("{encrypt} --image {}", r.path("keys")),
+        &[],
+        &["keys: it is a folder"],
+    );
+    assert!(!Path::new(&x).exists());
 }
 
 #[test]
