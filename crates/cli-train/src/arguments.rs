@@ -77,19 +77,13 @@ pub(crate) struct VectorArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "train")]
     pub(crate) vectors: Option<PathBuf>,
     /// Where the rows' classes are: a column, an array, or another npy file [default: label, class, target or y].
-    #[arg(long, value_name = "NAME", requires = "vectors")]
+    #[arg(long, value_name = "NAME", requires = "vectors", conflicts_with_all = ["train"])]
     pub(crate) class_column: Option<String>,
     /// Numbers to predict instead of classes: columns, arrays or files, separated by commas.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "LIST",
-        requires = "vectors",
-        conflicts_with = "class_column"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "vectors", conflicts_with_all = ["train", "class_column"])]
     pub(crate) value_columns: Vec<String>,
     /// Columns that are no part of the rows, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "vectors")]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "vectors", conflicts_with_all = ["train"])]
     pub(crate) without: Vec<String>,
 }
 
@@ -127,7 +121,7 @@ pub(crate) struct ScoreArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "activation", "split"])]
     pub(crate) sentences: Option<PathBuf>,
     /// Cut sentences that are longer than a network takes; they are refused without it.
-    #[arg(long, requires = "sentences")]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "activation", "split"])]
     pub(crate) truncate: bool,
     /// Which part, where there are several: train, validation or test.
     #[arg(long, value_name = "PART")]

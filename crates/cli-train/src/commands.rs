@@ -34,6 +34,14 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
         (_, Some(Help::Overwrite)) => "--force",
         (_, Some(Help::MeasureMachine)) => "`polyveil bench --save` measures a cost table",
         (Error::Task(polyveil::task::Error::TooLong { .. }), _) => "--truncate cuts sentences",
+        (Error::Data(data::Error::Split { wanted: None, .. }), _) => "--split PART",
+        (
+            Error::Training(training::Error::Setting {
+                setting: "held_out",
+                ..
+            }),
+            _,
+        ) => "--held-out N; in a configuration held_out",
         _ => return None,
     })
 }

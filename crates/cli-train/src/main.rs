@@ -2,6 +2,9 @@
 
 mod arguments;
 mod commands;
+#[cfg(test)]
+#[path = "../../cli/tests/support/needs.rs"]
+mod needs;
 
 use arguments::*;
 use clap::{Parser, Subcommand};
@@ -78,10 +81,10 @@ fn work() -> ExitCode {
     );
     ring::heap::last_deed(polyveil::files::abandon_at_once);
     terminal::prepare();
-    let cli = Cli::parse();
+    let cli: Cli = polyveil::command_line::parse(error);
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     if let Err(e) = terminal::start_threads(cli.threads.unwrap_or_else(cores)) {
-        terminal::note(format_args!("polyveil-train: {e}"));
+        error(&e);
         return ExitCode::FAILURE;
     }
     terminal::goes_on(match &cli.command {
@@ -109,10 +112,14 @@ fn work() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             match commands::remedy(&e) {
-                Some(help) => terminal::note(format_args!("polyveil-train: {e}: {help}")),
-                None => terminal::note(format_args!("polyveil-train: {e}")),
+                Some(help) => error(&format_args!("{e}: {help}")),
+                None => error(&e),
             }
             ExitCode::FAILURE
         }
     }
+}
+
+fn error(e: &dyn std::fmt::Display) {
+    terminal::note(format_args!("polyveil-train: {e}"));
 }

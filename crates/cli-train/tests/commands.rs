@@ -172,6 +172,21 @@ fn outputs_never_take_the_place_of_inputs_or_foreign_files() {
             refused(&[command, &[output, "--force"]].concat(), words);
         }
     };
+    for more in [&["adapt"][..], &["search", "--budget", "2bootstraps"]] {
+        let from = [more, &[&model, "--train", &data, "-o", &notes]].concat();
+        refused(&from, &["notes.txt", "no folder", "name another"]);
+    }
+    let adapt = [
+        "adapt",
+        &model,
+        "--train",
+        &data,
+        "--held-out",
+        "1000",
+        "-o",
+    ];
+    with(&adapt, &path("run"), &["held_out = 1000", "--held-out N"]);
+    with(&adapt, "-", &["--output <FOLDER>", "`-`"]);
     with(&vocabulary, &sentences, &["needs"]);
     with(&vocabulary, &notes, &["notes.txt", "--force"]);
     with(&tokenize, &sentences, &["needs"]);

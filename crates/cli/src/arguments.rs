@@ -78,10 +78,10 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "prompts", "sentences", "lambada"])]
     pub(crate) piqa: Option<PathBuf>,
     /// The right answer of each of PIQA's questions, 0 or 1 a line.
-    #[arg(long, value_name = "FILE", requires = "piqa")]
+    #[arg(long, value_name = "FILE", requires = "piqa", conflicts_with_all = ["data", "prompts", "sentences", "lambada"])]
     pub(crate) labels: Option<PathBuf>,
     /// Cut sentences that are longer than the network takes; they are refused without it.
-    #[arg(long, requires = "sentences")]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "prompts", "lambada", "piqa", "labels"])]
     pub(crate) truncate: bool,
     /// How many pictures, prompts, sentences, passages or questions.
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -188,7 +188,7 @@ pub(crate) struct CalibrateArgs {
     #[command(flatten)]
     pub(crate) pixels: PixelArgs,
     /// Scale pictures to the network's size.
-    #[arg(long, requires = "data")]
+    #[arg(long, requires = "data", conflicts_with_all = ["text", "tokens", "sentences", "truncate"])]
     pub(crate) resize: bool,
     #[command(flatten)]
     pub(crate) text: TextArgs,
@@ -225,12 +225,7 @@ pub(crate) struct CalibrateArgs {
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) labels: Vec<String>,
     /// The outputs are numbers of these names, separated by commas, not scores of classes [default: --value-columns].
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "LIST",
-        conflicts_with = "labels"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with_all = ["labels"])]
     pub(crate) values: Vec<String>,
     /// Name of the network in reports [default: the file's name].
     #[arg(long)]
@@ -308,21 +303,16 @@ pub(crate) struct EncryptArgs {
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data"])]
     pub(crate) text: Vec<String>,
     /// Cut a sentence that is longer than that; it is refused without it.
-    #[arg(long, requires = "text")]
+    #[arg(long, requires = "text", conflicts_with_all = ["image", "data", "index", "split"])]
     pub(crate) truncate: bool,
     /// Or a set of labelled pictures, or rows of numbers (CSV, npy, npz), of which one is encrypted, or for a plan that takes a batch as many.
-    #[arg(
-        long,
-        value_name = "DATA",
-        conflicts_with = "image",
-        requires = "index"
-    )]
+    #[arg(long, value_name = "DATA", requires = "index", conflicts_with_all = ["image"])]
     pub(crate) data: Option<PathBuf>,
     /// Which picture or row of the set, counted from 0 (a table's heading is no row); several times for a plan that takes a batch.
-    #[arg(long, value_name = "N", requires = "data")]
+    #[arg(long, value_name = "N", requires = "data", conflicts_with_all = ["image", "text"])]
     pub(crate) index: Vec<usize>,
     /// Which part of the set, where there are several: train, validation or test.
-    #[arg(long, value_name = "PART", requires = "data")]
+    #[arg(long, value_name = "PART", requires = "data", conflicts_with_all = ["image", "text"])]
     pub(crate) split: Option<data::Split>,
     #[command(flatten)]
     pub(crate) rows: RowArgs,
@@ -352,9 +342,9 @@ pub(crate) struct DecryptArgs {
     /// every position of the plan.
     #[arg(long, value_name = "TEXT")]
     pub(crate) text: Vec<String>,
-    /// How many inputs were encrypted together, for a plan that takes a batch.
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "text")]
-    pub(crate) count: usize,
+    /// How many inputs were encrypted together, for a plan that takes a batch; `encrypt` says it [default: 1].
+    #[arg(long, value_name = "N", conflicts_with = "text")]
+    pub(crate) count: Option<usize>,
     /// Make an answer that may be passed on: with noise that hides what the exact one says about the key.
     #[arg(long)]
     pub(crate) share: bool,
@@ -376,7 +366,7 @@ pub(crate) struct DecryptArgs {
     pub(crate) npy: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) overwrite: OverwriteArgs,
-    /// Print one JSON object on stdout.
+    /// Print one JSON object on stdout; of several answers one each, a line each.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -437,7 +427,7 @@ pub(crate) struct SentenceArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "tokens"])]
     pub(crate) sentences: Option<PathBuf>,
     /// Cut sentences that are longer than the network takes; they are refused without it.
-    #[arg(long, requires = "sentences")]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "text", "tokens"])]
     pub(crate) truncate: bool,
 }
 
@@ -545,11 +535,11 @@ pub(crate) struct SaveArgs {
     #[arg(long, conflicts_with_all = ["toy", "only", "log_slots", "targets"])]
     pub(crate) save: bool,
     /// With --save: fit it to the embedded network's steps too, which are what deep networks do (two minutes and 6 GB).
-    #[arg(long, requires = "save")]
+    #[arg(long, requires = "save", conflicts_with_all = ["toy", "only", "log_slots", "targets", "table"])]
     pub(crate) with_network: bool,
     /// With --save: where the table goes [default: POLYVEIL_MACHINE, else polyveil/machine.json in the user's configuration
     /// folder].
-    #[arg(long, value_name = "FILE", requires = "save")]
+    #[arg(long, value_name = "FILE", requires = "save", conflicts_with_all = ["toy", "only", "log_slots", "targets", "table"])]
     pub(crate) machine: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) overwrite: OverwriteArgs,

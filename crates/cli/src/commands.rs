@@ -74,16 +74,18 @@ fn compiled(
     Ok((plan, needs))
 }
 
-/// Prints a report: JSON alone on stdout, or the table; SVG into a file.
-fn publish(report: &Report, json: bool, svg: Option<(Output, &Path)>) -> Result<()> {
+/// Prints a report: JSON alone on stdout, or the table, on stderr where stdout holds something else; SVG into a file.
+fn publish(report: &Report, json: bool, beside: bool, svg: Option<(Output, &Path)>) -> Result<()> {
     if let Some((file, path)) = svg {
         file.write_bytes(report.to_svg().as_bytes())?;
         wrote(path);
     }
-    match json {
-        true => say_line(report.to_json()),
-        false => say(report.to_text()),
+    match (beside, json) {
+        (true, _) => note(report.to_text().trim_end()),
+        (_, true) => say_line(report.to_json())?,
+        _ => say(report.to_text())?,
     }
+    Ok(())
 }
 
 /// A file for what will be made, opened before the work.
@@ -212,12 +214,8 @@ impl RowArgs {
 }
 
 pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
-    let others: Vec<&Path> = a
-        .model
-        .iter()
-        .chain(&a.image)
-        .map(PathBuf::as_path)
-        .collect();
+    let others = a.model.iter().chain(&a.image);
+    let others: Vec<&Path> = others.map(PathBuf::as_path).collect();
     let report_file = opened(a.report.as_deref(), Content::Chart, &others, a.overwrite)?;
     let others: Vec<&Path> = others.into_iter().chain(a.report.as_deref()).collect();
     let prediction_file = a.predict.file(&others, a.overwrite)?;
@@ -259,7 +257,7 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
             ))?,
         }
     }
-    publish(&report, a.json, report_file)?;
+    publish(&report, a.json, false, report_file)?;
     let saw = format!(
         "What the server saw: {} of ciphertext and {} of evaluation keys, and it sent back {} of ciphertext; never a pixel, a logit or the secret key.",
         size(report.input_bytes.unwrap_or_default()),
@@ -484,15 +482,21 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     others.extend(inputs.iter().flat_map(Input::files));
     let content = Content::Container(Kind::Input);
     let output = output(&a.output, content, &others, a.overwrite)?;
-    with_line(|tell| {
+    let (batch, count) = with_line(|tell| {
         let client = Client::open(&a.key, a.client.as_deref())?;
         own_key(&a.key)?;
-        client.encrypt_file(&inputs, output, tell)
+        client.encrypt_file(&inputs, output, tell)?;
+        Ok((client.keys().spec().input.batch, inputs.len()))
     })?;
     note(format_args!(
         "wrote {} (send it to the server)",
         a.output.display()
     ));
+    if batch > 1 {
+        note(format_args!(
+            "it holds {count} of {batch} inputs, which nothing tells later: `polyveil decrypt --count {count}`"
+        ));
+    }
     Ok(())
 }
 
@@ -536,13 +540,8 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     let (kept, weights) = (serving.kept(), a.plan.with_extension("weights"));
     let beside = a.key.as_deref().map(client_beside);
     let mut others = vec![a.plan.as_path(), keys, &a.input, &a.output, &kept, &weights];
-    others.extend(
-        a.key
-            .iter()
-            .chain(&beside)
-            .chain(&a.predict.machine)
-            .map(PathBuf::as_path),
-    );
+    let more = a.key.iter().chain(&beside).chain(&a.predict.machine);
+    others.extend(more.map(PathBuf::as_path));
     let content = match a.check {
         true => Content::PrivateChart,
         false => Content::Chart,
@@ -551,6 +550,7 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     others.extend(a.report.as_deref());
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     a.key.as_deref().map_or(Ok(()), own_key)?;
+    serving.expect(&mut |p| note(p.message))?;
     let limits = polyveil::runtime::Limits {
         unpacked: a.max_memory,
     };
@@ -564,11 +564,8 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     let report = with_line(|tell| {
         polyveil::serve::serve(&plan, &prediction, placement.as_ref(), &serving, tell)
     })?;
-    // an answer on stdout stands there alone
-    match a.output == Path::new("/dev/stdout") {
-        true => note(report.to_text().trim_end()),
-        false => publish(&report, a.json, report_file)?,
-    }
+    let taken = [Some(&a.output), a.report.as_ref()].contains(&Some(&"/dev/stdout".into()));
+    publish(&report, a.json, taken, report_file)?;
     note(format_args!(
         "wrote {} (only the owner of client.key can decrypt it: `polyveil decrypt`)",
         a.output.display()
@@ -598,6 +595,12 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         expect_own(&a.key, &a.answer)?;
         let client = Client::open(&a.key, a.client.as_deref())?;
         own_key(&a.key)?;
+        let batch = client.keys().spec().output.batch;
+        if batch > 1 && a.count.is_none() && a.text.is_empty() {
+            note(format_args!(
+                "one answer of a plan that takes {batch}: --count N says how many were encrypted together"
+            ));
+        }
         client.decrypt_file(&a.answer, &release, (&a.text, a.count), tell)
     });
     let each = each.inspect_err(|e| say_refusal(e, a.json))?;

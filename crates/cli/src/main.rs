@@ -2,6 +2,9 @@
 
 mod arguments;
 mod commands;
+#[cfg(test)]
+#[path = "../tests/support/needs.rs"]
+mod needs;
 mod overwrite;
 mod place;
 mod remedy;
@@ -170,7 +173,7 @@ fn main() -> ExitCode {
 
 fn work() -> ExitCode {
     terminal::prepare();
-    let cli = Cli::parse();
+    let cli: Cli = polyveil::command_line::parse(error);
     ring::heap::last_words("error: memory ran out: ", DRY);
     ring::heap::last_deed(polyveil::files::abandon_at_once);
     let asked = std::env::var("RAYON_NUM_THREADS").ok();

@@ -26,6 +26,7 @@ pub(crate) fn option(help: Help) -> Option<&'static str> {
         Help::ReplaceKeys => "--replace",
         Help::NameLabels => "--value-columns LIST",
         Help::GiveText => "--text TEXT",
+        Help::NameCount => "--count N",
         Help::Calibrate => "`polyveil calibrate`",
         Help::Widen => "`polyveil calibrate --margin`, or `--layers slots`",
         Help::MakePolynomial => POLYNOMIALS,
@@ -63,6 +64,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
         Error::Data(data::Error::Columns { unknown, .. }) if !unknown.is_empty() => {
             "--without NAME leaves a column out"
         }
+        Error::Data(data::Error::Split { wanted: None, .. }) => "--split PART",
         Error::Data(data::Error::Words { .. }) => {
             "--without NAME, or --class-column NAME where it is the class"
         }

@@ -71,9 +71,11 @@ pub(crate) fn goes_on(how: impl Into<String>) {
 /// Prepares the process: signals end it with a word about how to go on and leave no half-written file, a limit on file sizes is an error
 /// of the write that meets it, and no core is dumped, which would hold what is secret.
 pub(crate) fn prepare() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-    // with a limit of 0 Linux still feeds a core to a program that collects them; with 1 to none
+    // nobody gets a core, whatever the limit; with one of 0 Linux still feeds a core to a program that collects them, with 1 to none
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let one = getrlimit(Resource::Core)
         .maximum
         .map_or(1, |most| most.min(1));
@@ -203,6 +205,18 @@ impl Drop for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_core_is_dumped_and_nobody_looks_in() {
+        use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+        prepare();
+        assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+        assert!(
+            getrlimit(Resource::Core)
+                .current
+                .is_some_and(|most| most < 2)
+        );
+    }
 
     #[test]
     fn lines_are_rewritten_on_terminals_that_know_and_want_codes() {

@@ -7,7 +7,7 @@ use runtime::checkpoint::{Checkpointer, input_digest};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
-use support::{Folder, done, refused};
+use support::{Folder, done, no_usage, refused};
 
 const XOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../polyveil/data/xor.onnx");
 const ROWS: &str = "name;left;right;differ\na;0;0;0\nb;0;1;1\nc;1;0;1\nd;1;1;0\n";
@@ -493,6 +493,135 @@ fn devices_pipes_and_links_stay_what_they_are() {
         &[],
         &["not a Polyveil file"],
     );
+}
+
+#[test]
+fn a_stream_is_for_one_thing_and_no_file_is_called_so() {
+    let r = Ready::new("streams");
+    let run = format!("{} --input {}", r.run, r.path("x.input"));
+    done(&format!("{run} -o {}", r.path("x.answer")), &[]);
+    let (chart, model) = (r.path("r.svg"), r.path("xor.pvm"));
+    let out = support::command(&format!("{run} -o - --report {chart}"), &[]).output();
+    let out = out.expect("starts");
+    assert!(out.stdout == bytes(&r.path("x.answer")));
+    assert!(bytes(&chart).starts_with(b"<svg"));
+    let compile = format!("compile {model} --no-probe");
+    for two in [
+        format!("{run} -o - --json"),
+        format!("{run} -o /dev/stdout --report /dev/stdout"),
+        format!("{compile} -o - --json"),
+    ] {
+        no_usage(&two, &["both would have /dev/stdout", "name a file"]);
+    }
+    let key = r.path("keys/client.key");
+    let (x, rows) = (r.path("x.out"), r.path("rows.csv"));
+    for (line, option) in [
+        (format!("{} {x} --npy -", r.decrypt), "--npy"),
+        (format!("{run} -o {x} --report -"), "--report"),
+        (format!("{compile} -o {x} --prediction -"), "--prediction"),
+        (
+            format!("encrypt --key {key} --data - --index 0 -o {x}"),
+            "--data",
+        ),
+        (format!("values {model} --input -"), "--input"),
+        (
+            format!("evaluate --model {model} --data {rows} -o -"),
+            "--output",
+        ),
+        (format!("keygen {} -o -", r.path("toy.client")), "--output"),
+        ("bench --save --machine -".into(), "--machine"),
+        ("estimate resnet18 --size 32 --save -".into(), "--save"),
+    ] {
+        no_usage(&line, &[option]);
+    }
+    assert!(!Path::new("-").exists() && !Path::new(&x).exists());
+}
+
+#[test]
+fn options_that_would_be_ignored_are_refused() {
+    let r = Ready::new("ignored");
+    let (key, x) = (r.path("keys/client.key"), r.path("x.out"));
+    let encrypt = format!("encrypt --key {key} -o {x}");
+    let model = r.path("xor.pvm");
+    let evaluate = format!("evaluate --model {model} --data a.bin -o {x}");
+    for (line, option) in [
+        (format!("{encrypt} --image a.png --index 19"), "--index"),
+        (format!("{encrypt} --image a.png --split test"), "--split"),
+        (format!("{encrypt} --text a --index 1"), "--index"),
+        (format!("{encrypt} --image a.png --truncate"), "--truncate"),
+        (
+            format!("{encrypt} --data a.bin --index 1 --truncate"),
+            "--truncate",
+        ),
+        (format!("{evaluate} --truncate"), "--truncate"),
+        (format!("{evaluate} --labels nope.txt"), "--labels"),
+        (
+            format!("calibrate {model} --data a.bin --truncate -o {x}"),
+            "--truncate",
+        ),
+        (
+            format!("calibrate {model} --text a.txt --resize -o {x}"),
+            "--resize",
+        ),
+        ("bench --quick --with-network".into(), "--with-network"),
+    ] {
+        no_usage(&line, &["cannot be used with", option]);
+    }
+    // one picture is none of a folder's
+    refused(
+        &format!("{encrypt} --image {}", r.path("keys")),
+        &[],
+        &["keys: it is a folder"],
+    );
+    assert!(!Path::new(&x).exists());
+}
+
+#[test]
+fn files_that_do_not_belong_together_are_refused_by_their_headers() {
+    let r = Ready::new("foreign");
+    let (input, answer) = (r.path("x.input"), r.path("x.answer"));
+    done(&format!("{} --input {input} -o {answer}", r.run), &[]);
+    let (client, keys) = (r.path("toy.client"), r.path("foreign"));
+    done(&format!("keygen {client} -o {keys} --insecure-toy"), &[]);
+    let plan = r.path("toy.plan");
+    let run = format!("run --plan {plan} --input {input} -o {answer} --keys");
+    let foreign = format!("{run} {keys}/evaluation.keys");
+    // whatever the plan holds behind its header, which is not looked at, and nothing is forecast
+    let whole = bytes(&plan);
+    std::fs::write(&plan, &whole[..whole.len() - 9]).expect("written");
+    let said = support::command(&foreign, &[])
+        .output()
+        .expect("starts")
+        .stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("x.input belongs to key pair"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    refused(
+        &format!("{run} {input}"),
+        &[],
+        &["`evaluation keys` is needed"],
+    );
+    refused(
+        &format!("{run} {}/keys/evaluation.keys --resume", r.path("")),
+        &[],
+        &["no checkpoint", "without --resume"],
+    );
+    // another client file than the key's is what is wrong, not the key
+    let graph = artefact::load(Path::new(&r.path("xor.pvm")), 1 << 20).expect("reads");
+    let target = compiler::Target {
+        parameters: Some(ckks::ParametersSpec::toy_levelled(10, 6)),
+        ..compiler::Target::default()
+    };
+    let other = compiler::compile(&graph, &target).expect("compiles");
+    let other = other.client_file(graph.metadata().task.clone().expect("a task"));
+    let other = other.expect("its task").write(Vec::new(), "x");
+    let other = r.folder.file("other.client", &other.expect("writes"));
+    let said = refused(
+        &format!("{} {answer} --client {other}", r.decrypt),
+        &[],
+        &["other.client", "another client file", "network.client"],
+    );
+    assert!(!said.contains("keygen"), "{said}");
 }
 
 #[test]

@@ -135,6 +135,22 @@ fn what_belongs_to_other_keys_stays() {
 }
 
 #[test]
+fn a_file_is_no_folder_of_keys() {
+    let folder = Folder::new("keys-file");
+    let client = client_file(&folder);
+    let file = folder.file("notes.txt", b"mine");
+    let keygen = format!("keygen {client} -o {file} --insecure-toy");
+    let said = command(&keygen, &[]).output().expect("it starts").stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(
+        said.contains("notes.txt: it is no folder") && said.contains("name another"),
+        "{said}"
+    );
+    assert!(!said.contains("warning"), "{said}");
+    assert_eq!(std::fs::read(&file).expect("there"), b"mine");
+}
+
+#[test]
 fn one_that_is_killed_leaves_a_whole_pair() {
     let folder = Folder::new("keys-killed");
     let client = client_file(&folder);

@@ -136,7 +136,6 @@ fn the_version_names_the_commit_and_shells_complete() {
 #[test]
 fn a_signal_says_how_to_go_on_and_leaves_no_half_file() {
     let folder = Folder::new("signal");
-    let rows = folder.file("rows.csv", ROWS.as_bytes());
     let fifo = folder.path("fifo");
     assert!(
         Command::new("mkfifo")
@@ -152,7 +151,7 @@ fn a_signal_says_how_to_go_on_and_leaves_no_half_file() {
     );
     let results = folder.path("x.answer");
     // waits for its keys, which never come
-    let run = format!("run --plan {plan} --no-probe --keys {fifo} --input {rows} -o {results}");
+    let run = format!("run --plan {plan} --no-probe --keys {fifo} --input {fifo} -o {results}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_polyveil"));
     let child = command
         .args(run.split_whitespace())

@@ -123,6 +123,27 @@ fn rows_go_side_by_side() {
         .filter_map(|answer| answer["class"].as_u64())
         .collect();
     assert_eq!(classes, [0, 1, 1, 0]);
+    // fewer than the plan takes: nothing in the answer tells how many, so both sides say what to do
+    let (_, said) = done(
+        &format!("encrypt --key {key} --data {rows} --index 0 --index 1 {columns} -o {input}"),
+        &[],
+    );
+    assert!(
+        said.contains("2 of 4 inputs") && said.contains("--count 2"),
+        "{said}"
+    );
+    let decrypt = format!("decrypt --key {key} {answer}");
+    let (_, said) = done(&decrypt, &[]);
+    assert!(
+        said.contains("one answer of a plan that takes 4") && said.contains("--count N"),
+        "{said}"
+    );
+    let (_, said) = done(&format!("{decrypt} --count 1"), &[]);
+    assert!(!said.contains("--count"), "{said}");
+    for count in ["0", "5"] {
+        let words = [count, "4 at a time", "--count N"];
+        refused(&format!("{decrypt} --count {count}"), &[], &words);
+    }
 }
 
 #[test]
@@ -148,6 +169,30 @@ fn rows_that_do_not_fit_are_refused_with_row_and_column() {
     );
     calibrate("a,b,c\n1,2,3\n", "", &["xor.onnx", "3"]);
     calibrate("a,b\n1,2\n", "--without c", &["c"]);
+    for margin in ["=-0.3", " 1e300", " nan", " inf"] {
+        let words = ["margin = ", "0 to 10"];
+        calibrate("a,b\n1,2\n", &format!("--margin{margin}"), &words);
+    }
+    for degree in ["0", "256"] {
+        let words = [&*format!("degree = {degree}"), "1 to 255"];
+        calibrate("a,b\n1,2\n", &format!("--degree {degree}"), &words);
+    }
+}
+
+#[test]
+fn classes_that_the_network_does_not_have_are_told() {
+    let folder = Folder::new("rows-classes");
+    let pvm = folder.path("xor.pvm");
+    for (last, warned) in [(1, false), (2, true)] {
+        let rows = format!("a,b,c\n0,0,0\n1,0,1\n1,1,{last}\n");
+        let rows = folder.file("rows.csv", rows.as_bytes());
+        let calibrate = format!(
+            "calibrate {XOR} --data {rows} --class-column c --normalization none --degree 7 -o {pvm}"
+        );
+        let (_, said) = done(&calibrate, &[]);
+        let has = said.contains("warning: ") && said.contains("classes 0 to 2");
+        assert_eq!(has, warned, "{said}");
+    }
 }
 
 /// Numbers as numpy writes them.

@@ -9,6 +9,7 @@ use crate::memory;
 use crate::network::{self, Network};
 use crate::normalization::Foreign;
 use crate::progress::{Listener, Say};
+use approx::least_squares::WEIGHTED_DEGREE_LIMIT;
 use data::{Text, Vectors, Windows};
 use nn::approximations::Approximations;
 use nn::attention::{AttentionScheme, PowerSoftmax};
@@ -29,6 +30,8 @@ const ANSWERS: usize = 200;
 const KNOWN: usize = 16;
 /// An output that changes by more, relative to the largest one, is warned of.
 const MOST_CHANGE: f64 = 0.05;
+/// Margins beyond that say nothing of the data any more.
+const MOST_MARGIN: f64 = 10.0;
 /// Other inputs that are looked at unless it is said.
 const INPUTS: usize = 2000;
 
@@ -173,6 +176,21 @@ impl Default for Calibrating {
 }
 
 impl Calibrating {
+    /// Refuses what no polynomial can be fitted with.
+    fn check(&self) -> Result<()> {
+        let (margin, degree, most) = (self.margin, self.degree, WEIGHTED_DEGREE_LIMIT);
+        if !(0.0..=MOST_MARGIN).contains(&margin) {
+            return Err(format!("margin = {margin:?}: intervals are made wider by 0 to {MOST_MARGIN} times their width at each end; choose one of these").into());
+        }
+        if !(1..=most).contains(&degree) {
+            return Err(format!(
+                "degree = {degree}: polynomials have one of 1 to {most}; choose one of these"
+            )
+            .into());
+        }
+        Ok(())
+    }
+
     fn options(&self) -> Options {
         Options {
             bits: self.bits,
@@ -197,6 +215,7 @@ pub fn calibrate(
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
+    a.check()?;
     let from = Some(model);
     let language = || TrainedLanguageModel::load(model).map_err(named(model));
     match material {
@@ -230,6 +249,7 @@ pub fn calibrate_network(
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
+    a.check()?;
     match subject.into() {
         Subject::Network(network) => inputs(network, None, sources, a, tell),
         Subject::Language(model) => text(*model, None, |v| stream(sources, v), a, tell),
@@ -312,6 +332,7 @@ fn inputs(
             memory::calibrate(&shapes, inputs.len() + more)?;
             let classes = (0..set.len()).filter_map(|i| set.class(i)).max();
             let fits = output.len() > 1 && classes.is_some_and(|most| most < output.len());
+            tell_unfit(&source.path, classes, output.len(), tell);
             let classes: Vec<_> = (0..more).map(|i| set.class(i)).collect();
             let tensors = set.tensors(more, tell)?;
             Ok((tensors, classes, fits, set.names().to_vec()))
@@ -406,6 +427,16 @@ fn inputs(
     metadata.task = Some(task.to_bytes());
     metadata.provenance.push(provenance);
     Ok(graph.with_metadata(metadata))
+}
+
+/// Warns of classes that are none of the outputs; one output can be yes or no.
+fn tell_unfit(path: &Path, last: Option<usize>, outputs: usize, tell: Listener<'_>) {
+    if let Some(last) = last.filter(|&last| last >= outputs.max(2)) {
+        tell.note(format_args!(
+            "warning: {}: the data have classes 0 to {last}, which the network's outputs ({outputs}) can't be; they are not looked at",
+            path.display()
+        ));
+    }
 }
 
 /// Says what becomes of pixels, and what numbers in a shape are.

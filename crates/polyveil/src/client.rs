@@ -8,7 +8,7 @@ use crate::network::{CLIENT_FILE, answer_lines, client_file, label, task_or};
 use crate::progress::{Listener, Say};
 use crate::session::{doubted, rng};
 use runtime::sharing::{RECORD_NAME, Terms};
-use runtime::wire::container::{Header, expect_together};
+use runtime::wire::container::{Header, Kind, expect_together};
 use runtime::{ClientFile, size};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -82,12 +82,16 @@ impl Client {
     /// Other kinds of files, damaged ones, and those of different clients.
     pub fn open(key: &Path, file: Option<&Path>) -> Result<Self> {
         let beside = key.with_file_name(CLIENT_FILE);
-        let file = client_file(file.unwrap_or(&beside))?;
-        let name = key.display().to_string();
-        Self::with(
-            runtime::Client::read(files::open(key)?, &name, file)?,
-            key.into(),
-        )
+        let place = file.unwrap_or(&beside);
+        let (file, name) = (client_file(place)?, key.display().to_string());
+        let (header, secret) = Header::ahead(files::open(key)?, &name)?;
+        header.expect(Kind::ClientKey, &name)?;
+        if header.ids.client != *file.digest() {
+            return Err(named(place)(format!(
+                "it is another client file than {name} was made from; give its own, which lies beside it as {CLIENT_FILE} where nobody moved it"
+            )));
+        }
+        Self::with(runtime::Client::read(secret, &name, file)?, key.into())
     }
 
     fn with(keys: runtime::Client, path: PathBuf) -> Result<Self> {
@@ -243,7 +247,7 @@ impl Client {
         Ok(self.task.decode(values)?)
     }
 
-    /// Decrypts a file, for each of the prompts that were encrypted or for the first `count` inputs. What is shared is counted beside the key.
+    /// Decrypts a file, for each of the prompts that were encrypted or for the first `count` inputs, the first alone if nothing is said. What is shared is counted beside the key.
     ///
     /// # Errors
     /// Answers of another key or plan; those that can't be right ([`refusal`]), which count as shared where they should have been; what sharing
@@ -252,7 +256,7 @@ impl Client {
         &self,
         answer: &Path,
         release: &Release,
-        (prompts, count): (&[String], usize),
+        (prompts, count): (&[String], Option<usize>),
         tell: Listener<'_>,
     ) -> Result<Vec<Decrypted>> {
         let task = &self.task;
@@ -262,6 +266,14 @@ impl Client {
         }
         if !prompts.is_empty() && !text {
             return Err(format!("this plan takes {}, no text", task.kind()).into());
+        }
+        let (port, count) = (
+            &self.keys.spec().output,
+            count.unwrap_or(prompts.len().max(1)),
+        );
+        if !(1..=port.batch).contains(&count) {
+            let what = format!("{count} answers: the plan takes {} at a time", port.batch);
+            return Err(Error::refused(what, Help::NameCount));
         }
         memory::decrypt(self.keys.file())?;
         let (name, file) = (answer.display().to_string(), files::open(answer)?);
@@ -309,11 +321,6 @@ impl Client {
         };
         if let Some(doubt) = &doubt {
             tell.note(format_args!("warning: {}", doubted(doubt)));
-        }
-        let port = &self.keys.spec().output;
-        let count = count.max(prompts.len());
-        if count > port.batch {
-            return Err(format!("{count} answers: the plan takes {} at a time", port.batch).into());
         }
         if matches!(task, Task::Prompts(_)) && prompts.is_empty() {
             tell.note("positions beyond the prompt's end continue the passage that fills it up; give the prompt to see what follows it alone");

@@ -64,6 +64,8 @@ pub enum Help {
     NameLength,
     /// A prompt or a sentence is to be given.
     GiveText,
+    /// How many inputs were encrypted together is to be said.
+    NameCount,
     /// A vocabulary is to be named.
     NameTokenizer,
     /// Calibration is to see more.
@@ -103,6 +105,7 @@ impl Help {
             Self::NameFirst => "say which character every prompt begins with",
             Self::NameLength => "say how many tokens one has at most",
             Self::GiveText => "give a prompt or a sentence",
+            Self::NameCount => "say how many were encrypted together",
             Self::NameTokenizer => "name the vocabulary that belongs to the model",
             Self::Calibrate => "calibrate on data that covers such inputs",
             Self::Widen => "make intervals as wide by calibration, or have layers lie in slots",

@@ -343,6 +343,16 @@ pub fn readable_by_others(path: &Path) -> Result<Option<String>> {
     }))
 }
 
+/// Refuses a file where a folder is to be made.
+pub(crate) fn expect_folder(path: &Path) -> Result<()> {
+    match path.exists() && !path.is_dir() {
+        true => Err(named(path)(
+            "it is no folder, and one is made there; name another",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Makes a folder for secrets, with those above it: its owner's alone. One that is there stays as it is; where it is open to others, that is
 /// told.
 ///
@@ -350,6 +360,7 @@ pub fn readable_by_others(path: &Path) -> Result<Option<String>> {
 /// The file system's.
 pub fn private_folder(path: &Path, tell: Listener<'_>) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    expect_folder(path)?;
     if let Ok(found) = std::fs::metadata(path) {
         let mode = found.permissions().mode() & 0o777;
         let may = match mode {

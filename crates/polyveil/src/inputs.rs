@@ -35,7 +35,7 @@ pub struct Source {
     pub path: PathBuf,
     /// Inputs at hand: nothing is read then, and all of them are taken.
     pub given: Option<Given>,
-    /// One picture is meant, no set: standard input has no ending that says so.
+    /// One picture is meant, no set, whatever its name ends with.
     pub picture: bool,
     /// Which part of a set that has several.
     pub split: Option<Split>,
@@ -188,6 +188,10 @@ impl<'a> Inputs<'a> {
     }
 
     fn with(task: &'a Task, source: &'a Source, labels: Labels) -> Result<Self> {
+        if source.picture && source.path.is_dir() {
+            let what = "it is a folder, and one picture is meant: name a PNG or JPEG file in it, or take the folder for a set and say which of it";
+            return Err(named(&source.path)(what));
+        }
         let items = match (task, &source.given) {
             (_, Some(Given::Tensors(shape, all))) => Items::Tensors(*shape, all.clone()),
             (Task::Vectors(t), _) => Items::Rows(source.rows(Some(task), t.shape())?),
@@ -206,7 +210,7 @@ impl<'a> Inputs<'a> {
                 return Err(named(&source.path)(what));
             }
             (Task::Prompts(_), None) => Items::Prompts(lines(&text(&source.path)?)),
-            (Task::Pictures(_), None) if source.picture && source.path == Path::new(STDIN) => {
+            (Task::Pictures(_), None) if source.picture => {
                 Items::Pictures(vec![source.path.clone()])
             }
             (_, None) => match pictures(&source.path)? {
@@ -635,9 +639,6 @@ fn pictures(path: &Path) -> Result<Vec<PathBuf>> {
     });
     Ok(files)
 }
-
-/// Standard input.
-const STDIN: &str = "/dev/stdin";
 
 /// What a network does not see of pictures.
 pub(crate) const LOST: [&str; 2] = [

@@ -37,6 +37,8 @@ pub mod bench;
 pub mod bench_table;
 pub mod calibrate;
 pub mod client;
+#[cfg(feature = "clap")]
+pub mod command_line;
 pub mod demo;
 pub mod error;
 pub mod estimate;

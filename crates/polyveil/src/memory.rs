@@ -76,8 +76,12 @@ pub(crate) fn decrypt(file: &ClientFile) -> Result<u64> {
 
 /// From now on the process's largest size is counted anew, where the system can.
 pub(crate) fn forget_peak() {
-    // nothing but a figure depends on it
+    use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
+    // nothing but a figure depends on it; of a process that dumps no core that file is root's
+    let kept = dumpable_behavior();
+    let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
     let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let _ = kept.and_then(set_dumpable_behavior);
 }
 
 fn required(what: &str, bytes: u64) -> Result<u64> {

@@ -69,6 +69,41 @@ impl Serving {
         self.checkpoint.clone().unwrap_or_else(beside)
     }
 
+    /// Refuses what can't be written, and files that do not belong together, by their headers alone: before the plan is verified and anything is
+    /// measured. What is no regular file can be opened but once, and is looked at then.
+    ///
+    /// # Errors
+    /// As said, files of other kinds, and a checkpoint to go on from that is not there.
+    pub fn expect(&self, tell: Listener<'_>) -> Result<()> {
+        let out = &self.output;
+        if out.is_file() || out.is_dir() || !out.exists() {
+            self.outputs(tell)?;
+        }
+        let kept = self.kept();
+        if self.resume && !kept.exists() {
+            return Err(named(&kept)(Error::refused(NO_CHECKPOINT, Help::Anew)));
+        }
+        let all = [
+            (Some(&self.plan), Kind::Plan),
+            (Some(&self.keys), Kind::EvaluationKeys),
+            (Some(&self.input), Kind::Input),
+            (self.check.as_ref(), Kind::ClientKey),
+            (self.resume.then_some(&kept), Kind::Checkpoint),
+        ];
+        let mut together = Vec::new();
+        for (path, kind) in all {
+            let Some(path) = path.filter(|path| path.is_file()) else {
+                continue;
+            };
+            let name = path.display().to_string();
+            let header = Header::read(&mut files::open(path)?, &name)?;
+            header.expect(kind, &name)?;
+            together.push((name, header));
+        }
+        let each = together.iter().map(|(name, header)| (&**name, *header));
+        Ok(expect_together(&each.collect::<Vec<_>>())?)
+    }
+
     /// Its answer's file, opened, and where checkpoints go: beside it, but nowhere where it is a pipe or a device and no place is named.
     fn outputs<'a>(&'a self, tell: Listener<'_>) -> Result<(Output, Option<PathBuf>)> {
         let weights = self.plan.with_extension(WEIGHTS);
@@ -106,6 +141,8 @@ fn peak_here(facts: &PlanFacts) -> u64 {
     facts.peak_bytes + facts.more_on(rayon::current_num_threads())
 }
 
+const NO_CHECKPOINT: &str = "there is no checkpoint to go on from";
+
 /// Refuses a checkpoint that this run would replace, or that it can't go on from.
 fn expect_place(
     path: &Path,
@@ -115,9 +152,8 @@ fn expect_place(
     key: KeyId,
 ) -> Result<()> {
     if !path.exists() {
-        let what = "there is no checkpoint to go on from";
         return match resume {
-            true => Err(named(path)(Error::refused(what, Help::Anew))),
+            true => Err(named(path)(Error::refused(NO_CHECKPOINT, Help::Anew))),
             false => Ok(()),
         };
     }

@@ -54,6 +54,18 @@ pub(crate) fn done(arguments: &str, more: &[&str]) -> (String, String) {
     (text(&out.stdout), text(&out.stderr))
 }
 
+/// Runs, expects no usage to be found, and these words.
+#[allow(dead_code, reason = "not every test's")]
+pub(crate) fn no_usage(arguments: &str, words: &[&str]) {
+    let out = polyveil(arguments, &[]);
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{arguments}: {text}");
+    assert!(out.stdout.is_empty(), "{arguments}");
+    for w in words {
+        assert!(text.contains(w), "{arguments}: {w:?} is missing in {text}");
+    }
+}
+
 /// Runs, expects one line of refusal with these words; gives it.
 pub(crate) fn refused(arguments: &str, more: &[&str], words: &[&str]) -> String {
     let out = polyveil(arguments, more);

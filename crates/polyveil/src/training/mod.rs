@@ -15,6 +15,6 @@ pub mod table;
 pub mod tasks;
 
 pub use ::train::vectors::Scaling;
-pub use ::train::{config, study::activations, surgery};
+pub use ::train::{Error, config, study::activations, surgery};
 pub use run::{Adapted, Examples, Saving, adapt, adapt_network, adapt_vectors, train};
 pub use start::{Adapting, Recipe, Start, Vectors};

@@ -2,7 +2,7 @@
 
 use super::start::{Adapting, Original, Start, Vectors};
 use crate::error::{Error, Help, Result, named};
-use crate::files::{Content, Existing, clean, expect_place};
+use crate::files::{Content, Existing, clean, expect_folder, expect_place};
 use crate::memory;
 use crate::network::{Network, network};
 use crate::progress::{Listener, Progress, Say};
@@ -67,6 +67,7 @@ impl Place<'_> {
         let Some(folder) = self.folder else {
             return Ok(());
         };
+        expect_folder(folder)?;
         let paths = train::runs::paths(text);
         let inputs: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         let all: Vec<&Path> = inputs.iter().copied().chain(self.config).collect();

@@ -4,7 +4,7 @@
 use super::run::{Place, Saving, direct};
 use super::start::{Original, Start, schedule};
 use crate::error::{Error, Result, named};
-use crate::files::{Content, Existing, Output};
+use crate::files::{Content, Existing, Output, expect_folder};
 use crate::machine::{Machine, Probing};
 use crate::progress::{Listener, Say};
 use compiler::{Layers, Outline, Target};
@@ -211,6 +211,7 @@ pub fn search(
     (output, existing): (&Path, Existing),
     tell: Listener<'_>,
 ) -> Result<String> {
+    expect_folder(output)?;
     let made = !output.exists();
     std::fs::create_dir_all(output).map_err(named(output))?;
     let found = search_into(from, a, (output, existing), tell);
