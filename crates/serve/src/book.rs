@@ -1,0 +1,211 @@
+//! The database: accounts, plans, keys and jobs. A change is a transaction: it is on disk whole or not at all, whatever ends the process.
+
+use crate::error::{Code, Error, Result};
+use crate::records::{Account, Job, Keys, Plan};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+
+type Table = TableDefinition<'static, &'static str, &'static [u8]>;
+
+/// Something that is kept under a name.
+pub trait Record: Serialize + DeserializeOwned {
+    /// Where.
+    const TABLE: Table;
+}
+
+impl Record for Account {
+    const TABLE: Table = TableDefinition::new("accounts");
+}
+impl Record for Plan {
+    const TABLE: Table = TableDefinition::new("plans");
+}
+impl Record for Keys {
+    const TABLE: Table = TableDefinition::new("keys");
+}
+impl Record for Job {
+    const TABLE: Table = TableDefinition::new("jobs");
+}
+
+/// The account that a token is of, by the token's hash.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct TokenOf(pub String);
+impl Record for TokenOf {
+    const TABLE: Table = TableDefinition::new("tokens");
+}
+
+/// The job of an account's idempotency key.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct JobOf(pub String);
+impl Record for JobOf {
+    const TABLE: Table = TableDefinition::new("requests");
+}
+
+/// The number of the next job.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Counter(pub u64);
+impl Record for Counter {
+    const TABLE: Table = TableDefinition::new("counters");
+}
+
+/// The database of a service.
+#[derive(Debug)]
+pub struct Book(Database);
+
+fn failed(e: impl Into<redb::Error>) -> Error {
+    match e.into() {
+        redb::Error::Io(e) => Error::io("the database")(e),
+        e => Error::new(
+            Code::Internal,
+            format!("the database: {e}"),
+            "try again; if it stays, the operator must look at the server's disk",
+        ),
+    }
+}
+
+/// What is wrong with opening it.
+#[derive(Debug)]
+pub enum NotOpened {
+    /// Another process has it: the server.
+    InUse,
+    /// Something else.
+    Failed(Error),
+}
+
+impl Book {
+    /// Opens or makes it.
+    ///
+    /// # Errors
+    /// [`NotOpened::InUse`] while another process has it.
+    pub fn open(path: &Path) -> Result<Self, NotOpened> {
+        let own = |e: redb::Error| NotOpened::Failed(failed(e));
+        let database = match Database::create(path) {
+            Ok(database) => database,
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(NotOpened::InUse),
+            Err(e) => return Err(own(e.into())),
+        };
+        let book = Self(database);
+        let tables = [
+            Account::TABLE,
+            Plan::TABLE,
+            Keys::TABLE,
+            Job::TABLE,
+            TokenOf::TABLE,
+            JobOf::TABLE,
+            Counter::TABLE,
+        ];
+        // readers find every table
+        let made = || {
+            let change = book.0.begin_write().map_err(failed)?;
+            for table in tables {
+                change.open_table(table).map_err(failed)?;
+            }
+            change.commit().map_err(failed)
+        };
+        made().map_err(NotOpened::Failed)?;
+        Ok(book)
+    }
+
+    /// What is kept under a name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn get<R: Record>(&self, name: &str) -> Result<Option<R>> {
+        let read = self.0.begin_read().map_err(failed)?;
+        let table = read.open_table(R::TABLE).map_err(failed)?;
+        let found = table.get(name).map_err(failed)?;
+        found.map(|bytes| decoded(bytes.value())).transpose()
+    }
+
+    /// All of a kind, by name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn all<R: Record>(&self) -> Result<Vec<R>> {
+        let read = self.0.begin_read().map_err(failed)?;
+        listed(&read.open_table(R::TABLE).map_err(failed)?)
+    }
+
+    /// Changes what is kept; an error leaves everything as it was.
+    ///
+    /// # Errors
+    /// Those of `change`, and the database's.
+    pub fn change<T>(&self, change: impl FnOnce(&Changing) -> Result<T>) -> Result<T> {
+        let changing = Changing(self.0.begin_write().map_err(failed)?);
+        match change(&changing) {
+            Ok(value) => {
+                changing.0.commit().map_err(failed)?;
+                Ok(value)
+            }
+            Err(e) => {
+                // what can't be taken back was never written
+                let _ = changing.0.abort();
+                Err(e)
+            }
+        }
+    }
+}
+
+fn decoded<R: Record>(bytes: &[u8]) -> Result<R> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        Error::new(
+            Code::Internal,
+            format!("the database: a record can't be read ({e})"),
+            "use the version of the program that wrote it",
+        )
+    })
+}
+
+fn listed<R: Record>(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec<R>> {
+    let all = table.iter().map_err(failed)?;
+    all.map(|entry| decoded(entry.map_err(failed)?.1.value()))
+        .collect()
+}
+
+/// A change that is being made.
+pub struct Changing(redb::WriteTransaction);
+
+impl Changing {
+    /// What is kept under a name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn get<R: Record>(&self, name: &str) -> Result<Option<R>> {
+        let table = self.0.open_table(R::TABLE).map_err(failed)?;
+        let found = table.get(name).map_err(failed)?;
+        found.map(|bytes| decoded(bytes.value())).transpose()
+    }
+
+    /// All of a kind, by name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn all<R: Record>(&self) -> Result<Vec<R>> {
+        listed(&self.0.open_table(R::TABLE).map_err(failed)?)
+    }
+
+    /// Keeps something under a name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn put<R: Record>(&self, name: &str, record: &R) -> Result<()> {
+        let bytes = serde_json::to_vec(record).map_err(|e| {
+            let cause = format!("the database: a record can't be written ({e})");
+            Error::new(Code::Internal, cause, "report this")
+        })?;
+        let mut table = self.0.open_table(R::TABLE).map_err(failed)?;
+        table.insert(name, &*bytes).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Forgets what is kept under a name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn remove<R: Record>(&self, name: &str) -> Result<()> {
+        let mut table = self.0.open_table(R::TABLE).map_err(failed)?;
+        table.remove(name).map_err(failed)?;
+        Ok(())
+    }
+}
