@@ -666,11 +666,13 @@ fn stands(job: &Value) -> String {
     let state = job["state"].as_str().unwrap_or_default();
     let seconds = |v: &Value| polyveil::progress::duration(v.as_f64().unwrap_or_default());
     match state {
-        "waiting" => format!(
-            "waiting, place {}; a run takes about {}",
-            job["place"],
-            seconds(&job["predicted_seconds"])
-        ),
+        "waiting" => match job["place"].as_u64() {
+            Some(place) => format!(
+                "waiting, place {place}; a run takes about {}",
+                seconds(&job["predicted_seconds"])
+            ),
+            None => "about to begin".into(),
+        },
         "running" => format!(
             "step {}/{}, about {} to go",
             job["step"],

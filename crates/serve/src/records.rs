@@ -308,7 +308,6 @@ pub struct Job {
     /// When it came, seconds since 1970.
     pub created: f64,
     /// How it stands.
-    #[serde(flatten)]
     pub state: State,
 }
 

@@ -1,0 +1,4 @@
+//! A service on loopback with toy plans: whole runs, faults and load.
+
+mod support;
+mod whole;
