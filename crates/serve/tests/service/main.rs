@@ -1,4 +1,10 @@
 //! A service on loopback with toy plans: whole runs, faults and load.
 
+mod broken;
+mod kills;
+mod limits;
+mod load;
+mod proxy;
+mod strangers;
 mod support;
 mod whole;

@@ -85,14 +85,15 @@ impl Toy {
     fn parameters(self) -> ckks::ParametersSpec {
         match self {
             Self::Small => ckks::ParametersSpec::toy_levelled(9, 6),
-            Self::Large => ckks::ParametersSpec::toy_levelled(13, 6),
+            Self::Large => ckks::ParametersSpec::toy_levelled(15, 14),
             Self::Bootstraps => ckks::ParametersSpec::toy(10),
         }
     }
     fn squares(self) -> usize {
         match self {
             Self::Bootstraps => 14,
-            _ => 1,
+            Self::Large => 5,
+            Self::Small => 1,
         }
     }
     /// A row of four numbers → (dense → x² on [−2, 2])… → dense → two classes.
