@@ -555,6 +555,9 @@ impl Engine {
         let Some(hold) = self.hold(job, live)? else {
             return Ok(ended(live));
         };
+        if self.is_stopping() || live.cancelled.load(Ordering::SeqCst) {
+            return Ok(ended(live));
+        }
         let server = &*hold.server;
         let plan = server.plan();
         let input = digest(&job.input)

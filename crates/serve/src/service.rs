@@ -11,9 +11,10 @@ use polyveil::runtime::size;
 use polyveil::runtime::wire::container::{self, HEADER_LEN, Header};
 use rand_core::RngCore;
 use serde_json::json;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Parts of one account that are on their way at the same time, each of which is in memory.
 const PARTS_AT_ONCE: usize = 8;
@@ -25,8 +26,16 @@ pub struct Service {
     engine: Arc<Engine>,
     log: Arc<Log>,
     metrics: Arc<Metrics>,
-    /// Parts on their way, by account.
-    parts: Mutex<HashMap<String, usize>>,
+    /// Files of keys that are written to or checked now.
+    uploads: Mutex<HashMap<String, Use>>,
+}
+
+/// What happens to a file of keys on its way.
+enum Use {
+    /// So many parts come, of an account.
+    Parts(String, usize),
+    /// It is checked as a whole: what is written to it now would not be seen.
+    Completing,
 }
 
 /// Random bytes as hexadecimal digits: of a token, of an id.
@@ -41,17 +50,24 @@ pub fn token_hash(token: &str) -> String {
     hex(blake3::hash(token.trim().as_bytes()).as_bytes())
 }
 
-/// A part on its way.
-pub struct Part<'a> {
+/// A file of keys that is written to or checked: it is free again when this goes.
+pub struct Held<'a> {
     service: &'a Service,
-    account: String,
+    name: String,
 }
 
-impl Drop for Part<'_> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let mut parts = (self.service.parts.lock()).unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = parts.get_mut(&self.account) {
-            *count -= 1;
+        let mut uploads = self.service.uploads();
+        let free = match uploads.get_mut(&self.name) {
+            Some(Use::Parts(_, count)) => {
+                *count -= 1;
+                *count == 0
+            }
+            _ => true,
+        };
+        if free {
+            uploads.remove(&self.name);
         }
     }
 }
@@ -107,7 +123,7 @@ impl Service {
             engine,
             log,
             metrics,
-            parts: Mutex::default(),
+            uploads: Mutex::default(),
         };
         service.sweep()?;
         let mut open: Vec<Job> = service.book.all()?;
@@ -301,7 +317,7 @@ impl Service {
     ///
     /// # Errors
     /// Keys that are not there or complete, an offset that no part has, too many parts at once.
-    pub fn begin_part(&self, keys: &Keys, offset: u64) -> Result<Part<'_>> {
+    pub fn begin_part(&self, keys: &Keys, offset: u64) -> Result<Held<'_>> {
         if keys.is_ready() {
             let remedy = "nothing is to be sent: they can be used";
             return Err(Error::new(
@@ -320,20 +336,33 @@ impl Service {
                 ),
             ));
         }
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = parts.entry(keys.account.clone()).or_default();
-        if *count >= PARTS_AT_ONCE {
+        let mut uploads = self.uploads();
+        let count = |of: &Use| match of {
+            Use::Parts(account, count) if *account == keys.account => *count,
+            _ => 0,
+        };
+        if uploads.values().map(count).sum::<usize>() >= PARTS_AT_ONCE {
             return Err(Error::new(
                 Code::Busy,
                 format!("{PARTS_AT_ONCE} parts of this account are on their way"),
                 "send fewer at the same time",
             ));
         }
-        *count += 1;
-        Ok(Part {
+        let name = upload_name(keys);
+        let none = Use::Parts(keys.account.clone(), 0);
+        match uploads.entry(name.clone()).or_insert(none) {
+            Use::Parts(_, count) => *count += 1,
+            Use::Completing => return Err(completing()),
+        }
+        drop(uploads);
+        Ok(Held {
             service: self,
-            account: keys.account.clone(),
+            name,
         })
+    }
+
+    fn uploads(&self) -> MutexGuard<'_, HashMap<String, Use>> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a part that has come whole.
@@ -397,6 +426,17 @@ impl Service {
     /// # Errors
     /// Missing parts; a file that is not what was declared, of which nothing is kept then.
     pub fn complete_keys(&self, keys: &Keys) -> Result<Keys> {
+        let (name, file) = (Keys::name(&keys.account, &keys.digest), upload_name(keys));
+        match self.uploads().entry(file.clone()) {
+            Entry::Occupied(_) => return Err(completing()),
+            Entry::Vacant(free) => drop(free.insert(Use::Completing)),
+        }
+        let _held = Held {
+            service: self,
+            name: file.clone(),
+        };
+        // as they are now that nobody else changes them
+        let keys = &self.keys(&keys.account, &keys.digest)?;
         if keys.is_ready() {
             return Ok(keys.clone());
         }
@@ -405,7 +445,6 @@ impl Service {
             let cause = format!("parts {missing} of {} are missing", keys.parts());
             return Err(Error::new(Code::KeysIncomplete, cause, "send them"));
         }
-        let (name, file) = (Keys::name(&keys.account, &keys.digest), upload_name(keys));
         let checked = || -> Result<String> {
             if hex(&self.store.hash_upload(&file)?) != keys.digest {
                 return Err(Error::new(
@@ -795,6 +834,11 @@ impl Service {
         }
         Ok(())
     }
+}
+
+fn completing() -> Error {
+    let cause = "these keys are being written to or checked";
+    Error::new(Code::Busy, cause, "try again in a moment")
 }
 
 fn upload_name(keys: &Keys) -> String {

@@ -8,7 +8,6 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,16 +145,21 @@ impl Store {
         Ok(*hasher.finalize().as_bytes())
     }
 
-    /// Puts a file of keys in its place; one of the same content may be there, another account's.
+    /// Puts a file of keys in its place. Where one of the same content is there, another account's, that one stays: nobody's keys are
+    /// replaced by what another sent.
     ///
     /// # Errors
     /// The file system's.
     pub fn place_upload(&self, name: &str, digest: &str) -> Result<()> {
-        let placed = std::fs::rename(
+        let (from, to) = (
             self.path(Kind::Uploads, name),
             self.path(Kind::Keys, digest),
-        )
-        .and_then(|()| disk::sync_folder(&self.root.join(Kind::Keys.folder())));
+        );
+        let placed = match to.exists() {
+            true => std::fs::remove_file(from),
+            false => std::fs::rename(from, to)
+                .and_then(|()| disk::sync_folder(&self.root.join(Kind::Keys.folder()))),
+        };
         placed.map_err(Error::io("keys"))
     }
 
@@ -168,10 +172,10 @@ impl Store {
             };
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                // a file that is being written has a lock, and soon another name
-                let whole = name.ends_with(".partial");
+                // what is being written has another name soon
+                let unfinished = name.ends_with(".partial");
                 let named = named.contains(&(kind, name));
-                if !named && (!whole || old(&entry.path())) {
+                if !named && (!unfinished || dead(&entry.path())) {
                     gone += usize::from(std::fs::remove_file(entry.path()).is_ok());
                 }
             }
@@ -180,11 +184,9 @@ impl Store {
     }
 }
 
-/// What is being written is written to: an hour later nobody does.
-fn old(path: &Path) -> bool {
-    let modified = std::fs::metadata(path).and_then(|m| m.modified());
-    let age = modified.ok().and_then(|m| m.elapsed().ok());
-    age.is_some_and(|age| age > Duration::from_secs(3600))
+/// Whoever writes a file holds its lock.
+fn dead(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
 /// Writes bytes whole or not at all.

@@ -17,18 +17,38 @@ fn an_upload_goes_on_where_it_broke() {
     let token = site.account("ada", "");
     let party = site.client("ada");
     let keys = PublicKeys::open(party.path.as_ref()).expect("keys");
-    assert!(party.keys.len() > 2 * (4 << 20) + 1000, "{}", party.keys.len());
+    assert!(
+        party.keys.len() > 2 * (4 << 20) + 1000,
+        "{}",
+        party.keys.len()
+    );
     // further each time: in a request's header, in a part, between parts, in an answer
-    let cuts = [(0, 9), (90, 99), (500, 9999), (70_000, 9999), (5_000_000, 40), (4_300_000, 400), (99_999_999, 700)];
+    let cuts = [
+        (0, 9),
+        (90, 99),
+        (500, 9999),
+        (70_000, 9999),
+        (5_000_000, 40),
+        (4_300_000, 400),
+        (99_999_999, 700),
+    ];
     let proxy = Proxy::new(site.address, move |i| {
-        cuts.get(i).copied().unwrap_or((4_500_000 + 100_000 * i, usize::MAX))
+        cuts.get(i)
+            .copied()
+            .unwrap_or((4_500_000 + 100_000 * i, usize::MAX))
     });
     let remote = remote(&proxy, &token);
-    remote.upload("toy", &keys, &mut |_| {}).expect("in the end");
+    remote
+        .upload("toy", &keys, &mut |_| {})
+        .expect("in the end");
     assert!(proxy.count.load(Ordering::SeqCst) > cuts.len());
     // parts that were there were not sent again
     let sent = proxy.sent.lock().expect("no panic").len();
-    assert!(sent < 4 * party.keys.len(), "{sent} of {}", party.keys.len());
+    assert!(
+        sent < 4 * party.keys.len(),
+        "{sent} of {}",
+        party.keys.len()
+    );
     let state = remote.upload("toy", &keys, &mut |_| {}).expect("there");
     assert_eq!(state["state"], "ready");
 }
@@ -45,16 +65,23 @@ fn an_answer_goes_on_where_it_broke() {
     // the input, its events and its answer over connections that break after more and more bytes
     let input = party.input([1.0, 0.5, 0.25, 0.75]);
     let input = EncryptedInput::from_bytes(input).expect("an input");
-    let proxy = Proxy::new(site.address, |i| (3000 * (i + 1) * (i + 1), 211 * (i + 1) * (i + 1)));
+    let proxy = Proxy::new(site.address, |i| {
+        let grown = 3usize.saturating_pow(i as u32);
+        (grown.saturating_mul(40_000), grown.saturating_mul(150))
+    });
     let broken = remote(&proxy, &token);
     let job = broken.ask("toy", keys.digest(), &input).expect("asks");
     let id = job["id"].as_str().expect("an id");
     let job = broken.wait(id, &mut |_| {}).expect("waits");
     let mut answer = Vec::new();
-    broken.answer(&job, &mut answer, &mut |_| {}).expect("fetches");
+    broken
+        .answer(&job, &mut answer, &mut |_| {})
+        .expect("fetches");
     assert!(proxy.count.load(Ordering::SeqCst) > 4);
     let mut same = Vec::new();
-    direct.answer(&job, &mut same, &mut |_| {}).expect("fetches");
+    direct
+        .answer(&job, &mut same, &mut |_| {})
+        .expect("fetches");
     assert!(answer == same && party.class(&answer) == 0);
     // it was one job, however often it was asked for
     assert_eq!(direct.jobs().expect("all").len(), 1);

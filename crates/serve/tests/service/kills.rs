@@ -12,16 +12,24 @@ fn undisturbed(site: &Site, keys: &[u8], input: &[u8]) -> Vec<u8> {
 #[test]
 fn jobs_survive_kills_and_give_the_same_bits() {
     let mut site = Site::new("kills", Toy::Bootstraps, "");
-    assert!(site.plan.facts().bootstraps > 1, "{}", site.plan.facts().bootstraps);
+    assert!(
+        site.plan.facts().bootstraps > 1,
+        "{}",
+        site.plan.facts().bootstraps
+    );
     let caller = Caller {
         address: site.address,
         token: site.account("ada", ""),
     };
     let party = site.client("ada");
     let keys = caller.upload(&party.keys);
-    let inputs: Vec<Vec<u8>> = (1..=3).map(|i| party.input([0.25 * f64::from(i); 4])).collect();
+    let inputs: Vec<Vec<u8>> = (1..=3)
+        .map(|i| party.input([0.25 * f64::from(i); 4]))
+        .collect();
     let start = Instant::now();
-    let wanted: Vec<Vec<u8>> = (inputs.iter()).map(|x| undisturbed(&site, &party.keys, x)).collect();
+    let wanted: Vec<Vec<u8>> = (inputs.iter())
+        .map(|x| undisturbed(&site, &party.keys, x))
+        .collect();
     let once = start.elapsed() / 3;
     let mut jobs = Vec::new();
     for (i, input) in inputs.iter().enumerate() {
@@ -32,7 +40,9 @@ fn jobs_survive_kills_and_give_the_same_bits() {
     // moments that differ from each other and from run to run, most of them within a run
     let mut random = u64::from(std::process::id());
     for kill in 0..10 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let moment = once.mul_f64((random >> 40) as f64 / (1u64 << 24) as f64 * 0.6);
         std::thread::sleep(moment);
         // once asked to, else not
@@ -63,7 +73,10 @@ fn a_server_that_is_asked_to_stop_leaves_checkpoints() {
     let party = site.client("ada");
     let keys = caller.upload(&party.keys);
     let input = party.input([0.5; 4]);
-    let job = caller.ask(&keys, "one", &input).json()["id"].as_str().expect("an id").to_string();
+    let job = caller.ask(&keys, "one", &input).json()["id"]
+        .as_str()
+        .expect("an id")
+        .to_string();
     let start = Instant::now();
     while caller.get(&format!("/v1/jobs/{job}")).json()["state"] != "running" {
         assert!(start.elapsed() < Duration::from_secs(30));

@@ -39,7 +39,9 @@ fn four_clients_at_once_get_their_own_answers() {
             for (i, id) in asked.iter().enumerate() {
                 let job = remote.wait(id, &mut |_| {}).expect("done");
                 let mut answer = Vec::new();
-                remote.answer(&job, &mut answer, &mut |_| {}).expect("fetched");
+                remote
+                    .answer(&job, &mut answer, &mut |_| {})
+                    .expect("fetched");
                 let had = party.client.decrypt(&answer).expect("can be right");
                 for (had, want) in had.iter().zip(clear(row(number, i))) {
                     assert!((had - want).abs() < 1e-3, "client {number}, request {i}");
@@ -51,7 +53,11 @@ fn four_clients_at_once_get_their_own_answers() {
     let threads: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let token = site.account(&format!("client-{number}"), "");
-            std::thread::spawn(work(number, token, site.client(&format!("client-{number}"))))
+            std::thread::spawn(work(
+                number,
+                token,
+                site.client(&format!("client-{number}")),
+            ))
         })
         .collect();
     for thread in threads {
@@ -73,18 +79,29 @@ fn keys_leave_memory_for_others() {
     let bytes = |name: &str| plan[name].as_u64().expect("bytes");
     // two sets and a run
     site.stop();
-    site.start(&format!("--max-memory {}B", bytes("run_memory") + 2 * bytes("key_memory") + 1000));
+    site.start(&format!(
+        "--max-memory {}B",
+        bytes("run_memory") + 2 * bytes("key_memory") + 1000
+    ));
     let parties: Vec<Party> = (0..3).map(|i| site.client(&format!("{i}"))).collect();
     parties.iter().for_each(|p| drop(caller.upload(&p.keys)));
     for round in 0..2 {
         for party in &parties {
-            let job = caller.ask(&party.digest(), &format!("{round}-{}", party.digest()), &party.input([0.5; 4]));
+            let job = caller.ask(
+                &party.digest(),
+                &format!("{round}-{}", party.digest()),
+                &party.input([0.5; 4]),
+            );
             let answer = caller.answer(job.json()["id"].as_str().expect("an id"));
             assert_eq!(party.class(&answer), 0);
         }
     }
     let metrics = String::from_utf8(caller.get("/metrics").body).expect("text");
-    for line in ["polyveil_key_sets 2\n", "polyveil_key_loads_total 6\n", "polyveil_key_evictions_total 4\n"] {
+    for line in [
+        "polyveil_key_sets 2\n",
+        "polyveil_key_loads_total 6\n",
+        "polyveil_key_evictions_total 4\n",
+    ] {
         assert!(metrics.contains(line), "{line} is missing in {metrics}");
     }
 }

@@ -59,7 +59,9 @@ fn pass([mut from, mut to]: [TcpStream; 2], most: usize, seen: Option<&Mutex<Vec
         let count = count.min(most - had);
         had += count;
         if let Some(seen) = seen {
-            seen.lock().expect("no panic").extend_from_slice(&piece[..count]);
+            seen.lock()
+                .expect("no panic")
+                .extend_from_slice(&piece[..count]);
         }
         if to.write_all(&piece[..count]).is_err() {
             break;
