@@ -709,6 +709,42 @@ mod tests {
         }
     }
 
+    /// Headers are read from whoever sends them: a million that are near to ranges.
+    #[test]
+    fn whatever_is_asked_for_lies_within_the_file() {
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        let pieces = [
+            "bytes=",
+            "-",
+            "0",
+            "9",
+            "99",
+            "100",
+            "18446744073709551615",
+            ",",
+            " ",
+            "=",
+            "é",
+            "+1",
+        ];
+        let mut held = 0;
+        for _ in 0..1_000_000 {
+            let mut text = if next(4) == 0 { "" } else { "bytes=" }.to_string();
+            (0..1 + next(4)).for_each(|_| text += pieces[next(pieces.len())]);
+            if let Some((from, to)) = range(&text, 100) {
+                assert!(from < to && to <= 100, "{text}");
+                held += 1;
+            }
+        }
+        assert!(held > 1000, "{held}");
+    }
+
     #[test]
     fn the_description_has_every_address_and_no_other() {
         let description = openapi();

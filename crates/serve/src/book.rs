@@ -5,7 +5,9 @@ use crate::records::{Account, Job, Keys, Plan};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 
@@ -51,11 +53,22 @@ impl Record for Counter {
 
 /// The database of a service.
 #[derive(Debug)]
-pub struct Book(Database);
+pub struct Book {
+    path: PathBuf,
+    /// None where it could not be opened anew.
+    database: RwLock<Option<Database>>,
+    /// A write failed, on a full disk say: the database refuses everything until it is opened anew, and is found whole then.
+    failed: AtomicBool,
+}
 
 fn failed(e: impl Into<redb::Error>) -> Error {
     match e.into() {
         redb::Error::Io(e) => Error::io("the database")(e),
+        redb::Error::PreviousIo => Error::new(
+            Code::DiskFull,
+            "the database: a write failed before",
+            "try again in a moment; the operator must make room on the server's disk",
+        ),
         e => Error::new(
             Code::Internal,
             format!("the database: {e}"),
@@ -79,32 +92,45 @@ impl Book {
     /// # Errors
     /// [`NotOpened::InUse`] while another process has it.
     pub fn open(path: &Path) -> Result<Self, NotOpened> {
-        let own = |e: redb::Error| NotOpened::Failed(failed(e));
-        let database = match Database::create(path) {
-            Ok(database) => database,
-            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(NotOpened::InUse),
-            Err(e) => return Err(own(e.into())),
+        let book = Self {
+            path: path.into(),
+            database: RwLock::new(Some(opened(path)?)),
+            failed: AtomicBool::new(false),
         };
-        let book = Self(database);
-        let tables = [
-            Account::TABLE,
-            Plan::TABLE,
-            Keys::TABLE,
-            Job::TABLE,
-            TokenOf::TABLE,
-            JobOf::TABLE,
-            Counter::TABLE,
-        ];
         // readers find every table
-        let made = || {
-            let change = book.0.begin_write().map_err(failed)?;
-            for table in tables {
-                change.open_table(table).map_err(failed)?;
+        let made = book.change(|c| {
+            for table in TABLES {
+                c.0.open_table(table).map_err(failed)?;
             }
-            change.commit().map_err(failed)
-        };
-        made().map_err(NotOpened::Failed)?;
+            Ok(())
+        });
+        made.map_err(NotOpened::Failed)?;
         Ok(book)
+    }
+
+    /// Reads or changes the database, which is opened anew first where it failed before.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
+        if self.failed.load(Ordering::SeqCst) {
+            let mut place = (self.database.write()).unwrap_or_else(PoisonError::into_inner);
+            if self.failed.load(Ordering::SeqCst) {
+                // the old one must be gone before
+                *place = None;
+                *place = Some(opened(&self.path).map_err(|e| match e {
+                    NotOpened::Failed(e) => e,
+                    NotOpened::InUse => gone(),
+                })?);
+                self.failed.store(false, Ordering::SeqCst);
+            }
+        }
+        let place = (self.database.read()).unwrap_or_else(PoisonError::into_inner);
+        let database = place.as_ref().ok_or_else(gone)?;
+        let done = work(database);
+        if let Err(e) = &done
+            && matches!(e.code, Code::Internal | Code::DiskFull)
+        {
+            self.failed.store(true, Ordering::SeqCst);
+        }
+        done
     }
 
     /// What is kept under a name.
@@ -112,10 +138,12 @@ impl Book {
     /// # Errors
     /// The database's.
     pub fn get<R: Record>(&self, name: &str) -> Result<Option<R>> {
-        let read = self.0.begin_read().map_err(failed)?;
-        let table = read.open_table(R::TABLE).map_err(failed)?;
-        let found = table.get(name).map_err(failed)?;
-        found.map(|bytes| decoded(bytes.value())).transpose()
+        self.with(|database| {
+            let read = database.begin_read().map_err(failed)?;
+            let table = read.open_table(R::TABLE).map_err(failed)?;
+            let found = table.get(name).map_err(failed)?;
+            found.map(|bytes| decoded(bytes.value())).transpose()
+        })
     }
 
     /// All of a kind, by name.
@@ -123,8 +151,10 @@ impl Book {
     /// # Errors
     /// The database's.
     pub fn all<R: Record>(&self) -> Result<Vec<R>> {
-        let read = self.0.begin_read().map_err(failed)?;
-        listed(&read.open_table(R::TABLE).map_err(failed)?)
+        self.with(|database| {
+            let read = database.begin_read().map_err(failed)?;
+            listed(&read.open_table(R::TABLE).map_err(failed)?)
+        })
     }
 
     /// Changes what is kept; an error leaves everything as it was.
@@ -132,19 +162,47 @@ impl Book {
     /// # Errors
     /// Those of `change`, and the database's.
     pub fn change<T>(&self, change: impl FnOnce(&Changing) -> Result<T>) -> Result<T> {
-        let changing = Changing(self.0.begin_write().map_err(failed)?);
-        match change(&changing) {
-            Ok(value) => {
-                changing.0.commit().map_err(failed)?;
-                Ok(value)
+        self.with(|database| {
+            let changing = Changing(database.begin_write().map_err(failed)?);
+            match change(&changing) {
+                Ok(value) => {
+                    changing.0.commit().map_err(failed)?;
+                    Ok(value)
+                }
+                Err(e) => {
+                    // what can't be taken back was never written
+                    let _ = changing.0.abort();
+                    Err(e)
+                }
             }
-            Err(e) => {
-                // what can't be taken back was never written
-                let _ = changing.0.abort();
-                Err(e)
-            }
-        }
+        })
     }
+}
+
+const TABLES: [Table; 7] = [
+    Account::TABLE,
+    Plan::TABLE,
+    Keys::TABLE,
+    Job::TABLE,
+    TokenOf::TABLE,
+    JobOf::TABLE,
+    Counter::TABLE,
+];
+
+fn gone() -> Error {
+    let remedy = "the operator must look at the server's disk";
+    Error::new(
+        Code::Internal,
+        "the database could not be opened again",
+        remedy,
+    )
+}
+
+fn opened(path: &Path) -> Result<Database, NotOpened> {
+    Database::create(path).map_err(|e| match e {
+        DatabaseError::DatabaseAlreadyOpen => NotOpened::InUse,
+        e => NotOpened::Failed(failed(e)),
+    })
 }
 
 fn decoded<R: Record>(bytes: &[u8]) -> Result<R> {

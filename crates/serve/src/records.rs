@@ -340,6 +340,33 @@ mod tests {
         }
     }
 
+    /// Names and digests come from whoever asks: a million of them never lead out of their folder.
+    #[test]
+    fn whatever_is_taken_for_a_name_is_one() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        let letters = [
+            "a", "0", ".", "..", "/", "-", "_", "\0", "é", "%2e", "\\", "f",
+        ];
+        for _ in 0..1_000_000 {
+            let text: String = (0..next(80))
+                .map(|_| letters[next(letters.len())])
+                .collect();
+            if expect_name("it", &text).is_ok() {
+                let path = std::path::Path::new(&text);
+                assert_eq!(path.file_name().and_then(|n| n.to_str()), Some(&*text));
+            }
+            if let Some(bytes) = digest(&text) {
+                assert_eq!(hex(&bytes), text);
+            }
+        }
+    }
+
     #[test]
     fn missing_parts_are_ranges() {
         let mut keys = Keys {

@@ -358,6 +358,42 @@ fn a_full_disk_is_said_and_nothing_half_is_kept() {
     ada.upload(&party.keys);
 }
 
+/// Lets files of a process be this long, from now on.
+fn longest_file(process: u32, bytes: Option<u64>) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let limit = Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    prlimit(process, Resource::Fsize, limit).expect("may be set");
+}
+
+#[test]
+fn a_database_on_a_full_disk_is_whole_once_there_is_room_again() {
+    let site = Site::new("full-book", Toy::Small, "");
+    let ada = ada(&site, "--key-bytes 900GB");
+    let party = site.client("ada");
+    let keys = ada.upload(&party.keys);
+    // the database can't grow, and what would be written to its end is refused
+    longest_file(site.id(), Some(4096));
+    let mut full = 0;
+    for i in 0..30 {
+        let mut other = party.keys.clone();
+        other[300] = i;
+        let said = ada.declare(&other);
+        if said.status != 201 {
+            said.refuses(507, "disk_full");
+            full += 1;
+        }
+    }
+    assert!(full > 0);
+    longest_file(site.id(), None);
+    let job = ada.ask(&keys, "one", &party.input([0.5; 4])).json();
+    let answer = ada.answer(job["id"].as_str().expect("an id"));
+    assert_eq!(party.class(&answer), 0);
+}
+
 #[test]
 fn a_plan_that_needs_more_memory_than_there_is_is_refused_with_the_numbers() {
     let mut site = Site::new("memory", Toy::Small, "--max-memory 1MB");
