@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, timeout};
 
 /// What is said to a connection that is one too many.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 104\r\nconnection: close\r\nretry-after: 1\r\n\r\n{\"code\":\"busy\",\"cause\":\"too many connections are open\",\"remedy\":\"try again in a moment, or close others\"}\n";
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 106\r\nconnection: close\r\nretry-after: 1\r\n\r\n{\"code\":\"busy\",\"cause\":\"too many connections are open\",\"remedy\":\"try again in a moment, or close others\"}\n";
 /// How long connections may take to end once the service stops.
 const LAST: Duration = Duration::from_secs(5);
 /// Bytes of a request's header.

@@ -1,6 +1,6 @@
 //! Many clients at once: none wrong, none lost, keys in memory within the limit.
 
-use crate::support::{Party, Site, Toy};
+use crate::support::{Caller, Party, Site, Toy};
 use polyveil_serve::client::{EncryptedInput, PublicKeys, Remote, Token, Transport};
 
 const CLIENTS: usize = 4;
@@ -21,7 +21,6 @@ fn row(client: usize, request: usize) -> [f64; 4] {
 #[test]
 fn four_clients_at_once_get_their_own_answers() {
     let site = Site::new("load", Toy::Small, "--runs 2");
-    // room for two sets of keys beside the runs
     let work = |number: usize, token: String, party: Party| {
         let url = site.url();
         move || {
@@ -71,7 +70,7 @@ fn four_clients_at_once_get_their_own_answers() {
 fn keys_leave_memory_for_others() {
     let mut site = Site::new("sets", Toy::Small, "");
     let token = site.account("ada", "");
-    let caller = crate::support::Caller {
+    let caller = Caller {
         address: site.address,
         token,
     };
@@ -104,4 +103,97 @@ fn keys_leave_memory_for_others() {
     ] {
         assert!(metrics.contains(line), "{line} is missing in {metrics}");
     }
+}
+
+/// A number of the service's metrics.
+fn metric(caller: &Caller, name: &str) -> f64 {
+    let text = String::from_utf8(caller.get("/metrics").body).expect("text");
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|v| v.parse().ok()).expect("a number")
+}
+
+#[test]
+#[ignore = "a minute: 1,000 requests"]
+fn memory_stays_flat_over_a_thousand_requests() {
+    let site = Site::new("soak", Toy::Small, "");
+    let caller = Caller {
+        address: site.address,
+        token: site.account("ada", ""),
+    };
+    let party = site.client("ada");
+    let keys = caller.upload(&party.keys);
+    let mut before = 0.0;
+    for i in 0..1000 {
+        let job = caller
+            .ask(&keys, &format!("request-{i}"), &party.input(row(1, i)))
+            .json();
+        let id = job["id"].as_str().expect("an id").to_string();
+        let had = party
+            .client
+            .decrypt(&caller.answer(&id))
+            .expect("can be right");
+        for (had, want) in had.iter().zip(clear(row(1, i))) {
+            assert!((had - want).abs() < 1e-3, "request {i}");
+        }
+        assert_eq!(
+            caller
+                .call("DELETE", &format!("/v1/jobs/{id}"), "", &[])
+                .status,
+            204
+        );
+        if i == 200 {
+            before = metric(&caller, "polyveil_resident_bytes");
+        }
+    }
+    let after = metric(&caller, "polyveil_resident_bytes");
+    println!(
+        "{:.2} MB after 200 requests, {:.2} MB after 1,000",
+        before / 1e6,
+        after / 1e6
+    );
+    assert!((after / before - 1.0).abs() < 0.03, "{before} {after}");
+}
+
+#[test]
+#[ignore = "measures: wants a quiet machine"]
+fn clients_at_once_get_as_much_as_one_after_the_other() {
+    let site = Site::new("throughput", Toy::Bootstraps, "");
+    let parties: Vec<(Caller, Party, String)> = (0..4)
+        .map(|i| {
+            let caller = Caller {
+                address: site.address,
+                token: site.account(&format!("client-{i}"), ""),
+            };
+            let party = site.client(&format!("client-{i}"));
+            let keys = caller.upload(&party.keys);
+            (caller, party, keys)
+        })
+        .collect();
+    let ask = |(caller, party, keys): &(Caller, Party, String), name: &str| {
+        let job = caller.ask(keys, name, &party.input([0.5; 4])).json();
+        caller.answer(job["id"].as_str().expect("an id"));
+    };
+    // keys into memory
+    parties.iter().for_each(|p| ask(p, "first"));
+    let start = std::time::Instant::now();
+    for round in 0..5 {
+        parties
+            .iter()
+            .for_each(|p| ask(p, &format!("alone-{round}")));
+    }
+    let alone = start.elapsed();
+    let start = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for party in &parties {
+            scope.spawn(move || (0..5).for_each(|round| ask(party, &format!("together-{round}"))));
+        }
+    });
+    let together = start.elapsed();
+    let share = alone.as_secs_f64() / together.as_secs_f64();
+    println!(
+        "20 requests: {alone:?} one after the other, {together:?} at once: {share:.2} of the throughput"
+    );
+    assert!(share >= 0.9, "{share}");
 }
