@@ -98,7 +98,9 @@ mod tests {
             job: job.into(),
             keys: "k".into(),
         };
-        ["a", "b", "c"].map(|job| queue.put(ticket(job)));
+        for job in ["a", "b", "c"] {
+            queue.put(ticket(job));
+        }
         assert_eq!((queue.place("c"), queue.place("x")), (Some(2), None));
         assert!(queue.remove("b") && !queue.remove("b"));
         assert_eq!((queue.take(), queue.len()), (Some(ticket("a")), 1));

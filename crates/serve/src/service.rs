@@ -326,7 +326,7 @@ impl Service {
                 remedy,
             ));
         }
-        if offset % PART != 0 || offset >= keys.bytes {
+        if !offset.is_multiple_of(PART) || offset >= keys.bytes {
             return Err(Error::new(
                 Code::BadRequest,
                 format!("no part begins at {offset}"),
