@@ -18,6 +18,7 @@ use std::io::{BufReader, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Where a job stands that is not done.
@@ -127,6 +128,9 @@ pub struct Engine {
     live: Mutex<HashMap<String, Arc<Live>>>,
     stopping: AtomicBool,
 }
+
+/// Pause before the end of a job is written down again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 enum Outcome {
@@ -353,22 +357,27 @@ impl Engine {
                 }
             }
         };
-        if let Err(e) = self.settle(&job, state) {
-            // it is still open in the database, and begins again when the server does
-            self.log
-                .say("job_not_settled", json!({ "job": id, "cause": e.cause }));
+        // on a full disk, say: what was computed is not thrown away
+        while let Err(e) = self.settle(&job, &state) {
+            let facts = json!({ "job": id, "cause": e.cause });
+            self.log.say("job_not_settled", facts);
+            if self.is_stopping() {
+                // it is still open in the database, and goes on when the server does
+                return live.tell(Stands::Ended);
+            }
+            std::thread::sleep(AGAIN);
         }
         self.end(id, live);
     }
 
     /// Writes down how a job ended; one that was deleted meanwhile leaves nothing.
-    fn settle(&self, job: &Job, state: State) -> Result<()> {
+    fn settle(&self, job: &Job, state: &State) -> Result<()> {
         let failed = matches!(state, State::Failed { .. });
         let there = self.book.change(|c| {
             let Some(mut now_kept) = c.get::<Job>(&job.id)? else {
                 return Ok(false);
             };
-            now_kept.state = state;
+            now_kept.state = state.clone();
             c.put(&job.id, &now_kept)?;
             let name = Keys::name(&job.account, &job.keys);
             if let Some(mut keys) = c.get::<Keys>(&name)? {

@@ -86,25 +86,3 @@ impl Queue for InProcess {
         self.more.notify_all();
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn first_come_first_served_until_it_is_closed() {
-        let queue = InProcess::default();
-        let ticket = |job: &str| Ticket {
-            job: job.into(),
-            keys: "k".into(),
-        };
-        for job in ["a", "b", "c"] {
-            queue.put(ticket(job));
-        }
-        assert_eq!((queue.place("c"), queue.place("x")), (Some(2), None));
-        assert!(queue.remove("b") && !queue.remove("b"));
-        assert_eq!((queue.take(), queue.len()), (Some(ticket("a")), 1));
-        queue.close();
-        assert_eq!(queue.take(), None);
-    }
-}

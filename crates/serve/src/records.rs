@@ -256,6 +256,15 @@ impl Keys {
     }
 }
 
+/// Reads ranges of numbers, as [`Keys::missing`] writes them.
+pub fn ranges(text: &str) -> Vec<(u64, u64)> {
+    let each = text.split(',').filter_map(|r| {
+        let (from, to) = r.split_once('-').unwrap_or((r, r));
+        Some((from.parse().ok()?, to.parse().ok()?))
+    });
+    each.filter(|(a, b)| a <= b).collect()
+}
+
 /// How a job stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -309,100 +318,4 @@ pub struct Job {
     pub created: f64,
     /// How it stands.
     pub state: State,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_digests_are_plain() {
-        for good in ["a", "resnet-20", "A.b_c", "0"] {
-            expect_name("plan", good).expect("a name");
-        }
-        for bad in [
-            "",
-            "..",
-            ".a",
-            "-a",
-            "a/b",
-            "a b",
-            "ä",
-            &"a".repeat(65),
-            "a\n",
-        ] {
-            expect_name("plan", bad).expect_err("no name");
-        }
-        let bytes = [0xab; 32];
-        assert_eq!(digest(&hex(&bytes)), Some(bytes));
-        for bad in ["", "ab", &"g".repeat(64), &"A".repeat(64), &"é".repeat(32)] {
-            assert_eq!(digest(bad), None);
-        }
-    }
-
-    /// Names and digests come from whoever asks: a million of them never lead out of their folder.
-    #[test]
-    fn whatever_is_taken_for_a_name_is_one() {
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = |below: usize| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random % below as u64) as usize
-        };
-        let letters = [
-            "a", "0", ".", "..", "/", "-", "_", "\0", "é", "%2e", "\\", "f",
-        ];
-        for _ in 0..1_000_000 {
-            let text: String = (0..next(80))
-                .map(|_| letters[next(letters.len())])
-                .collect();
-            if expect_name("it", &text).is_ok() {
-                let path = std::path::Path::new(&text);
-                assert_eq!(path.file_name().and_then(|n| n.to_str()), Some(&*text));
-            }
-            if let Some(bytes) = digest(&text) {
-                assert_eq!(hex(&bytes), text);
-            }
-        }
-    }
-
-    #[test]
-    fn missing_parts_are_ranges() {
-        let mut keys = Keys {
-            account: "a".into(),
-            digest: String::new(),
-            plan: String::new(),
-            plan_digest: String::new(),
-            bytes: 6 * PART - 1,
-            progress: Progress::Uploading {
-                parts: [1, 4].into(),
-            },
-            used: 0.0,
-            expires: 0.0,
-        };
-        assert_eq!(keys.missing(), "0,2-3,5");
-        assert_eq!((keys.part_bytes(4), keys.part_bytes(5)), (PART, PART - 1));
-        keys.progress = Progress::Ready { key: String::new() };
-        assert_eq!(keys.missing(), "");
-    }
-
-    #[test]
-    fn a_new_day_counts_anew() {
-        let mut account = Account {
-            name: "a".into(),
-            token: String::new(),
-            quotas: Quotas {
-                cpu_seconds: 10.0,
-                ..Quotas::default()
-            },
-            day: day() - 1,
-            used: 9.0,
-        };
-        assert_eq!(account.left(), 10.0);
-        account.count(4.0);
-        assert_eq!(account.left(), 6.0);
-        account.count(-5.0);
-        assert_eq!(account.left(), 10.0);
-    }
 }

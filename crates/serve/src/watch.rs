@@ -144,29 +144,3 @@ impl Metrics {
         text
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_with_their_labels() {
-        let metrics = Metrics::default();
-        metrics.add("jobs_total", &[("state", "done")], 2.0);
-        metrics.add("jobs_total", &[("state", "done")], 1.0);
-        metrics.add(
-            "requests_total",
-            &[("route", "/a\"b"), ("status", "200")],
-            1.0,
-        );
-        metrics.set("key_sets", 4.0);
-        let text = metrics.text();
-        for line in [
-            "# TYPE polyveil_jobs_total counter\npolyveil_jobs_total{state=\"done\"} 3\n",
-            "polyveil_requests_total{route=\"/a\\\"b\",status=\"200\"} 1\n",
-            "# TYPE polyveil_key_sets gauge\npolyveil_key_sets 4\n",
-        ] {
-            assert!(text.contains(line), "{line:?} is missing in {text}");
-        }
-    }
-}
