@@ -94,9 +94,10 @@ pub async fn listen(
     let listener = listener.map_err(Error::io(format!("listening at {address}")))?;
     let at = listener.local_addr().map_err(Error::io("the listener"))?;
     let service = app.service.clone();
-    service
-        .log()
-        .say("listening", json!({ "address": at.to_string() }));
+    service.log().say(
+        "listening",
+        json!({ "address": at.to_string(), "this_machine_alone": at.ip().is_loopback() }),
+    );
     let routes = router(app.clone());
     let places = Arc::new(Semaphore::new(connections));
     let ended = stop.clone();

@@ -3,8 +3,8 @@
 
 use crate::book::{Book, NotOpened, TokenOf};
 use crate::error::{Code, Error, Result};
-use crate::records::{Account, Plan, Quotas, Retired, State, expect_name, hex};
-use crate::service::{Service, random, token_hash};
+use crate::records::{Account, Job, Keys, Plan, Quotas, Retired, State, expect_name, hex};
+use crate::service::{Service, forget_job, random, token_hash};
 use crate::store::{Kind, Store};
 use polyveil::ckks::Level;
 use polyveil::machine::{Machine, Probing};
@@ -173,6 +173,13 @@ fn carry_out(book: &Book, command: Command) -> Result<Value> {
             let account: Account = c.get(&name)?.ok_or_else(|| no_account(&name))?;
             c.remove::<TokenOf>(&account.token)?;
             c.remove::<Account>(&name)?;
+            // whoever gets the name next finds nothing of it
+            for job in c.all::<Job>()?.iter().filter(|j| j.account == name) {
+                forget_job(c, job)?;
+            }
+            for keys in c.all::<Keys>()?.iter().filter(|k| k.account == name) {
+                c.remove::<Keys>(&Keys::name(&name, &keys.digest))?;
+            }
             Ok(json!({ "removed": name }))
         }),
         Command::SetQuotas { name, quotas } => book.change(|c| {
@@ -269,20 +276,19 @@ fn answer(service: &Service, mut stream: UnixStream) -> std::io::Result<()> {
     stream.write_all(format!("{}\n", json!(done)).as_bytes())
 }
 
-/// In the server: jobs of an account that goes end.
+/// In the server: jobs of an account that goes end, and its files go.
 fn within(service: &Service, command: Command) -> Result<Value> {
-    let removed = match &command {
-        Command::RemoveAccount { name } => Some(name.clone()),
-        _ => None,
+    let going = match &command {
+        Command::RemoveAccount { name } => service.jobs(name)?,
+        _ => Vec::new(),
     };
     let event = serde_json::to_value(&command).unwrap_or_default()["do"].clone();
+    let removes = matches!(command, Command::RemoveAccount { .. });
     let done = carry_out(service.book(), command)?;
-    if let Some(name) = removed {
-        for job in service.jobs(&name)? {
-            if job.state == State::Open {
-                service.engine().cancel(&job.id);
-            }
-        }
+    for job in going.iter().filter(|job| job.state == State::Open) {
+        service.engine().cancel(&job.id);
+    }
+    if removes {
         service.sweep()?;
     }
     service.log().say("operator", json!({ "command": event }));

@@ -849,7 +849,8 @@ fn request_name(account: &str, idempotency: &str) -> String {
     format!("{account}/{idempotency}")
 }
 
-fn forget_job(c: &crate::book::Changing, job: &Job) -> Result<()> {
+/// A job's record goes, and the name of its request.
+pub(crate) fn forget_job(c: &crate::book::Changing, job: &Job) -> Result<()> {
     c.remove::<Job>(&job.id)?;
     let name = request_name(&job.account, &job.idempotency);
     match c.get::<JobOf>(&name)? {

@@ -39,11 +39,11 @@ fn jobs_survive_kills_and_give_the_same_bits() {
     }
     // moments that differ from each other and from run to run, most of them within a run
     let mut random = u64::from(std::process::id());
-    for kill in 0..10 {
+    for kill in 0..11 {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let moment = once.mul_f64((random >> 40) as f64 / (1u64 << 24) as f64 * 0.6);
+        let moment = once.mul_f64((random >> 40) as f64 / (1u64 << 24) as f64 * 0.5);
         std::thread::sleep(moment);
         // once asked to, else not
         match kill {

@@ -257,3 +257,20 @@ fn ranges_are_read() {
     assert_eq!(ranges(""), []);
     assert_eq!(ranges("5-2,x,1"), [(1, 1)]);
 }
+
+#[test]
+fn the_description_has_every_code() {
+    let description: serde_json::Value = serde_json::from_str(OPENAPI).expect("JSON");
+    let codes = &description["components"]["schemas"]["Error"]["properties"]["code"]["enum"];
+    let described = codes.as_array().expect("codes");
+    for code in described {
+        let code: polyveil_serve::Code = serde_json::from_value(code.clone()).expect("known");
+        assert!(code.status().is_client_error() || code.status().is_server_error());
+    }
+    let source = include_str!("../../src/error.rs");
+    let (names, _) = source.split_once("impl Code").expect("the list of codes");
+    let names = names
+        .lines()
+        .filter(|l| l.starts_with("    ") && l.ends_with(',') && !l.contains("//"));
+    assert_eq!(names.count(), described.len());
+}

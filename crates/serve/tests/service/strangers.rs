@@ -112,6 +112,14 @@ fn anothers_job_keys_and_token_are_not_there() {
     t.ada
         .get(&format!("/v1/jobs/{job}/answer"))
         .refuses(403, "unknown_token");
+    // nor does whoever has the name next
+    let next = Caller {
+        address: t.site.address,
+        token: t.site.account("ada", ""),
+    };
+    next.get(&format!("/v1/jobs/{job}"))
+        .refuses(404, "no_such_job");
+    assert_eq!(next.get("/v1/keys").body, b"[]");
     for kind in ["keys", "answers"] {
         let left =
             std::fs::read_dir(t.site.folder.path(&format!("data/{kind}"))).expect("a folder");

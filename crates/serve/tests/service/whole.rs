@@ -66,6 +66,10 @@ fn a_client_gets_the_clear_networks_class_and_nobody_else_sees_anything() {
     let (_, said) = done(&format!("doctor {url} --token-file {token_file}"));
     assert!(said.contains("all is well"), "{said}");
 
+    // a folder has one server
+    let second = format!("start --data {} --listen 127.0.0.1:0", at("data"));
+    refused(&second, &["another server has", "stop it first"]);
+
     // what the server keeps and says has no token, no input and no secret
     let caller = Caller {
         address: site.address,
