@@ -2,11 +2,11 @@
 
 use crate::error::{Code, Error, Result};
 use crate::records::{Account, Job, Keys, Plan};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -59,6 +59,8 @@ pub struct Book {
     database: RwLock<Option<Database>>,
     /// A write failed, on a full disk say: the database refuses everything until it is opened anew, and is found whole then.
     failed: AtomicBool,
+    /// Changes that could wait.
+    soon: AtomicU64,
 }
 
 fn failed(e: impl Into<redb::Error>) -> Error {
@@ -96,6 +98,7 @@ impl Book {
             path: path.into(),
             database: RwLock::new(Some(opened(path)?)),
             failed: AtomicBool::new(false),
+            soon: AtomicU64::new(0),
         };
         // readers find every table
         let made = book.change(|c| {
@@ -162,8 +165,31 @@ impl Book {
     /// # Errors
     /// Those of `change`, and the database's.
     pub fn change<T>(&self, change: impl FnOnce(&Changing) -> Result<T>) -> Result<T> {
+        self.changed(Durability::Immediate, change)
+    }
+
+    /// As [`Book::change`], of what may be lost where the process is killed within a moment: that a part of a file came, which is sent again then.
+    /// One in so many is put on disk, and with it those before it.
+    ///
+    /// # Errors
+    /// As [`Book::change`].
+    pub fn change_soon<T>(&self, change: impl FnOnce(&Changing) -> Result<T>) -> Result<T> {
+        let count = self.soon.fetch_add(1, Ordering::SeqCst);
+        match count % SOON {
+            0 => self.changed(Durability::Immediate, change),
+            _ => self.changed(Durability::None, change),
+        }
+    }
+
+    fn changed<T>(
+        &self,
+        durability: Durability,
+        change: impl FnOnce(&Changing) -> Result<T>,
+    ) -> Result<T> {
         self.with(|database| {
-            let changing = Changing(database.begin_write().map_err(failed)?);
+            let mut writing = database.begin_write().map_err(failed)?;
+            writing.set_durability(durability).map_err(failed)?;
+            let changing = Changing(writing);
             match change(&changing) {
                 Ok(value) => {
                     changing.0.commit().map_err(failed)?;
@@ -178,6 +204,9 @@ impl Book {
         })
     }
 }
+
+/// Changes of which one is put on disk at once: with parts of 4 MiB, each 64 MiB.
+const SOON: u64 = 16;
 
 const TABLES: [Table; 7] = [
     Account::TABLE,

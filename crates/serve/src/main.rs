@@ -18,7 +18,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Between two lines of progress.
+const PAUSE: Duration = Duration::from_secs(2);
 
 #[global_allocator]
 static HEAP: ring::heap::Heap = ring::heap::Heap;
@@ -330,11 +333,11 @@ fn ask(a: &Ask) -> Result<()> {
     note(&format!(
         "job {id}; started again, the same command goes on with it"
     ));
-    let mut last = String::new();
+    let mut told: Option<Instant> = None;
     let job = remote.wait(id, &mut |text| {
-        if text != last {
+        if told.is_none_or(|t| t.elapsed() > PAUSE) {
             note(text);
-            last = text.into();
+            told = Some(Instant::now());
         }
     })?;
     remote.answer(&job, &mut out, &mut |_| {})?;

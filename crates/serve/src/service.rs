@@ -381,7 +381,7 @@ impl Service {
         let name = Keys::name(&keys.account, &keys.digest);
         let file = upload_name(keys);
         self.store.write_part(&file, part, bytes)?;
-        self.book.change(|c| {
+        self.book.change_soon(|c| {
             let mut had: Keys = c.get(&name)?.ok_or_else(|| no_such_keys(&keys.digest))?;
             if let Progress::Uploading { parts } = &mut had.progress {
                 parts.insert(part);

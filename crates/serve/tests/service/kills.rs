@@ -39,19 +39,36 @@ fn jobs_survive_kills_and_give_the_same_bits() {
     }
     // moments that differ from each other and from run to run, most of them within a run
     let mut random = u64::from(std::process::id());
-    for kill in 0..11 {
+    let mut kills = 0;
+    'kills: while kills < 11 {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let moment = once.mul_f64((random >> 40) as f64 / (1u64 << 24) as f64 * 0.5);
+        let moment = once.mul_f64((random >> 40) as f64 / (1u64 << 24) as f64 * 0.4);
+        // in a run, and not while the server starts
+        loop {
+            let states = jobs
+                .iter()
+                .map(|job| caller.get(&format!("/v1/jobs/{job}")).json());
+            let states: Vec<serde_json::Value> = states.collect();
+            if states.iter().any(|s| s["state"] == "running") {
+                break;
+            }
+            // a machine that became faster meanwhile
+            if states.iter().all(|s| s["state"] == "done") {
+                break 'kills;
+            }
+        }
         std::thread::sleep(moment);
         // once asked to, else not
-        match kill {
+        match kills {
             4 => site.stop(),
             _ => site.kill(),
         }
         site.start("");
+        kills += 1;
     }
+    assert!(kills > 4, "{kills}");
     for (job, wanted) in jobs.iter().zip(&wanted) {
         assert!(caller.answer(job) == *wanted, "other bits");
     }
