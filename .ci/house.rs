@@ -19,7 +19,7 @@ const NAMES: [&str; COUNTS] = [
     "texts that speak of commands",
 ];
 /// Who may speak of commands and flags.
-const DOORS: [&str; 4] = ["cli", "cli-train", "fuzz", "campaign"];
+const DOORS: [&str; 5] = ["cli", "cli-train", "fuzz", "campaign", "serve"];
 
 /// A word, a sign or a string, with the line it stands on.
 #[derive(Debug, Clone, PartialEq)]

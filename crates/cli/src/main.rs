@@ -146,6 +146,9 @@ enum Command {
     /// Tables and charts from which choices of architecture follow.
     #[command(disable_help_flag = true)]
     Study(Sibling),
+    /// Serve many clients, or be one (needs the sibling program polyveil-serve).
+    #[command(disable_help_flag = true)]
+    Serve(Sibling),
     /// Print a script that completes commands and options in a shell.
     #[command(
         after_long_help = "Example:\n  polyveil completions bash > ~/.local/share/bash-completion/completions/polyveil"
@@ -162,7 +165,7 @@ const DRY: &str = " more could not be had; raise the memory limit (ulimit -v, th
 /// Arguments that are handed on.
 #[derive(Args, Debug)]
 struct Sibling {
-    /// Handed on to polyveil-train.
+    /// Handed on to the sibling.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<std::ffi::OsString>,
 }
@@ -213,11 +216,12 @@ fn work() -> ExitCode {
         Command::Completions { shell } => {
             commands::completions(shell, <Cli as clap::CommandFactory>::command())
         }
-        Command::Train(a) => sibling("train", &a.arguments, cli.threads),
-        Command::Adapt(a) => sibling("adapt", &a.arguments, cli.threads),
-        Command::Search(a) => sibling("search", &a.arguments, cli.threads),
-        Command::Score(a) => sibling("score", &a.arguments, cli.threads),
-        Command::Study(a) => sibling("study", &a.arguments, cli.threads),
+        Command::Train(a) => sibling(Some("train"), &a.arguments, cli.threads),
+        Command::Adapt(a) => sibling(Some("adapt"), &a.arguments, cli.threads),
+        Command::Search(a) => sibling(Some("search"), &a.arguments, cli.threads),
+        Command::Score(a) => sibling(Some("score"), &a.arguments, cli.threads),
+        Command::Serve(a) => sibling(None, &a.arguments, cli.threads),
+        Command::Study(a) => sibling(Some("study"), &a.arguments, cli.threads),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -239,20 +243,29 @@ fn error(e: &dyn std::fmt::Display) {
     terminal::note(format_args!("error: {e}"));
 }
 
-/// Becomes `polyveil-train`, which lies beside this program; comes back with an error only.
-fn sibling(command: &str, arguments: &[std::ffi::OsString], threads: Option<usize>) -> Result<()> {
+/// Becomes `polyveil-train` for one of its commands, or `polyveil-serve`, which lie beside this program; comes back with an error only.
+fn sibling(
+    command: Option<&str>,
+    arguments: &[std::ffi::OsString],
+    threads: Option<usize>,
+) -> Result<()> {
     use std::os::unix::process::CommandExt;
-    let program = std::env::current_exe()?.with_file_name("polyveil-train");
+    let (name, package) = match command {
+        Some(_) => ("polyveil-train", "polyveil-train-cli"),
+        None => ("polyveil-serve", "polyveil-serve"),
+    };
+    let program = std::env::current_exe()?.with_file_name(name);
     if !program.exists() {
         return Err(format!(
-            "`{command}` is carried out by the program polyveil-train, which is not built here ({} does not exist): `cargo build --release -p polyveil-train-cli`",
+            "`{}` is carried out by the program {name}, which is not built here ({} does not exist): `cargo build --release -p {package}`",
+            command.unwrap_or("serve"),
             program.display()
         )
         .into());
     }
     let threads = threads.map(|n| ["--threads".to_string(), n.to_string()]);
     let e = std::process::Command::new(&program)
-        .arg(command)
+        .args(command)
         .args(threads.iter().flatten())
         .args(arguments)
         .exec();

@@ -1,0 +1,360 @@
+//! `polyveil-serve`: arguments → library → print. What the server logs goes to stdout as JSON lines, as do tokens and lists; everything else
+//! goes to stderr.
+
+mod arguments;
+mod enrolled;
+
+use arguments::{AccountCommand, Ask, At, Cli, Command, Doctor, Enrol, PlanCommand, Upload};
+use clap::Parser;
+use enrolled::Enrolled;
+use polyveil::machine::Machine;
+use polyveil_serve::api::Patience;
+use polyveil_serve::client::{EncryptedInput, PublicKeys, Remote, Token, Transport};
+use polyveil_serve::engine::Capacity;
+use polyveil_serve::operator::{self, Security};
+use polyveil_serve::watch::Log;
+use polyveil_serve::{Code, Error, Result, doctor, serve};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two lines of progress.
+const PAUSE: Duration = Duration::from_secs(2);
+
+#[global_allocator]
+static HEAP: ring::heap::Heap = ring::heap::Heap;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    ring::heap::last_words(
+        "error: memory ran out: ",
+        " more could not be had; raise the memory limit or lower --max-memory. Jobs go on from their checkpoints when the server is started again",
+    );
+    let threads = cli
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.clamp(1, 1024));
+    if let Err(e) = pool.build_global() {
+        note(&format!("error: {threads} threads: {e}; use fewer threads"));
+        return ExitCode::from(1);
+    }
+    no_core();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            note(&format!("error: {e}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// A core would hold a token; a limit on file sizes is an error of the write that meets it.
+fn no_core() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(1),
+        maximum: getrlimit(Resource::Core)
+            .maximum
+            .map_or(Some(1), |most| Some(most.min(1))),
+    };
+    let _ = setrlimit(Resource::Core, none);
+    let met = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, met);
+}
+
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn say(text: impl std::fmt::Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    written.map_err(Error::io("standard output"))
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Start(a) => start(&a),
+        Command::Plan(a) => plan(a),
+        Command::Account(a) => account(a),
+        Command::Doctor(a) => examine(&a),
+        Command::Enrol(a) => enrol(&a),
+        Command::Upload(a) => upload(&a),
+        Command::Ask(a) => ask(&a),
+        Command::Forget(a) => forget(&a),
+    }
+}
+
+fn machine(path: Option<&PathBuf>) -> Result<Machine> {
+    Ok(match path {
+        Some(path) => Machine::open(path, &mut |p| note(p.message))?,
+        None => Machine::default(),
+    })
+}
+
+fn seconds(what: &str, value: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(value).map_err(|e| {
+        Error::new(
+            Code::BadRequest,
+            format!("{what} {value}: {e}"),
+            "give a number of seconds",
+        )
+    })
+}
+
+fn start(a: &arguments::Start) -> Result<()> {
+    const DAY: f64 = 86400.0;
+    let idle = seconds("--idle", a.idle)?;
+    let settings = polyveil_serve::Start {
+        listen: a.listen,
+        capacity: Capacity {
+            memory: a.max_memory,
+            runs: a.runs.clamp(1, 64),
+            machine: machine(a.machine.as_ref())?,
+            keys_stay: a.key_days.max(0.0) * DAY,
+            answers_stay: a.answer_days.max(0.0) * DAY,
+        },
+        connections: descriptors(a.connections.clamp(1, 1 << 20)),
+        patience: Patience {
+            header: seconds("--header", a.header)?,
+            idle,
+            ..Patience::default()
+        },
+        sweep: seconds("--sweep", a.sweep.max(0.05))?,
+    };
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let signals = signal_hook::iterator::Signals::new([
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGINT,
+    ]);
+    let mut signals = signals.map_err(Error::io("signals"))?;
+    let waiting = std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            let mut came = signals.forever();
+            if came.next().is_some() {
+                stop.send_replace(true);
+            }
+            // whoever asks twice does not wait for checkpoints
+            if came.next().is_some() {
+                std::process::exit(1);
+            }
+        });
+    waiting.map_err(Error::io("a thread"))?;
+    serve(
+        &a.data.folder,
+        &settings,
+        Arc::new(Log::new(std::io::stdout())),
+        stopped,
+    )
+}
+
+/// As many connections as there are descriptors for, with some left for files.
+fn descriptors(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const FILES: u64 = 64;
+    let had = getrlimit(Resource::Nofile);
+    let needed = wanted as u64 + FILES;
+    let possible = had.maximum.map_or(needed, |most| most.min(needed));
+    if had.current.is_some_and(|now| now < possible) {
+        let more = Rlimit {
+            current: Some(possible),
+            maximum: had.maximum,
+        };
+        let _ = setrlimit(Resource::Nofile, more);
+    }
+    let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    wanted.min(now.saturating_sub(FILES).max(1) as usize)
+}
+
+fn plan(command: PlanCommand) -> Result<()> {
+    match command {
+        PlanCommand::Add {
+            plan,
+            name,
+            data,
+            machine: table,
+            insecure_toy,
+        } => {
+            let stem = plan.file_stem().map(|s| s.to_string_lossy().into_owned());
+            let name = name.or(stem).unwrap_or_default();
+            let security = match insecure_toy {
+                true => Security::AnyForTests,
+                false => Security::Required,
+            };
+            let added = operator::add_plan(
+                &data.folder,
+                &plan,
+                &name,
+                security,
+                &machine(table.as_ref())?,
+            )?;
+            note(&format!(
+                "{name} is served: keys of {}, {} of memory, about {} a run",
+                polyveil::runtime::size(added.key_bytes),
+                polyveil::runtime::size(added.run_memory + added.key_memory),
+                polyveil::progress::duration(added.seconds)
+            ));
+            Ok(())
+        }
+        PlanCommand::Retire {
+            name,
+            successor,
+            data,
+        } => operator::command(
+            &data.folder,
+            operator::Command::RetirePlan { name, successor },
+        )
+        .map(drop),
+        PlanCommand::List { data } => list(&data.folder, operator::Command::Plans),
+    }
+}
+
+fn list(folder: &Path, command: operator::Command) -> Result<()> {
+    let all = operator::command(folder, command)?;
+    say(format_args!("{all:#}"))
+}
+
+fn account(command: AccountCommand) -> Result<()> {
+    use operator::Command as Of;
+    match command {
+        AccountCommand::Add { name, quotas, data } => {
+            let token = operator::add_account(&data.folder, &name, (&quotas).into())?;
+            note(&format!("the token of {name}, which is shown this once:"));
+            say(token)
+        }
+        AccountCommand::Quota { name, quotas, data } => {
+            let quotas = (&quotas).into();
+            list(&data.folder, Of::SetQuotas { name, quotas })
+        }
+        AccountCommand::Remove { name, data } => {
+            operator::command(&data.folder, Of::RemoveAccount { name }).map(drop)
+        }
+        AccountCommand::List { data } => list(&data.folder, Of::Accounts),
+    }
+}
+
+fn remote(at: &At) -> Result<(Remote, Token)> {
+    let file = &at.token_file;
+    let text = std::fs::read_to_string(file).map_err(Error::io(file.display()))?;
+    let token = Token::new(&text)?;
+    let transport = match at.protected_way {
+        true => Transport::AsItIs,
+        false => Transport::Protected,
+    };
+    Ok((Remote::new(&at.url, token.clone(), transport)?, token))
+}
+
+fn examine(a: &Doctor) -> Result<()> {
+    let (remote, _) = remote(&a.at)?;
+    let folder = std::env::temp_dir().join(format!("polyveil-doctor-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(Error::io(folder.display()))?;
+    let remote = remote.patient(Duration::from_secs(10));
+    let found = doctor::examine(&remote, a.plan.as_deref(), &folder, &mut |text| note(text));
+    let _ = std::fs::remove_dir_all(&folder);
+    found
+}
+
+fn enrol(a: &Enrol) -> Result<()> {
+    let (remote, token) = remote(&a.at)?;
+    let plan = match &a.plan {
+        Some(name) => remote.plan(name)?,
+        None => {
+            let mut plans = remote.plans()?;
+            match plans.pop() {
+                Some(plan) if plans.is_empty() => plan,
+                last => {
+                    let names: Vec<String> =
+                        plans.into_iter().chain(last).map(|p| p.name).collect();
+                    let cause = format!(
+                        "the service has {} plans: {}",
+                        names.len(),
+                        names.join(", ")
+                    );
+                    return Err(Error::new(Code::BadRequest, cause, "name one with --plan"));
+                }
+            }
+        }
+    };
+    if plan.insecure && !a.insecure_toy {
+        let cause = format!("{} is a toy that protects nothing", plan.name);
+        return Err(Error::new(
+            Code::Refused,
+            cause,
+            "choose another plan, or take it with --insecure-toy for a test",
+        ));
+    }
+    let file = remote.client_file(&plan)?;
+    Enrolled::make(
+        &a.output,
+        a.at.url.clone(),
+        &plan,
+        &token,
+        a.at.protected_way,
+    )?;
+    let path = a.output.join(polyveil::network::CLIENT_FILE);
+    let bytes = file.write(Vec::new(), "the client file")?;
+    polyveil_serve::store::write(&path, &bytes)?;
+    note(&format!(
+        "{}: {} of keys, about {} a run; now make them: polyveil keygen {} -o {}",
+        plan.name,
+        polyveil::runtime::size(plan.key_bytes),
+        polyveil::progress::duration(plan.seconds),
+        path.display(),
+        a.output.display()
+    ));
+    Ok(())
+}
+
+/// The public keys of a folder; the secret one beside them is not opened.
+fn public(folder: &Path) -> Result<PublicKeys> {
+    PublicKeys::open(&folder.join("evaluation.keys"))
+}
+
+fn upload(a: &Upload) -> Result<()> {
+    let (enrolled, keys) = (Enrolled::open(&a.keys)?, public(&a.keys)?);
+    let remote = enrolled.remote()?;
+    remote.upload(&enrolled.plan, &keys, &mut |text| note(text))?;
+    note(&format!("the keys {} are there", keys.digest()));
+    Ok(())
+}
+
+fn ask(a: &Ask) -> Result<()> {
+    let (enrolled, keys) = (Enrolled::open(&a.keys)?, public(&a.keys)?);
+    let input = EncryptedInput::open(&a.input)?;
+    // a name that can't be written is refused before anything is sent
+    let mut out = disk::Output::create(&a.output, disk::Access::Everyone)
+        .map_err(Error::io(a.output.display()))?;
+    let remote = enrolled.remote()?;
+    let job = remote.ask(&enrolled.plan, keys.digest(), &input)?;
+    let id = job["id"].as_str().unwrap_or_default();
+    note(&format!(
+        "job {id}; started again, the same command goes on with it"
+    ));
+    let mut told: Option<Instant> = None;
+    let job = remote.wait(id, &mut |text| {
+        if told.is_none_or(|t| t.elapsed() > PAUSE) {
+            note(text);
+            told = Some(Instant::now());
+        }
+    })?;
+    remote.answer(&job, &mut out, &mut |_| {})?;
+    out.finish().map_err(Error::io(a.output.display()))?;
+    if !a.leave {
+        remote.delete_job(id)?;
+    }
+    Ok(())
+}
+
+fn forget(a: &Upload) -> Result<()> {
+    let (enrolled, keys) = (Enrolled::open(&a.keys)?, public(&a.keys)?);
+    let remote = enrolled.remote()?;
+    for job in remote.jobs()? {
+        if job["keys"] == keys.digest() {
+            remote.delete_job(job["id"].as_str().unwrap_or_default())?;
+        }
+    }
+    remote.delete_keys(keys.digest())
+}

@@ -1,0 +1,11 @@
+//! A service on loopback with toy plans: whole runs, faults and load.
+
+mod broken;
+mod kills;
+mod limits;
+mod load;
+mod plain;
+mod proxy;
+mod strangers;
+mod support;
+mod whole;
