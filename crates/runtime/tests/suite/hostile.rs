@@ -442,6 +442,7 @@ fn hostile_plans_are_verified_or_refused() {
 #[test]
 #[ignore = "a measurement: an otherwise idle core of 3 GHz"]
 fn verification_takes_half_a_cpu_second_for_each_mb() {
+    let _alone = alone();
     let slow = slow(0.5, 0.5);
     assert!(slow.is_empty(), "{slow:?} take more");
 }

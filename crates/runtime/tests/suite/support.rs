@@ -395,3 +395,10 @@ pub(crate) fn watched_truth(x: &[f64]) -> Vec<f64> {
         .map(|j| (0..4).map(|k| each[j + 4 * k]).sum())
         .collect()
 }
+
+/// Held by measurements that look at the whole process, or need a core: one at a time.
+pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let held = ALONE.lock();
+    held.unwrap_or_else(std::sync::PoisonError::into_inner)
+}
