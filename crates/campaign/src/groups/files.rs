@@ -468,10 +468,12 @@ fn pipes(_: &Lab) -> Vec<Case> {
             };
             let start = Start::behind(&before);
             let running = t.start(&line.replace("IN", named), &[], &start)?;
-            running
-                .end_within(std::time::Duration::from_secs(30))?
-                .either()
-                .map(drop)
+            let done = running.end_within(std::time::Duration::from_secs(30))?;
+            // keys are read more than once: of them `-` is no usage
+            if named == "-" && done.code == Some(2) && done.stderr.contains("takes no `-`") {
+                return Ok(());
+            }
+            done.either().map(drop)
         })
     };
     let mut all = Vec::new();
