@@ -90,10 +90,7 @@ fn a_server_that_is_asked_to_stop_leaves_checkpoints() {
     let party = site.client("ada");
     let keys = caller.upload(&party.keys);
     let input = party.input([0.5; 4]);
-    let job = caller.ask(&keys, "one", &input).json()["id"]
-        .as_str()
-        .expect("an id")
-        .to_string();
+    let job = caller.job(&keys, "one", &input);
     let start = Instant::now();
     while caller.get(&format!("/v1/jobs/{job}")).json()["state"] != "running" {
         assert!(start.elapsed() < Duration::from_secs(30));

@@ -184,10 +184,7 @@ fn quotas_are_held_to() {
             .is_some_and(|r| r.contains("tomorrow"))
     );
     site.operate("account quota ada --cpu-seconds 100");
-    let job = ada.ask(&keys, "one", &input).json()["id"]
-        .as_str()
-        .expect("an id")
-        .to_string();
+    let job = ada.job(&keys, "one", &input);
     ada.answer(&job);
     let left = ada.get("/v1/account").json()["cpu_seconds_left_today"].as_f64();
     assert!(left.is_some_and(|l| l > 90.0 && l < 100.0), "{left:?}");
@@ -206,10 +203,7 @@ fn retired_plans_name_their_successor_and_finish_their_jobs() {
     let party = site.client("ada");
     let keys = ada.upload(&party.keys);
     let input = party.input([0.5; 4]);
-    let job = ada.ask(&keys, "one", &input).json()["id"]
-        .as_str()
-        .expect("an id")
-        .to_string();
+    let job = ada.job(&keys, "one", &input);
     let plan = site.folder.path("toy.plan");
     site.operate(&format!("plan add {plan} --name toy-2 --insecure-toy"));
     site.operate("plan retire toy --successor toy-2");
@@ -290,10 +284,7 @@ fn keys_that_are_not_used_and_answers_go_after_their_time() {
     let party = site.client("ada");
     let keys = ada.upload(&party.keys);
     let input = party.input([0.5; 4]);
-    let job = ada.ask(&keys, "one", &input).json()["id"]
-        .as_str()
-        .expect("an id")
-        .to_string();
+    let job = ada.job(&keys, "one", &input);
     ada.answer(&job);
     let start = Instant::now();
     let gone = |path: &str| {
@@ -428,10 +419,7 @@ fn requests_that_are_none_do_no_harm() {
     let party = site.client("ada");
     let keys = ada.upload(&party.keys);
     let input = party.input([0.5; 4]);
-    let job = ada.ask(&keys, "one", &input).json()["id"]
-        .as_str()
-        .expect("an id")
-        .to_string();
+    let job = ada.job(&keys, "one", &input);
     let answer = ada.answer(&job);
     let (token, digest) = (&ada.token, hash(&input));
     let requests = [

@@ -30,10 +30,7 @@ fn anothers_job_keys_and_token_are_not_there() {
     let t = two("strangers", Toy::Small);
     let keys = t.ada.upload(&t.party.keys);
     let input = t.party.input([0.5; 4]);
-    let job = t.ada.ask(&keys, "one", &input).json()["id"]
-        .as_str()
-        .expect("an id")
-        .to_string();
+    let job = t.ada.job(&keys, "one", &input);
     let answer = t.ada.answer(&job);
     // the same words for what is another's and for what was never there
     let none = "0".repeat(32);
@@ -86,10 +83,7 @@ fn anothers_job_keys_and_token_are_not_there() {
         t.ada.get(&format!("/v1/keys/{keys}")).json()["state"],
         "ready"
     );
-    let again = t.ada.ask(&keys, "two", &input).json()["id"]
-        .as_str()
-        .expect("an id")
-        .to_string();
+    let again = t.ada.job(&keys, "two", &input);
     assert!(t.ada.answer(&again) == answer);
 
     // no token, a wrong one, one of an account that went

@@ -471,6 +471,11 @@ impl Caller {
             input,
         )
     }
+    /// The id of the job that this asks for.
+    pub(crate) fn job(&self, keys: &str, name: &str, input: &[u8]) -> String {
+        let job = self.ask(keys, name, input).json();
+        job["id"].as_str().expect("an id").into()
+    }
     /// Waits for the answer of a job.
     pub(crate) fn answer(&self, job: &str) -> Vec<u8> {
         let start = Instant::now();
