@@ -146,8 +146,16 @@ type KnownRows = (Shared, Arc<[Rows]>);
 /// Values, kept alive, and their largest magnitude.
 type KnownBias = (Arc<[f64]>, f64);
 
-/// What EvalMod's result depends on: the address of the cosine, the operand's level, slots, scale, bound and root mean square.
+/// What EvalMod's result depends on: the address of the cosine, the operand's level, slots, scale, bound and root mean square, the latter two on a
+/// [`grid`].
 type SineKey = (usize, Level, usize, [u64; 3]);
+
+/// The next number up, or the same, of those 1/64 of a power of two apart. A bootstrap's gain moves its sine's operand by next to nothing, and a plan of
+/// many gains would have as many sines to remember.
+fn grid(x: f64) -> f64 {
+    let below = (1_u64 << (f64::MANTISSA_DIGITS - 1 - 6)) - 1;
+    f64::from_bits((x.to_bits() + below) & !below)
+}
 
 /// A circuit's result on an operand without an error, and what it took.
 #[derive(Debug)]
@@ -1144,6 +1152,11 @@ impl Arithmetic for Meter {
     fn eval_mod(&self, x: &MeterValue, cosine: &Polynomial) -> Result<MeterValue, Error> {
         let spec = typing::bootstrapping(self.parameters())?;
         let exact = x.exact_operand();
+        let exact = MeterValue {
+            bound: grid(exact.bound),
+            rms: grid(exact.rms),
+            ..exact
+        };
         let Info { level, slots, .. } = exact.info;
         let numbers = [exact.info.scale, exact.bound, exact.rms].map(f64::to_bits);
         let key = (

@@ -118,7 +118,7 @@ pub(crate) struct ScoreArgs {
     #[command(flatten)]
     pub(crate) pixels: PixelArgs,
     /// Or labelled sentences, `label TAB sentence` a line: the networks are then folders of runs on sentences, and the answer is a table.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "activation", "split"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "activation", "split", "class_column", "value_columns", "without"])]
     pub(crate) sentences: Option<PathBuf>,
     /// Cut sentences that are longer than a network takes; they are refused without it.
     #[arg(long, requires = "sentences", conflicts_with_all = ["data", "activation", "split"])]

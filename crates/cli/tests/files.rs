@@ -548,6 +548,19 @@ fn options_that_would_be_ignored_are_refused() {
         (format!("{encrypt} --image a.png --index 19"), "--index"),
         (format!("{encrypt} --image a.png --split test"), "--split"),
         (format!("{encrypt} --text a --index 1"), "--index"),
+        (format!("{encrypt} --text a --without id"), "--without"),
+        (
+            format!("{encrypt} --image a.png --class-column y"),
+            "--class-column",
+        ),
+        (
+            format!("evaluate --model {model} --prompts a.txt -o {x} --value-columns y"),
+            "--value-columns",
+        ),
+        (
+            format!("calibrate {model} --text a.txt -o {x} --without id"),
+            "--without",
+        ),
         (format!("{encrypt} --image a.png --truncate"), "--truncate"),
         (
             format!("{encrypt} --data a.bin --index 1 --truncate"),

@@ -68,14 +68,19 @@ impl Source {
         }
     }
 
-    /// All files that are read: an array's answers are arrays of their own.
-    pub fn files(&self) -> Vec<&Path> {
-        let named = match &self.answers {
+    /// The columns or arrays of answers that are said.
+    fn answer_names(&self) -> &[String] {
+        match &self.answers {
             Answers::Classes(name) => name.as_slice(),
             Answers::Numbers(names) => names,
             Answers::None => &[],
-        };
-        let beside = named.iter().map(Path::new).filter(|name| name.is_file());
+        }
+    }
+
+    /// All files that are read: an array's answers are arrays of their own.
+    pub fn files(&self) -> Vec<&Path> {
+        let named = self.answer_names().iter().map(Path::new);
+        let beside = named.filter(|name| name.is_file());
         std::iter::once(&*self.path).chain(beside).collect()
     }
 
@@ -218,6 +223,15 @@ impl<'a> Inputs<'a> {
                 files => Items::Pictures(files),
             },
         };
+        let columns = [source.answer_names(), &source.without].concat();
+        if !columns.is_empty() && !matches!(items, Items::Rows(_) | Items::Tensors(..)) {
+            let what = format!(
+                "the network takes {}, which have no columns: leave out {}",
+                task.kind(),
+                listed(&columns)
+            );
+            return Err(named(&source.path)(what));
+        }
         Ok(Self {
             task,
             source,
@@ -719,6 +733,31 @@ mod tests {
             assert!(text.contains(word), "{text}");
         }
         assert!(of("more", "right,left,id\n1,2,3\n", values()).is_err());
+    }
+
+    #[test]
+    fn columns_of_what_has_none_are_refused() {
+        let (shape, normalization) = (Shape::image(3, 4, 4), task::Normalization::imagenet());
+        let task = task::Pictures::new(shape, normalization, Outputs::Values(vec![]));
+        let task = Task::Pictures(task.expect("valid"));
+        let plain = Source::of("nowhere.png");
+        assert!(Inputs::open(&task, &plain).is_ok());
+        for answers in [
+            Answers::Classes(Some("sick".into())),
+            Answers::Numbers(strings(&["sick"])),
+        ] {
+            let source = Source {
+                answers,
+                ..plain.clone()
+            };
+            let error = Inputs::open(&task, &source).err().expect("refused");
+            assert!(error.to_string().contains("leave out sick"), "{error}");
+        }
+        let without = strings(&["id"]);
+        let source = Source { without, ..plain };
+        let error = Inputs::open(&task, &source).err().expect("refused");
+        let error = error.to_string();
+        assert!(error.contains("pictures, which have no columns"), "{error}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) struct Quantity {
 }
 
 /// A node's value before anything is decided.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Expression {
     terms: Vec<(Id, Kernel)>,
     bias: Vec<f64>,
@@ -95,6 +95,11 @@ pub(crate) fn quantities(
         quantities: Vec::new(),
     };
     let mut values: Vec<Expression> = Vec::new();
+    // kernels of a convolution and of what comes behind it are not held together for the whole network: how often each is still read
+    let mut readers = vec![0_usize; graph.nodes().len()];
+    let read = graph.nodes().iter().flat_map(|n| n.inputs());
+    read.for_each(|i| readers[i.index()] += 1);
+    readers[graph.output().id().index()] += 1;
     for node in graph.nodes() {
         let operands: Vec<&Expression> =
             (node.inputs().iter()).map(|i| &values[i.index()]).collect();
@@ -104,6 +109,12 @@ pub(crate) fn quantities(
             value = b.refreshed(node, value)?;
         }
         values.push(value);
+        for i in node.inputs() {
+            readers[i.index()] -= 1;
+            if readers[i.index()] == 0 {
+                values[i.index()] = Expression::default();
+            }
+        }
     }
     let node = graph.output();
     let value = values.swap_remove(node.id().index());

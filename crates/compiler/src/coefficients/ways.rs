@@ -88,7 +88,7 @@ const SECONDS: (f64, f64) = (1e-7, 1.0);
 
 /// Bytes of simulated runs, and of each for every value of the layer with most of them: what is alive, exactly and with errors, and as a layer reads it.
 /// Fitted to measured peaks (`cli/tests/memory.rs`, `predictions_of_compiling_hold`).
-const SIMULATED: [u64; 2] = [96 << 20, 700];
+const SIMULATED: [u64; 2] = [100 << 20, 540];
 
 /// What compiling takes: kernels in double precision, as they are and in phases, their integers, and biases of every value; runs that are simulated
 /// afterwards, one on each thread.
