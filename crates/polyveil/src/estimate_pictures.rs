@@ -42,7 +42,8 @@ const RANGE_MARGIN: f64 = 3.0;
 
 /// Names of networks that are known.
 pub fn published() -> Vec<String> {
-    ImageNet::NAMES.map(Into::into).into()
+    let names = ImageNet::NAMES.iter().chain(&zoo::published::NAMES);
+    names.map(|&name| name.into()).collect()
 }
 
 /// One network; JSON has the same names.
@@ -118,21 +119,39 @@ pub fn is_network(name: &str) -> bool {
     path.is_file() && begin().is_ok_and(|b| !b.trim_ascii_start().starts_with(b"{"))
 }
 
-fn named(name: &str, size: Option<usize>) -> Result<ImageNet> {
+/// What is estimated.
+enum Subject {
+    /// A network of a file, or a published one whose family is read from state dicts alone.
+    Network(PolyGraph),
+    /// A published one, and the degree of its activations.
+    Published(ImageNet, usize),
+}
+
+/// A network by its name.
+fn published_as(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Subject> {
     let unknown = || {
         let known = published().join(", ");
         format!("{name}: no such file, and no network for pictures that is known: {known}")
     };
-    let size = size.ok_or_else(unknown)?;
-    Ok(ImageNet::named(name, size, ACTIVATION).ok_or_else(unknown)?)
-}
-
-/// What is estimated.
-enum Subject {
-    /// A network of a file.
-    File(PolyGraph),
-    /// A published one, and the degree of its activations.
-    Published(ImageNet, usize),
+    let size = a.size.ok_or_else(unknown)?;
+    let degree = a.degree.unwrap_or(DEGREE);
+    if let Some(network) = ImageNet::named(name, size, ACTIVATION) {
+        return Ok(Subject::Published(network, degree));
+    }
+    let Some(checkpoint) = zoo::published::checkpoint(name, size, 1) else {
+        return Err(match zoo::published::NAMES.contains(&name) {
+            true => format!("{name} takes pictures of a multiple of 32, {size} is none").into(),
+            false => unknown().into(),
+        });
+    };
+    let model = zoo::identify(&checkpoint, &Some(ACTIVATION).into())?;
+    drop(checkpoint);
+    let inputs = match a.run || a.save.is_some() {
+        true => a.pictures,
+        false => MADE_UP,
+    };
+    let graph = made_polynomial(network::network(model)?, a, (degree, inputs), tell)?;
+    Ok(Subject::Network(graph))
 }
 
 /// The polynomial network of a file: that of a trained one on made-up inputs, with means for maxima and powers for attention's softmax.
@@ -157,6 +176,17 @@ fn of_file(path: &Path, a: &Estimating, tell: Listener<'_>) -> Result<PolyGraph>
     said(a.run && several, "what is run here is one input by itself")?;
     let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
     let given = network::load_output(path, activation, output)?;
+    let degree = a.degree.unwrap_or(FILE_DEGREE);
+    made_polynomial(given, a, (degree, MADE_UP), tell)
+}
+
+/// The polynomial network of one of any kind: polynomials of this degree and ranges of so many made-up inputs.
+fn made_polynomial(
+    given: Network,
+    a: &Estimating,
+    (degree, inputs): (usize, u64),
+    tell: Listener<'_>,
+) -> Result<PolyGraph> {
     let softmax = matches!(&given, Network::Trained(graph, _) if graph.attends_by_softmax());
     let calibrating = Calibrating {
         pools: Pools::Average,
@@ -165,7 +195,7 @@ fn of_file(path: &Path, a: &Estimating, tell: Listener<'_>) -> Result<PolyGraph>
     };
     let network = prepared(given, &calibrating, tell)?.0;
     let shape = network.input_shape();
-    let data: Vec<Tensor> = (0..MADE_UP)
+    let data: Vec<Tensor> = (0..inputs)
         .map(|seed| made_up(shape, seed))
         .collect::<Result<_>>()?;
     let graph = match network {
@@ -178,17 +208,21 @@ fn of_file(path: &Path, a: &Estimating, tell: Listener<'_>) -> Result<PolyGraph>
         }
         Network::Trained(graph, _) => graph,
     };
-    let options = Options {
+    tell.note("polynomials and ranges from made-up inputs");
+    let options = fitting(degree);
+    Ok(adapt(&graph, &data, &options)?.graph)
+}
+
+fn fitting(degree: usize) -> Options {
+    Options {
         activations: FitOptions {
-            degree: a.degree.unwrap_or(FILE_DEGREE),
+            degree,
             margin: MARGIN,
             ..FitOptions::default()
         },
         outliers: Outliers::Keep,
         ..Options::default()
-    };
-    tell.note("polynomials and ranges from made-up inputs");
-    Ok(adapt(&graph, &data, &options)?.graph)
+    }
 }
 
 /// What stands for an activation where no data says more.
@@ -207,16 +241,7 @@ fn made(network: &ImageNet, degree: usize, pictures: u64, tell: Listener<'_>) ->
     tell.note("batch normalisations from the pictures");
     let graph = batch_norms(graph, &data)?;
     tell.note("polynomials and ranges from the pictures");
-    let options = Options {
-        activations: FitOptions {
-            degree,
-            margin: MARGIN,
-            ..FitOptions::default()
-        },
-        outliers: Outliers::Keep,
-        ..Options::default()
-    };
-    Ok(adapt(&graph, &data, &options)?.graph)
+    Ok(adapt(&graph, &data, &fitting(degree))?.graph)
 }
 
 /// Predicts what a network of a published shape or of a file costs; where it is to be saved, or run encrypted beside itself in the clear, makes that of a
@@ -235,12 +260,12 @@ pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictur
         ..a.machine.target(limit)
     };
     let subject = match is_network(name) {
-        true => Subject::File(of_file(name.as_ref(), a, tell)?),
-        false => Subject::Published(named(name, a.size)?, a.degree.unwrap_or(DEGREE)),
+        true => Subject::Network(of_file(name.as_ref(), a, tell)?),
+        false => published_as(name, a, tell)?,
     };
     let start = Instant::now();
     let (estimate, input, degree) = match &subject {
-        Subject::File(graph) => {
+        Subject::Network(graph) => {
             let degrees = graph.nodes().iter().filter_map(|n| match n.op() {
                 Op::Elementwise(p) => Some(p.degree()),
                 _ => None,
@@ -286,7 +311,7 @@ pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictur
     forget_peak();
     let published = matches!(subject, Subject::Published(..));
     let (graph, make): (_, fn(&PolyGraph, &Target) -> _) = match subject {
-        Subject::File(graph) => (graph, compiler::compile),
+        Subject::Network(graph) => (graph, compiler::compile),
         Subject::Published(network, degree) => {
             tell.note(format_args!(
                 "{name}, {input}: random weights, calibrated on {} random pictures",

@@ -114,6 +114,32 @@ fn of_file(path: &Path, run: bool) -> (Pictures, Vec<String>) {
     (row.expect("estimated"), said)
 }
 
+/// Families that are read from state dicts alone get one of random values.
+#[test]
+fn published_networks_of_every_family_are_estimated() {
+    let of = |name: &str, size: usize| {
+        let options = Estimating {
+            size: Some(size),
+            ..Estimating::default()
+        };
+        pictures(name, &options, &mut polyveil::progress::silent)
+    };
+    for name in ["efficientnet_lite0", "convnextv2_nano", "clip_rn50"] {
+        let start = std::time::Instant::now();
+        let row = of(name, 32).expect("estimated");
+        println!("{row}{:.1} s", start.elapsed().as_secs_f64());
+        assert_eq!(row.input, [3, 32, 32], "{name}");
+        assert!(row.bootstraps > 10 && row.security_bits >= 128, "{row}");
+    }
+    let error = of("clip_rn50", 48).expect_err("no places").to_string();
+    assert!(error.contains("a multiple of 32, 48 is none"), "{error}");
+    let error = of("resnet", 32).expect_err("unknown").to_string();
+    assert!(
+        error.contains("resnet18") && error.contains("clip_rn50"),
+        "{error}"
+    );
+}
+
 /// Before anybody calibrates it: what its plan takes, and run where it is asked for.
 #[test]
 fn a_file_is_estimated_as_its_plan() {

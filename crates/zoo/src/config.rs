@@ -15,6 +15,41 @@ pub(crate) fn refuse(detail: impl Into<String>) -> Error {
     Error::malformed("config.json", detail)
 }
 
+/// What timm's `config.json` says of pictures.
+pub(crate) fn about_pictures(json: &Value) -> &Value {
+    match &json["pretrained_cfg"] {
+        Value::Null => json,
+        about => about,
+    }
+}
+
+/// Three numbers of that, if it has them.
+pub(crate) fn three(about: &Value, name: &str) -> nn::Result<Option<[f64; 3]>> {
+    let list = match &about[name] {
+        Value::Null => return Ok(None),
+        list => list.as_array(),
+    };
+    let all: Option<Vec<f64>> = list.and_then(|l| l.iter().map(Value::as_f64).collect());
+    let three = all.and_then(|l| <[f64; 3]>::try_from(l).ok());
+    let three = three.ok_or_else(|| refuse(format!("{name} must have three numbers")))?;
+    Ok(Some(three))
+}
+
+/// Height and width of pictures of three channels, where it names them.
+pub(crate) fn picture_size(about: &Value) -> nn::Result<Option<(usize, usize)>> {
+    let Some([channels, height, width]) = three(about, "input_size")? else {
+        return Ok(None);
+    };
+    let whole = |v: f64| (1.0..=4096.0).contains(&v) && v.fract() == 0.0;
+    if channels != 3.0 || !whole(height) || !whole(width) {
+        return Err(refuse(format!(
+            "input_size is {}, it must be three channels, height and width",
+            about["input_size"]
+        )));
+    }
+    Ok(Some((height as usize, width as usize)))
+}
+
 impl Sizes {
     pub(crate) fn check_layers(&self) -> nn::Result<()> {
         /// More blocks than any model has.

@@ -2,8 +2,9 @@
 //! norm over channels, 1×1 to four times as many, GELU, 1×1 back), a norm and a 2×2 convolution of stride 2 between stages. Version 2 has a
 //! normalisation of responses (GRN) behind GELU; version 1 a factor for each channel at a block's end, which is folded into the layer before it.
 //!
-//! Names as the authors', timm's and torchvision's; sizes are read off the weights.
+//! Names as the authors', timm's and torchvision's; sizes are read off the weights, and that of pictures off timm's `config.json` where there is one.
 
+use crate::config::{Fields, about_pictures, picture_size};
 use crate::family::{Claim, Family, Model, Options, nothing};
 use crate::resnet::metadata;
 use approx::Activation;
@@ -22,7 +23,7 @@ pub(crate) const FAMILY: Family = Family {
     leaves: Some(nothing),
 };
 
-/// Height and width of the pictures that published weights were trained on.
+/// Height and width of the pictures that most published weights were trained on.
 const SIZE: usize = 224;
 /// Most blocks of a stage.
 const MOST: usize = 256;
@@ -40,9 +41,14 @@ fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
             names.join(", ")
         )));
     };
+    let size = match &checkpoint.config {
+        Some(text) => picture_size(about_pictures(&Fields::parse(text)?))?,
+        None => None,
+    };
     let mut reader = Reader {
         weights,
         scheme,
+        size: size.unwrap_or((SIZE, SIZE)),
         activation: options.activation.unwrap_or(Activation::Gelu),
         network: Network::builder(),
     };
@@ -153,6 +159,7 @@ impl Scheme {
 struct Reader<'a> {
     weights: &'a StateDict,
     scheme: &'a Scheme,
+    size: (usize, usize),
     activation: Activation,
     network: NetworkBuilder<Nonlinearity>,
 }
@@ -164,7 +171,7 @@ impl Reader<'_> {
             .weights
             .require(&format!("{}.weight", scheme.stem[0]))?;
         let channels = stem.shape.get(1).copied().unwrap_or(0);
-        let picture = Shape::image(channels, SIZE, SIZE);
+        let picture = Shape::image(channels, self.size.0, self.size.1);
         let mut x = self.network.input("input", picture)?;
         for stage in 0..4 {
             x = match stage {

@@ -4,7 +4,7 @@
 //! Tensors say blocks, channels and kernels, but neither where zeros are padded nor what batch normalisations add to variances, which those with TensorFlow's
 //! weights (`tf_…`) do their own way: that, the size of pictures and how they are normalised stand in timm's `config.json`.
 
-use crate::config::{Fields, refuse};
+use crate::config::{Fields, about_pictures, picture_size, refuse, three};
 use crate::family::{Claim, Family, Model, Options, nothing};
 use approx::Activation;
 use nn::format::Checkpoint;
@@ -13,7 +13,6 @@ use nn::{
     BatchNorm, Conv2d, Error, Graph, Linear, Metadata, Network, NetworkBuilder, NodeId,
     Nonlinearity, Op, Padding, Parameter, Result, Shape,
 };
-use serde_json::Value;
 use task::{Normalization, Outputs, Pictures, Task};
 
 /// The registry's entry.
@@ -71,33 +70,9 @@ impl Config {
                 "architecture is {own:?}; of timm's EfficientNets efficientnet_lite0 to efficientnet_lite4 are read, and the same with tf_ before it; export others as ONNX"
             )));
         };
-        let about = match &json["pretrained_cfg"] {
-            Value::Null => &json,
-            about => about,
-        };
-        let numbers = |name: &str| -> Result<Option<[f64; 3]>> {
-            let list = match &about[name] {
-                Value::Null => return Ok(None),
-                list => list.as_array(),
-            };
-            let all: Option<Vec<f64>> = list.and_then(|l| l.iter().map(Value::as_f64).collect());
-            let three = all.and_then(|l| <[f64; 3]>::try_from(l).ok());
-            let three = three.ok_or_else(|| refuse(format!("{name} must have three numbers")))?;
-            Ok(Some(three))
-        };
-        let size = match numbers("input_size")? {
-            None => (usual, usual),
-            Some([channels, height, width]) => {
-                let whole = |v: f64| (1.0..=4096.0).contains(&v) && v.fract() == 0.0;
-                if channels != 3.0 || !whole(height) || !whole(width) {
-                    return Err(refuse(format!(
-                        "input_size is {}, it must be three channels, height and width",
-                        about["input_size"]
-                    )));
-                }
-                (height as usize, width as usize)
-            }
-        };
+        let about = about_pictures(&json);
+        let numbers = |name: &str| three(about, name);
+        let size = picture_size(about)?.unwrap_or((usual, usual));
         let published = match pads {
             Pads::Same => Normalization::new(vec![0.5; 3], vec![0.5; 3]),
             Pads::Even => Normalization::imagenet(),

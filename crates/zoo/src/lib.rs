@@ -9,6 +9,7 @@ pub mod bert;
 pub mod blocks;
 pub mod encoder;
 pub mod language;
+pub mod published;
 pub mod random;
 pub mod shape;
 pub mod trained;
