@@ -121,7 +121,7 @@ pub(crate) struct ScoreArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "activation", "split", "class_column", "value_columns", "without"])]
     pub(crate) sentences: Option<PathBuf>,
     /// Cut sentences that are longer than a network takes; they are refused without it.
-    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "activation", "split"])]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "activation", "split", "class_column", "value_columns", "without"])]
     pub(crate) truncate: bool,
     /// Which part, where there are several: train, validation or test.
     #[arg(long, value_name = "PART")]

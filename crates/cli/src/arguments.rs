@@ -78,10 +78,10 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "prompts", "sentences", "lambada", "class_column", "value_columns", "without"])]
     pub(crate) piqa: Option<PathBuf>,
     /// The right answer of each of PIQA's questions, 0 or 1 a line.
-    #[arg(long, value_name = "FILE", requires = "piqa", conflicts_with_all = ["data", "prompts", "sentences", "lambada"])]
+    #[arg(long, value_name = "FILE", requires = "piqa", conflicts_with_all = ["data", "prompts", "sentences", "lambada", "class_column", "value_columns", "without"])]
     pub(crate) labels: Option<PathBuf>,
     /// Cut sentences that are longer than the network takes; they are refused without it.
-    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "prompts", "lambada", "piqa", "labels"])]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "prompts", "lambada", "piqa", "labels", "class_column", "value_columns", "without"])]
     pub(crate) truncate: bool,
     /// How many pictures, prompts, sentences, passages or questions.
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -303,7 +303,7 @@ pub(crate) struct EncryptArgs {
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data", "class_column", "value_columns", "without"])]
     pub(crate) text: Vec<String>,
     /// Cut a sentence that is longer than that; it is refused without it.
-    #[arg(long, requires = "text", conflicts_with_all = ["image", "data", "index", "split"])]
+    #[arg(long, requires = "text", conflicts_with_all = ["image", "data", "index", "split", "class_column", "value_columns", "without"])]
     pub(crate) truncate: bool,
     /// Or a set of labelled pictures, or rows of numbers (CSV, npy, npz), of which one is encrypted, or for a plan that takes a batch as many.
     #[arg(long, value_name = "DATA", requires = "index", conflicts_with_all = ["image"])]
@@ -427,7 +427,7 @@ pub(crate) struct SentenceArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "tokens", "class_column", "value_columns", "without"])]
     pub(crate) sentences: Option<PathBuf>,
     /// Cut sentences that are longer than the network takes; they are refused without it.
-    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "text", "tokens"])]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "text", "tokens", "class_column", "value_columns", "without"])]
     pub(crate) truncate: bool,
 }
 
