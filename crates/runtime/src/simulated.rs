@@ -56,7 +56,12 @@ impl Simulated {
 
 impl std::fmt::Display for Simulated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{DEVIATIONS} deviations in {} simulated runs", self.runs)
+        let plural = if self.runs == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{DEVIATIONS} deviations in {} simulated run{plural}",
+            self.runs
+        )
     }
 }
 
