@@ -1,6 +1,6 @@
 //! What a network leaves open, decided by what it costs, from shapes alone.
 
-use super::costs::{Costs, least_bytes};
+use super::costs::{Costs, LEAST_ROOM, least_bytes};
 use super::kernel::{Reading, image};
 use super::network::{self, Id, Kind, Quantity};
 use super::slots::{self, Stays};
@@ -86,14 +86,12 @@ pub(crate) const LEAST_TRANSFORMS: f64 = 6000.0;
 /// CPU seconds of compiling a weight, and of what every network takes: assumed, as those of slots are.
 const SECONDS: (f64, f64) = (1e-7, 1.0);
 
-/// Bytes of counting and verifying whatever the network; of simulated runs, and of each for every value of the layer with most of them: what is alive,
-/// exactly and with errors, and as a layer reads it. The larger of both counts. Fitted to measured peaks (`cli/tests/memory.rs`,
-/// `predictions_of_compiling_hold`; ResNet-18, -50 and -152, MobileNetV2 at 224 px).
-const VERIFYING: u64 = 250 << 20;
+/// Bytes of simulated runs, and of each for every value of the layer with most of them: what is alive, exactly and with errors, and as a layer reads it.
+/// Fitted to measured peaks (`cli/tests/memory.rs`, `predictions_of_compiling_hold`; ResNet-18, -50 and -152, MobileNetV2 at 224 px: within 6 %).
 const SIMULATED: [u64; 2] = [72 << 20, 85];
 
-/// What compiling takes: kernels in double precision, as they are and in phases, their integers, and biases of every value; runs that are simulated
-/// afterwards, one on each thread.
+/// What compiling takes: biases of every value, and the more of two: kernels in double precision beside what looks at the network and verifies the plan;
+/// kernels as they are and in phases and their integers beside runs that are simulated afterwards, one on each thread.
 fn compiling(graph: &PolyGraph, quantities: &[Quantity]) -> Needs {
     let (mut weights, mut values, mut largest) = (0, 0, 0);
     for q in quantities {
@@ -109,7 +107,7 @@ fn compiling(graph: &PolyGraph, quantities: &[Quantity]) -> Needs {
     let [any_run, of_value] = SIMULATED;
     let simulated = any_run + threads * of_value * largest;
     Needs {
-        bytes: 20 * weights + 8 * values + simulated.max(VERIFYING),
+        bytes: 8 * values + (8 * weights + LEAST_ROOM).max(20 * weights + simulated),
         seconds: any + each * weights as f64 + simulating(graph, 0.0),
     }
 }
