@@ -37,6 +37,8 @@ type Make = dyn Fn(usize, &mut [i32]) + Send + Sync;
 /// A vector that exists a few rows at a time.
 struct Made {
     length: usize,
+    /// Bytes of memory that it counts as.
+    held_bytes: u64,
     largest: u32,
     make: Box<Make>,
     digest: OnceLock<Digest>,
@@ -144,7 +146,18 @@ impl Integers {
         Self(Place::Made(Arc::new(Made {
             length,
             largest,
+            held_bytes: 0,
             make: Box::new(make),
+            digest: OnceLock::new(),
+        })))
+    }
+    /// Ones that stand for so many weights of which nobody knows more. They count as held in memory, as those will be, and take none.
+    pub fn unknown(length: usize) -> Self {
+        Self(Place::Made(Arc::new(Made {
+            length,
+            largest: 1,
+            held_bytes: 4 * length as u64,
+            make: Box::new(|_, out| out.fill(1)),
             digest: OnceLock::new(),
         })))
     }
@@ -164,7 +177,8 @@ impl Integers {
     pub fn held_bytes(&self) -> u64 {
         match &self.0 {
             Place::Held(v) => 4 * v.len() as u64,
-            Place::Made(_) | Place::Stored(_) => 0,
+            Place::Made(m) => m.held_bytes,
+            Place::Stored(_) => 0,
         }
     }
     /// Bytes that they take in a file of weights.
@@ -499,5 +513,9 @@ mod tests {
         assert!(made.read(length - 8, &mut some).is_err());
         let other = Integers::made(length, 20_000, |_, out| out.fill(1));
         assert_ne!(other, held);
+        let unknown = Integers::unknown(length);
+        let ones: Integers = std::iter::repeat_n(1, length).collect();
+        assert_eq!(unknown, ones);
+        assert_eq!(unknown.held_bytes(), ones.held_bytes());
     }
 }

@@ -303,8 +303,8 @@ impl Writer<'_> {
                         factor: integer(w)?,
                     }),
                     _ if k.is_shape() => {
-                        // what it costs does not depend on them; held, they would be larger than the network where kernels are in phases
-                        let ones = || Integers::made(k.count(), 1, |_, out| out.fill(1));
+                        // what it costs does not depend on them; in memory they would be larger than the network where kernels are in phases
+                        let ones = || Integers::unknown(k.count());
                         let weights = self.shapes.entry(k.count()).or_insert_with(ones);
                         Ok(kernel_term(inputs, from, k, weights.clone()))
                     }
