@@ -1,6 +1,6 @@
 //! What a network leaves open, decided by what it costs, from shapes alone.
 
-use super::costs::{Costs, LEAST_ROOM, least_bytes};
+use super::costs::{Costs, least_bytes};
 use super::kernel::{Reading, image};
 use super::network::{self, Id, Kind, Quantity};
 use super::slots::{self, Stays};
@@ -86,6 +86,8 @@ pub(crate) const LEAST_TRANSFORMS: f64 = 6000.0;
 /// CPU seconds of compiling a weight, and of what every network takes: assumed, as those of slots are.
 const SECONDS: (f64, f64) = (1e-7, 1.0);
 
+/// Bytes of looking at a network and of verifying its plan, whatever it is: between 300 and 390 MiB, as threads happen to meet.
+const VERIFYING: u64 = 340 << 20;
 /// Bytes of simulated runs, and of each for every value of the layer with most of them: what is alive, exactly and with errors, and as a layer reads it.
 /// Fitted to measured peaks (`cli/tests/memory.rs`, `predictions_of_compiling_hold`; ResNet-18, -50 and -152, MobileNetV2 at 224 px: within 6 %).
 const SIMULATED: [u64; 2] = [72 << 20, 85];
@@ -107,7 +109,7 @@ fn compiling(graph: &PolyGraph, quantities: &[Quantity]) -> Needs {
     let [any_run, of_value] = SIMULATED;
     let simulated = any_run + threads * of_value * largest;
     Needs {
-        bytes: 8 * values + (8 * weights + LEAST_ROOM).max(20 * weights + simulated),
+        bytes: 8 * values + (8 * weights + VERIFYING).max(20 * weights + simulated),
         seconds: any + each * weights as f64 + simulating(graph, 0.0),
     }
 }
