@@ -89,17 +89,24 @@ fn remedy(error: &Error) -> Option<&'static str> {
     })
 }
 
-/// Why memory is short, wherever it is.
+/// Whether memory is short.
 fn is_memory(error: &Error) -> bool {
     match error.cause() {
-        Error::Runtime(runtime::Error::Memory { .. }) => true,
-        Error::Compiler(e) => matches!(
-            e,
-            compiler::Error::Memory { .. }
-                | compiler::Error::Packing { .. }
-                | compiler::Error::Room { .. }
-                | compiler::Error::Plan(runtime::Error::Memory { .. })
-        ),
+        Error::Runtime(e) => matches!(e, runtime::Error::Memory { .. }),
+        Error::Compiler(e) => compiling_is_memory(e),
+        _ => false,
+    }
+}
+
+fn compiling_is_memory(error: &compiler::Error) -> bool {
+    use compiler::Error::{Memory, Neither, Packing, Plan, Room};
+    match error {
+        Memory { .. } | Packing { .. } | Room { .. } => true,
+        Plan(e) => matches!(e, runtime::Error::Memory { .. }),
+        Neither {
+            slots,
+            coefficients,
+        } => compiling_is_memory(slots) || compiling_is_memory(coefficients),
         _ => false,
     }
 }

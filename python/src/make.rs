@@ -13,6 +13,7 @@ use polyveil::evaluate::{self as evaluation, Evaluation};
 use polyveil::machine::Machine;
 use polyveil::nn::PolyGraph;
 use polyveil::nn::attention::PowerSoftmax;
+use polyveil::nn::graph::is_plain;
 use polyveil::task::Stated;
 use polyveil::training::config::{self, Pixels};
 use polyveil::training::{self, Adapted, Adapting, Examples, Saving, Scaling, Start};
@@ -41,6 +42,10 @@ pub(crate) struct Model {
 
 impl Model {
     fn load(&self) -> Result<network::Network> {
+        if !is_plain(&self.name) {
+            let what = "names have no control characters; give a plain one";
+            return Err(format!("name = {:?}: {what}", self.name).into());
+        }
         let (activation, output) = (self.activation.as_deref(), self.network_output.as_deref());
         network::load_output(&self.path, activation, output)
     }

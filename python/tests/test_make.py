@@ -100,6 +100,8 @@ def test_what_the_library_refuses_has_a_remedy():
         polyveil.calibrate("no-such-file.onnx", X, normalization="none")
     with pytest.raises(TypeError, match="torch.nn.Module or a path"):
         polyveil.calibrate(3, X)
+    with pytest.raises(polyveil.Error, match="control characters"):
+        calibrated(name="a\x1b[31m")
     with pytest.raises(polyveil.Error, match="answers"):
         calibrated(answers="songs")
     with pytest.raises(polyveil.Error, match="layers"):
@@ -147,7 +149,7 @@ def test_several_inputs_share_a_run(network):
     assert plan.batch == client.batch == 4
     answer = polyveil.Server(plan, client.evaluation_keys()).run(client.encrypt(X))
     assert np.abs(client.decrypt(answer, count=4) - network(X)).max() < 1e-3
-    assert [a.best for a in client.read(answer, count=3)] == Y[:3]
+    assert [a.best for a in client.read_all(answer, count=3)] == Y[:3]
     with pytest.raises(polyveil.Error) as refused:
         client.decrypt(answer)
     assert refused.value.remedy == "count=N"
@@ -167,6 +169,9 @@ def test_adaptation_trains(network):
     assert any(fraction is not None for _, fraction, _ in heard)
     assert np.array_equal(polyveil.adapt(XOR, x, y, **how)(x), made(x))
     assert polyveil.compile(made).forecast().bootstraps == 0
+    with pytest.raises(polyveil.Error) as refused:
+        polyveil.adapt(XOR, x, **how)
+    assert "labels=" in refused.value.remedy
     with pytest.raises(polyveil.Error, match="files"):
         polyveil.adapt(XOR, x, y, **how, folder="run")
     with pytest.raises(polyveil.Error, match="normalised by"):

@@ -54,7 +54,7 @@ def test_files_are_the_librarys(tmp_path, plan, client, answer):
     assert (key.parent / "network.client").read_bytes() == plan.client_file()
     with pytest.raises(polyveil.Error, match="belongs to a key"):
         client.save(tmp_path / "keys")
-    client.evaluation_keys(tmp_path / "keys" / "evaluation.keys")
+    client.save_evaluation_keys(tmp_path / "keys" / "evaluation.keys")
     for own in (polyveil.Client.load(key), polyveil.Client.load(key.parent)):
         assert np.array_equal(own.decrypt(answer), client.decrypt(answer))
     (tmp_path / "x.input").write_bytes(own.encrypt(X[1]))
@@ -203,7 +203,7 @@ def test_half_written_files_go_where_work_is_stopped(client, tmp_path):
         raise StopIteration
 
     with pytest.raises(StopIteration):
-        client.evaluation_keys(tmp_path / "evaluation.keys", progress=enough)
+        client.save_evaluation_keys(tmp_path / "evaluation.keys", progress=enough)
     assert list(tmp_path.iterdir()) == []
 
 

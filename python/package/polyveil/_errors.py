@@ -20,7 +20,7 @@ class Error(Exception):
         what = str(self.args[0])
         return what if self.remedy is None else f"{what}: {self.remedy}"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.args[0], self.remedy)
 
 

@@ -18,11 +18,15 @@ from ._errors import Error
 PathLike = Union[str, "os.PathLike[str]"]
 
 
+def path_or_none(path: PathLike | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
 def is_path(value: object) -> bool:
     return isinstance(value, (str, os.PathLike))
 
 
-def _numpy(values: Any) -> np.ndarray:
+def _numpy(values: Any) -> NDArray[Any]:
     """An array, a tensor of torch's or a list."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
@@ -43,17 +47,17 @@ def array(values: Any, what: str = "the array") -> dict[str, Any]:
     pixels = a.dtype == np.uint8
     if a.dtype.kind in "iu" and not pixels and a.ndim > 2:
         raise Error(f"{what} has dtype {a.dtype}, which says neither pixels nor numbers", "uint8 for pixels from 0 to 255, floats for numbers as they are")
-    return {"pixels": pixels, "shape": a.shape, "bytes": np.ascontiguousarray(a, None if pixels else "=f8").tobytes()}
+    return {"pixels": pixels, "shape": a.shape, "bytes": np.ascontiguousarray(a, np.uint8 if pixels else np.float64).tobytes()}
 
 
 def doubles(values: bytes, shape: Sequence[int]) -> NDArray[np.float64]:
-    return np.frombuffer(values, "=f8").reshape(shape).copy()
+    return np.array(np.frombuffer(values, np.float64).reshape(shape))
 
 
 def held(value: Any) -> bytes | str:
     """Bytes, or a path to a file of them."""
-    if is_path(value):
-        return os.fspath(value)
+    if isinstance(value, (str, os.PathLike)):
+        return str(os.fspath(value))
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     raise TypeError(f"bytes or a path are needed, {type(value).__name__} was given")
@@ -76,7 +80,8 @@ def _labels(labels: ArrayLike, classes: Sequence[str]) -> tuple[list[int], list[
     if a.ndim == 2 and a.shape[1] == 1:
         a = a[:, 0]
     if a.ndim != 1:
-        raise Error(f"labels have shape {a.shape}; give one for each input", "several labels for each input are targets=ARRAY of 0 and 1, with answers=\"labels\"")
+        several = "several for each are targets=ARRAY of 0 and 1, with answers=\"labels\""
+        raise Error(f"labels have shape {a.shape}; give one for each input", several)
     if a.dtype.kind == "U":
         names = names or sorted(set(a.tolist()))
         unknown = sorted(set(a.tolist()) - set(names))

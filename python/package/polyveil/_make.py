@@ -7,12 +7,13 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _inputs, _native
+from ._errors import Error
 from ._inputs import PathLike
 from ._progress import Hear, Progress
 
@@ -34,29 +35,21 @@ def inspect(path: PathLike) -> dict[str, Any]:
     return {**json.loads(found), "text": text}
 
 
-class _Inspected:
-    _FILE: str
-    _path: Path | None = None
-
-    def inspect(self) -> dict[str, Any]:
-        """What it is, as :func:`polyveil.inspect` says of its file."""
-        if self._path is not None:
-            return inspect(self._path)
-        with tempfile.TemporaryDirectory(prefix="polyveil-") as folder:
-            path = Path(folder) / self._FILE
-            self.save(path)
-            return {**inspect(path), "file": None}
+def _inspected(save: Callable[[Path], object], name: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="polyveil-") as folder:
+        save(Path(folder) / name)
+        return {**inspect(Path(folder) / name), "file": None}
 
 
 @dataclass(frozen=True)
 class Report:
     """What a run cost, layer by layer, beside what was predicted; notebooks show it as a chart."""
 
-    _native: Any = field(repr=False)
+    _native: _native.Report = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it."""
-        return json.loads(self._native.json())
+        return dict(json.loads(self._native.json()))
 
     def to_markdown(self) -> str:
         """A table for people, in Markdown."""
@@ -69,7 +62,7 @@ class Report:
     _repr_svg_ = to_svg
 
 
-class Network(_Inspected):
+class Network:
     """A network of polynomials with calibrated ranges, from :func:`calibrate`, :func:`adapt` or a ``.pvm`` file.
 
     Attributes
@@ -80,9 +73,7 @@ class Network(_Inspected):
         After :func:`adapt`: how it did on what was held out.
     """
 
-    _FILE = "network.pvm"
-
-    def __init__(self, native: Any, notes: Sequence[str] = (), score: dict[str, Any] | None = None):
+    def __init__(self, native: _native.Network, notes: Sequence[str] = (), score: dict[str, Any] | None = None):
         self._native, self.notes, self.score = native, list(notes), score
 
     @property
@@ -109,7 +100,11 @@ class Network(_Inspected):
         with Hear(None, "writing") as hear:
             self._native.save(os.fspath(path), overwrite, hear)
 
-    def __reduce__(self):
+    def inspect(self) -> dict[str, Any]:
+        """What it is, as :func:`polyveil.inspect` says of its file."""
+        return _inspected(self.save, "network.pvm")
+
+    def __reduce__(self) -> tuple[object, ...]:
         return _unpickled, (bytes(self._native.to_bytes()), self.notes, self.score)
 
     def __call__(self, inputs: Any, progress: Progress | None = None) -> NDArray[np.float64]:
@@ -274,11 +269,13 @@ def adapt(
         Its `score` says how many of the inputs held out are right.
     """
     if not _inputs.is_path(data):
+        if labels is None and targets is None:
+            raise Error("an array alone is nothing to train on", "labels=... for classes, targets=... for numbers to predict")
         data, labels, targets = _inputs.shuffled(seed, data, labels, targets)
         held_out = max(1, min(1000, len(data) // 10)) if held_out is None else held_out
     options = dict(
-        normalization=_inputs.normalization(normalization), degree=degree, epochs=epochs, rate=rate, batch=batch, held_out=1000 if held_out is None else held_out, seed=seed, shift=shift,
-        flip=flip, max_diverging=max_diverging, folder=None if folder is None else os.fspath(folder),
+        normalization=_inputs.normalization(normalization), degree=degree, epochs=epochs, rate=rate, batch=batch, seed=seed, shift=shift,
+        held_out=1000 if held_out is None else held_out, flip=flip, max_diverging=max_diverging, folder=_inputs.path_or_none(folder),
     )  # fmt: skip
     known = _inputs.data(data, labels, targets, classes, without)
     with Hear(progress, "training") as hear, _inputs.model(network, data, example, name, activation, network_output) as model:
@@ -312,12 +309,12 @@ class Forecast:
         return self.text
 
 
-class Plan(_Inspected):
+class Plan:
     """How a network is computed on ciphertexts: for the server. Clients get :meth:`client_file`."""
 
-    _FILE = "network.plan"
+    _path: Path | None = None
 
-    def __init__(self, native: Any, notes: Sequence[str] = ()):
+    def __init__(self, native: _native.Plan, notes: Sequence[str] = ()):
         self._native, self.notes = native, list(notes)
 
     @property
@@ -346,6 +343,10 @@ class Plan(_Inspected):
         with Hear(None, "writing the plan") as hear:
             return [Path(p) for p in self._native.save(os.fspath(path), overwrite, hear)]
 
+    def inspect(self) -> dict[str, Any]:
+        """What it is, as :func:`polyveil.inspect` says of its file."""
+        return _inspected(self.save, "network.plan") if self._path is None else inspect(self._path)
+
     def client_file(self) -> bytes:
         """What clients need: shapes, normalisation and names, no weights of the network's layers."""
         return self._native.client_file()
@@ -361,11 +362,13 @@ class Plan(_Inspected):
             Whether a second's probe scales the table to what the machine does at the moment.
         """
         with Hear(None, "predicting") as hear:
-            return Forecast(**json.loads(self._native.forecast(machine and os.fspath(machine), probe, hear)))
+            return Forecast(**json.loads(self._native.forecast(_inputs.path_or_none(machine), probe, hear)))
 
 
-def _compiling(max_memory, batch, layers, parameters, alarm, machine) -> dict[str, Any]:
-    return dict(max_memory=_size(max_memory), batch=batch, layers=layers, parameters=parameters, alarm=alarm, machine=machine and os.fspath(machine))
+def _compiling(
+    max_memory: int | str | None, batch: int, layers: str | None, parameters: str | None, alarm: bool, machine: PathLike | None
+) -> dict[str, Any]:
+    return dict(max_memory=_size(max_memory), batch=batch, layers=layers, parameters=parameters, alarm=alarm, machine=_inputs.path_or_none(machine))
 
 
 def compile(
@@ -462,6 +465,6 @@ def evaluate(
     options = _compiling(max_memory, batch, None, None, True, machine)
     wanted = (first, 2**63 if count is None else count)
     with Hear(progress, "evaluating") as hear:
-        path = None if results is None else os.fspath(results)
-        said, report = _native.evaluate(network._native, plan and plan._native, known, wanted, path, options, hear)
-    return Evaluation(report=report and Report(report), **json.loads(said))
+        planned = None if plan is None else plan._native
+        said, report = _native.evaluate(network._native, planned, known, wanted, _inputs.path_or_none(results), options, hear)
+    return Evaluation(report=None if report is None else Report(report), **json.loads(said))

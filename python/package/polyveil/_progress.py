@@ -32,7 +32,8 @@ class Hear:
     """Hears one call. Remarks go to the log ``polyveil`` and to `notes`, warnings are Python's, progress goes to a line, or all to a function."""
 
     def __init__(self, progress: Progress | None, doing: str):
-        self.progress, self.doing, self.notes = progress, doing, []
+        self.progress, self.doing = progress, doing
+        self.notes: list[str] = []
         self.start = self.shown = time.monotonic()
         self.last, self.width = "", 0
         notebook = _in_notebook()
@@ -44,7 +45,7 @@ class Hear:
     def __enter__(self) -> Hear:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._write("")
 
     def __call__(self, message: str | None = None, fraction: float | None = None, remaining: float | None = None) -> None:

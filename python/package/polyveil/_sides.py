@@ -65,7 +65,7 @@ class Client:
         """A client from its secret key's file, or the folder that it lies in, with the client file beside it unless another is named."""
         client = cls.__new__(cls)
         with Hear(None, "reading the key") as hear:
-            client._native = _native.Client.load(os.fspath(key), client_file and os.fspath(client_file), hear)
+            client._native = _native.Client.load(os.fspath(key), _inputs.path_or_none(client_file), hear)
         return client
 
     def save(self, folder: PathLike) -> Path:
@@ -76,7 +76,7 @@ class Client:
     def __repr__(self) -> str:
         return f"<polyveil.Client of key pair {self._native.key}>"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a secret key is not pickled; save it to a folder of your own")
 
     @property
@@ -84,12 +84,15 @@ class Client:
         """Inputs of one run."""
         return self._native.batch
 
-    def evaluation_keys(self, path: PathLike | None = None, *, overwrite: bool = False, progress: Progress | None = None) -> bytes | None:
-        """Makes the evaluation keys, which the server needs and anybody may see: as bytes, or into a file, one key in memory at a time."""
+    def evaluation_keys(self, progress: Progress | None = None) -> bytes:
+        """Makes the evaluation keys, which the server needs and anybody may see."""
         with Hear(progress, "making evaluation keys") as hear:
-            if path is None:
-                return self._native.evaluation_keys(hear)
-            return self._native.save_evaluation_keys(os.fspath(path), overwrite, hear)
+            return self._native.evaluation_keys(hear)
+
+    def save_evaluation_keys(self, path: PathLike, overwrite: bool = False, progress: Progress | None = None) -> None:
+        """As :meth:`evaluation_keys`, into a file, with one key in memory at a time."""
+        with Hear(progress, "making evaluation keys") as hear:
+            self._native.save_evaluation_keys(os.fspath(path), overwrite, hear)
 
     def encrypt(self, inputs: Any, progress: Progress | None = None) -> bytes:
         """Encrypts one input, or as many as the plan takes at once, with an axis in front.
@@ -128,18 +131,23 @@ class Client:
         """
         return self._read(answer, count)[0]
 
-    def read(self, answer: bytes | PathLike, count: int | None = None) -> Answer | list[Answer]:
-        """As :meth:`decrypt`, with what the outputs mean: one answer, or a list of `count`."""
+    def read(self, answer: bytes | PathLike) -> Answer:
+        """As :meth:`decrypt`, with what the outputs mean."""
+        values, said = self._read(answer, None)
+        return _answer(values, said["answers"][0], said)
+
+    def read_all(self, answer: bytes | PathLike, count: int) -> list[Answer]:
+        """As :meth:`read`, of `count` inputs that were encrypted together."""
         values, said = self._read(answer, count)
-        alarm = said["alarm"] and tuple(said["alarm"])
-        each = [
-            Answer(
-                v, a["kind"], tuple(a.get("names", ())), np.asarray(a["probabilities"]) if "probabilities" in a else None, a.get("best"),
-                said["error"], alarm, said["doubt"],
-            )
-            for v, a in zip(values if count is not None else [values], said["answers"])
-        ]  # fmt: skip
-        return each if count is not None else each[0]
+        return [_answer(v, own, said) for v, own in zip(values, said["answers"])]
+
+
+def _answer(values: NDArray[np.float64], own: dict[str, Any], said: dict[str, Any]) -> Answer:
+    shares = own.get("probabilities")
+    return Answer(
+        values, own["kind"], tuple(own.get("names", ())), None if shares is None else np.asarray(shares), own.get("best"), said["error"],
+        said["alarm"] and tuple(said["alarm"]), said["doubt"],
+    )  # fmt: skip
 
 
 class Server:
@@ -175,7 +183,7 @@ class Server:
         plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         self.last_report: Report | None = None
         with Hear(progress, "reading evaluation keys") as hear:
-            keys, table = _inputs.held(evaluation_keys), machine and os.fspath(machine)
+            keys, table = _inputs.held(evaluation_keys), _inputs.path_or_none(machine)
             self._native = _native.Server(plan._native, keys, _size(max_memory), table, hear)
 
     def run(self, encrypted: bytes | PathLike, progress: Progress | None = None) -> bytes:
