@@ -1,5 +1,6 @@
 """The line of progress: in terminals after two seconds, nowhere else."""
 
+import io
 import logging
 import os
 import pty
@@ -56,9 +57,25 @@ def test_a_terminal_has_a_line_that_is_rewritten():
     if not XOR.exists():
         pytest.skip("these tests run in a checkout of the project")
     said = stderr_of(LONG, terminal=True)
-    assert "step" in said and "to go" in said and said.count("\r") > 3 and "\n" not in said.strip()
+    # a machine with much else to do may be long before its first step
+    assert ("to go" in said or "evaluating, 2 s so far" in said) and said.count("\r") > 3 and "\n" not in said.strip()
     # and is gone in the end
     assert said.endswith("\r") and not said.split("\r")[-2].strip()
+
+
+def test_the_line_says_what_was_heard_last():
+    hear = _progress.Hear(None, "computing")
+    hear.live, hear.out = True, io.StringIO()
+    hear("step 1/2", 0.5, 1.0)
+    assert hear.out.getvalue() == ""
+    hear.start = hear.shown = hear.start - 5
+    hear()
+    hear.shown -= 1
+    hear("step 2/2 of more", 0.9, 0.1)
+    hear("step 2/2", 0.95, 0.1)
+    assert hear.out.getvalue() == "\rstep 1/2\rstep 2/2 of more"
+    hear.__exit__()
+    assert hear.out.getvalue().endswith("\r" + " " * len("step 2/2 of more") + "\r")
 
 
 def test_a_short_call_says_nothing_and_a_pipe_gets_nothing():
