@@ -7,4 +7,9 @@ if [ ! -x "$maturin" ]; then
   "${PYTHON:-python3}" -m venv target/maturin
   target/maturin/bin/pip install --quiet 'maturin>=1.9.4,<2'
 fi
-"$maturin" build --release --out dist "$@"
+case "${1:-}" in
+  '') ;;
+  --sdist) "$maturin" sdist --out dist ;;
+  *) echo "usage: ./build.sh [--sdist]" >&2; exit 2 ;;
+esac
+"$maturin" build --release --out dist

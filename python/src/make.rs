@@ -142,19 +142,12 @@ pub(crate) struct AdaptOptions {
 impl AdaptOptions {
     /// Of pictures: where nobody says it, as the network's file does.
     fn pixels(&self) -> Result<Option<Pixels>> {
-        let Some(json) = &self.normalization else {
-            return Ok(None);
-        };
-        let stated = stated(Some(json))?;
-        Ok(Some(
-            match (
-                &stated.name,
-                stated == Stated::named(stated.name.clone().unwrap_or_default()),
-            ) {
-                (Some(name), true) => Pixels::Named(name.clone()),
-                _ => Pixels::Given(stated),
-            },
-        ))
+        let stated = stated(self.normalization.as_deref())?;
+        Ok(match &stated.name {
+            Some(name) if stated == Stated::named(name) => Some(Pixels::Named(name.clone())),
+            None if stated == Stated::default() => None,
+            _ => Some(Pixels::Given(stated)),
+        })
     }
 
     /// Of rows.
