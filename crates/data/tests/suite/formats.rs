@@ -512,6 +512,17 @@ fn parts_of_sets() {
 }
 
 #[test]
+fn pixels_at_hand_may_come_without_classes() {
+    let of = |labels: &[usize]| {
+        Dataset::from_pixels(shape(1, 2, 1), Vec::new(), vec![7, 7, 8, 8], labels)
+    };
+    let set = of(&[0, 0]).unwrap();
+    assert!(set.classes().is_empty());
+    assert_eq!(&*set.pixels(1).unwrap(), [8, 8]);
+    of(&[0]).expect_err("one for each all the same");
+}
+
+#[test]
 fn statistics_are_mean_and_deviation() {
     // two pictures, two pixels each: red 0 51 102 153, green 255 0 255 0, blue 10 20 30 40
     let pixels = vec![0, 255, 10, 51, 0, 20, 102, 255, 30, 153, 0, 40];
