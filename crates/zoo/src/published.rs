@@ -181,7 +181,7 @@ impl Tensors {
         }
         let mut from = width;
         for (stage, blocks) in blocks.into_iter().enumerate() {
-            let (within, to) = (width << stage, 4 * width << stage);
+            let (within, to) = (width << stage, (4 * width) << stage);
             for block in 0..blocks {
                 let part = |p: &str| name(&format!("layer{}.{block}.{p}", stage + 1));
                 let sizes = [(within, from, 1), (within, within, 3), (to, within, 1)];
