@@ -42,6 +42,13 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             }),
             _,
         ) => "--held-out N; in a configuration held_out",
+        (
+            Error::Training(training::Error::Setting {
+                setting: "normalization",
+                ..
+            }),
+            _,
+        ) => "--normalization NAME, or --mean and --deviation; in a configuration normalization",
         _ => return None,
     })
 }

@@ -1,12 +1,13 @@
 //! Pictures with labels.
 
 use crate::error::{Error, check_labels};
-use crate::options::Resize;
+use crate::options::{Resize, Taken, check_held_out, spread};
 use crate::source::Source;
 use crate::{Result, Shape};
 use nn::Tensor;
 use rayon::prelude::*;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use task::{Normalization, Picture};
 
@@ -283,22 +284,24 @@ impl Dataset {
         self.subset(&kept)
     }
 
-    /// The first `at` pictures and the others.
+    /// The pictures to train on and `held_out` of them to make choices on: those at the end, or, where the end lacks classes that the set has
+    /// (as in a set sorted by class), as many spread over the whole set.
     ///
     /// # Errors
-    /// [`Error::Index`] when there are fewer than `at`.
-    pub fn split_at(&self, at: usize) -> Result<(Self, Self)> {
-        if at > self.len() {
-            return Err(Error::Index {
-                index: at,
-                count: self.len(),
-            });
-        }
-        let part = |range: std::ops::Range<usize>| Self {
-            items: self.items[range].to_vec(),
-            ..self.clone()
+    /// [`Error::Option`] where one of both would be empty.
+    pub fn hold_out(&self, held_out: usize) -> Result<(Self, Self, Taken)> {
+        check_held_out("pictures", held_out, self.len())?;
+        let (mut chosen, mut taken) = (spread(self.len(), held_out), Taken::Spread);
+        let classes = |indices: &mut dyn Iterator<Item = usize>| -> usize {
+            let found: BTreeSet<usize> = indices.map(|i| self.label(i)).collect();
+            found.len()
         };
-        Ok((part(0..at), part(at..self.len())))
+        let end = self.len() - held_out;
+        if classes(&mut (end..self.len())) >= classes(&mut chosen.iter().copied()) {
+            chosen = (end..self.len()).collect();
+            taken = Taken::End;
+        }
+        Ok((self.without(&chosen)?, self.subset(&chosen)?, taken))
     }
 
     /// Refuses sets that can't be mixed.

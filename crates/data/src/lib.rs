@@ -59,7 +59,7 @@ pub use error::Error;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use npy::{array_bytes, read_numbers};
 pub use open::{is_npz, is_table};
-pub use options::{Damaged, Labels, Options, Resize, Skipped, UNNAMED, spread};
+pub use options::{Damaged, Labels, Options, Resize, Skipped, Taken, UNNAMED, spread};
 pub use random::order;
 pub use sentences::Sentences;
 pub use shape::Shape;

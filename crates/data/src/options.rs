@@ -160,6 +160,17 @@ pub(crate) fn check_held_out(what: &str, held_out: usize, all: usize) -> Result<
     )))
 }
 
+/// Where pictures that are held out come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// A set of their own.
+    Apart,
+    /// The end of a set.
+    End,
+    /// Evenly spaced over a set, whose end lacks classes.
+    Spread,
+}
+
 /// At most `most` of the numbers below `count`, evenly spaced.
 #[must_use]
 pub fn spread(count: usize, most: usize) -> Vec<usize> {

@@ -105,7 +105,8 @@ pub struct Data {
     pub train: PathBuf,
     /// More, mixed in as stages ask: the better pictures where `train` is lossy.
     pub second: Option<PathBuf>,
-    /// So many pictures at the end of `second` (of `train` where there is none, or where an npz has no validation part) are held out: choices are made on them.
+    /// So many pictures of `second` (of `train` where there is none, or where an npz has no validation part) are held out: choices are made on them. Those
+    /// at its end, or, where the end lacks classes (as in a set sorted by class), as many spread over it.
     #[serde(default = "count::<1000>")]
     pub held_out: usize,
     /// Whether near-duplicates of held-out pictures are taken out of `train` (where `train` holds lossy copies of `second`).

@@ -5,7 +5,7 @@ use crate::config::{Checked, Config, Data, Network, Pixels, Run};
 use crate::error::{Error, Result, need};
 use crate::model::Model;
 use crate::score::Score;
-use data::{Damaged, Dataset, Loader, LoaderOptions, Order, Resize, Skipped, Split};
+use data::{Damaged, Dataset, Loader, LoaderOptions, Order, Resize, Skipped, Split, Taken};
 use nn::{Metadata, Shape, Tensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -235,6 +235,10 @@ pub struct Sources {
     pub skipped: Vec<Skipped>,
     /// Near-duplicates of held-out pictures that were taken out of the training pictures.
     pub twins: usize,
+    /// Where the held-out pictures come from.
+    pub taken: Taken,
+    /// Whether mirror images are inputs as well, as the data's augmentation says.
+    pub mirrored: bool,
 }
 
 impl Direct for Sources {
@@ -336,6 +340,9 @@ impl Direct for Sources {
     }
 
     fn mirrored(&self, inputs: &[f32]) -> Option<Vec<f32>> {
+        if !self.mirrored {
+            return None;
+        }
         let s = self.train.shape();
         let mut out = Vec::with_capacity(inputs.len());
         for row in inputs.chunks_exact(s.width * s.channels) {
@@ -380,6 +387,9 @@ impl Direct for Sources {
             text += &format!(" and {} to mix in", second.len());
         }
         text += &format!(", {} held out for choices", self.held_out.len());
+        if self.taken == Taken::Spread {
+            text += ", spread over the set, whose end lacks classes";
+        }
         if self.twins > 0 {
             text += &format!(
                 "; {} near-duplicates of held-out pictures left out",
@@ -405,27 +415,27 @@ impl Direct for Sources {
 }
 
 impl Sources {
-    /// Of opened sets; what is held out comes from the end of the second one, or of the first, unless it is a set of its own.
+    /// Of opened sets; what is held out comes from the second one, or from the first, unless it is a set of its own.
     fn opened(
         c: &Data,
         mut train: Dataset,
         (mut second, held_out): (Option<Dataset>, Option<Dataset>),
         skipped: Vec<Skipped>,
     ) -> Result<Self> {
-        let held_out = if let Some(own) = held_out {
-            own
+        let (held_out, taken) = if let Some(own) = held_out {
+            (own, Taken::Apart)
         } else {
             let from = second.as_ref().unwrap_or(&train);
             let (held_out, all) = (c.held_out, from.len());
             let remedy =
                 format!("choices need some of the {all} pictures, and training the others");
             need((1..all).contains(&held_out), "held_out", held_out, remedy)?;
-            let (kept, held_out) = from.split_at(from.len() - c.held_out)?;
+            let (kept, held_out, taken) = from.hold_out(c.held_out)?;
             match &mut second {
                 Some(s) => *s = kept,
                 None => train = kept,
             }
-            held_out
+            (held_out, taken)
         };
         let mut twins = 0;
         if c.drop_twins {
@@ -459,6 +469,8 @@ impl Sources {
             normalization,
             skipped,
             twins,
+            taken,
+            mirrored: c.augmentation.flip,
         })
     }
 

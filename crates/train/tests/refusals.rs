@@ -43,6 +43,8 @@ fn sources() -> Sources {
         normalization: Normalization::new(vec![0.5], vec![0.25]),
         skipped: Vec::new(),
         twins: 0,
+        taken: data::Taken::Apart,
+        mirrored: true,
     }
 }
 
@@ -296,6 +298,12 @@ fn pictures_that_can_not_be_used() {
     }
     let e = open(&format!("{at}, held_out = 2").replace("data = {", "data = { ")).expect("opens");
     assert_eq!(e.train.len(), 4);
+    // intervals hold for mirror images where training takes some
+    let row: Vec<f32> = (0..e.train.shape().len()).map(|i| i as f32).collect();
+    assert!(train::sources::Direct::mirrored(&e, &row).is_none());
+    let flipped = open(&format!("{at}, held_out = 2, augmentation = {{ flip = true }}"));
+    let mirrored = train::sources::Direct::mirrored(&flipped.expect("opens"), &row);
+    assert!(mirrored.is_some_and(|m| m != row));
     let config = Config::parse(&BASE.replace(
         "train = \"none\", normalization = \"measured\"",
         &format!("train = {idx:?}, held_out = 2"),

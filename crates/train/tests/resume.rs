@@ -56,6 +56,8 @@ fn sources() -> Sources {
         normalization: Normalization::new(vec![0.4], vec![0.2]),
         skipped: Vec::new(),
         twins: 0,
+        taken: data::Taken::Apart,
+        mirrored: true,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Order, augmentation, resume, threads.
 
 use super::*;
-use data::{Augmentation, Batch, Loader, LoaderOptions, Options, Order, ResizedCrop};
+use data::{Augmentation, Batch, Loader, LoaderOptions, Options, Order, ResizedCrop, Taken};
 use task::Normalization;
 
 fn normalization(channels: usize) -> Normalization {
@@ -405,4 +405,35 @@ fn an_unreadable_picture_ends_the_epoch_with_its_name() {
             .to_string()
             .contains("2.png")
     );
+}
+
+/// Held out are the last pictures, unless the set is sorted by class: then as many spread over it, so that each class is tried.
+#[test]
+fn what_is_held_out_has_the_set_s_classes() {
+    let one = shape(1, 1, 1);
+    let set = |labels: &[usize]| {
+        let names = ["a", "b", "c"].map(String::from).to_vec();
+        let pixels = (0..labels.len()).map(|i| i as u8).collect();
+        Dataset::from_pixels(one, names, pixels, labels).expect("fits")
+    };
+    let pixels = |set: &Dataset| -> Vec<u8> {
+        let one = |i| set.pixels(i).expect("there")[0];
+        (0..set.len()).map(one).collect()
+    };
+    let mixed: Vec<usize> = (0..30).map(|i| i % 3).collect();
+    let (kept, held, taken) = set(&mixed).hold_out(6).expect("fits");
+    assert_eq!(taken, Taken::End);
+    assert_eq!(pixels(&held), [24, 25, 26, 27, 28, 29]);
+    assert_eq!(kept.len(), 24);
+    let sorted: Vec<usize> = (0..30).map(|i| i / 10).collect();
+    let (kept, held, taken) = set(&sorted).hold_out(6).expect("fits");
+    assert_eq!(taken, Taken::Spread);
+    assert_eq!(pixels(&held), [0, 5, 10, 15, 20, 25]);
+    assert!(kept.len() == 24 && pixels(&kept).iter().all(|p| p % 5 != 0));
+    // one picture has one class, wherever it comes from
+    let (_, held, taken) = set(&sorted).hold_out(1).expect("fits");
+    assert_eq!((taken, pixels(&held)), (Taken::End, vec![29]));
+    for none in [0, 30] {
+        set(&sorted).hold_out(none).expect_err("nothing left");
+    }
 }

@@ -493,7 +493,7 @@ fn a_limit_spreads_over_the_set() {
 #[test]
 fn parts_of_sets() {
     let set = toy(10, shape(2, 3, 1), 4);
-    let (head, tail) = set.split_at(7).unwrap();
+    let (head, tail, _) = set.hold_out(3).unwrap();
     assert_eq!((head.len(), tail.len()), (7, 3));
     assert_eq!(
         [all_pixels(&head), all_pixels(&tail)].concat(),
@@ -505,7 +505,7 @@ fn parts_of_sets() {
     let rest = set.without(&[0, 9, 0]).unwrap();
     assert_eq!(all_pixels(&rest), all_pixels(&set)[6..54]);
     assert!((0..10).all(|i| set.label(i) < set.classes().len()));
-    assert!(set.subset(&[10]).is_err() && set.split_at(11).is_err() && set.without(&[10]).is_err());
+    assert!(set.subset(&[10]).is_err() && set.without(&[10]).is_err());
     // of subsets of parts
     let some = tail.subset(&[1, 0]).unwrap();
     assert_eq!(some.pixels(0).unwrap(), set.pixels(8).unwrap());

@@ -71,7 +71,7 @@ fn cifar_and_the_twins_of_what_is_held_out() {
             "{n:?}"
         );
     }
-    let held = lossless.split_at(3660).unwrap().1;
+    let held = lossless.hold_out(1000).unwrap().1;
     let found: Vec<_> = twins(&held, &jpeg)
         .unwrap()
         .into_iter()

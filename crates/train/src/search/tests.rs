@@ -199,6 +199,8 @@ fn toy() -> (Model, Sources) {
         normalization: task::Normalization::imagenet(),
         skipped: Vec::new(),
         twins: 0,
+        taken: data::Taken::Apart,
+        mirrored: true,
     };
     let network = Small {
         width: 4,
