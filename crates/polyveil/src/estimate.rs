@@ -226,6 +226,8 @@ struct Measured {
     security_bits: u32,
     /// To the network in the clear.
     max_abs_error: f64,
+    /// What bounds the part that encryption has, whatever simulated runs say.
+    error_bound: f64,
     /// What is stated of it, and of the part that encryption has.
     stated_error: f64,
     stated_encryption_error: f64,
@@ -464,6 +466,7 @@ impl Job<'_> {
             weight_bytes,
             security_bits: plan.parameters().security_bits(),
             max_abs_error: largest_error,
+            error_bound: bounds.error,
             stated_error: bounds.of_network(),
             stated_encryption_error: bounds.stated_error(),
             largest_logit: largest_value,

@@ -4,6 +4,7 @@ use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output};
 use crate::progress::{Listener, Say};
 use nn::{Graph, Metadata, PolyGraph, Shape, Tensor};
+use runtime::machine::cpu_seconds;
 use runtime::plan_file::BESIDE_FROM;
 use runtime::wire::container::Kind;
 use runtime::{ClientFile, Limits, Purpose, Step, VerifiedPlan};
@@ -281,7 +282,14 @@ pub(crate) fn through_files(plan: &VerifiedPlan, tell: Listener<'_>) -> Result<V
     let weights = path.with_extension(WEIGHTS);
     let files = [opened(&path, Kind::Plan)?, opened(&weights, Kind::Weights)?];
     write_apart(plan, files)?;
+    let bytes = std::fs::metadata(&path).map_err(|e| named(&*path)(e))?.len();
+    let before = cpu_seconds();
     let read = self::plan(&path);
+    tell.note(format_args!(
+        "a plan of {}, read again and verified with its weights in {:.2} CPU seconds",
+        runtime::size(bytes),
+        cpu_seconds() - before
+    ));
     for path in [&path, &weights] {
         std::fs::remove_file(path).map_err(|e| named(path)(e))?;
     }
