@@ -47,7 +47,7 @@ const WIDENED: f64 = 4.0;
 const UNSEEN: u64 = 1000;
 const MOST_RUNS: u64 = 1000;
 /// Integer weights of so many bytes leave memory, with what they are made of, before a run.
-const APART: u64 = 256 << 20;
+const APART: u64 = 32 << 20;
 
 /// Channels below which linear layers are cheaper in slots: they are not looked at in coefficients.
 const LEAST_WIDTH: usize = 256;

@@ -286,7 +286,7 @@ pub(crate) fn through_files(plan: &VerifiedPlan, tell: Listener<'_>) -> Result<V
     let before = cpu_seconds();
     let read = self::plan(&path);
     tell.note(format_args!(
-        "a plan of {}, read again and verified with its weights in {:.2} CPU seconds",
+        "the plan, {}, read again and verified with its weights in {:.2} CPU seconds",
         runtime::size(bytes),
         cpu_seconds() - before
     ));
