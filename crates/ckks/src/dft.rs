@@ -116,11 +116,13 @@ fn compose(a: &Diagonals, b: &Diagonals, n: usize) -> Diagonals {
             let d = out
                 .entry(i + k)
                 .or_insert_with(|| vec![Complex64::new(0.0, 0.0); n]);
-            for j in 0..n {
-                let column = j as i64 + i;
-                if (0..n as i64).contains(&column) {
-                    d[j] += x[j] * y[column as usize];
-                }
+            // rows whose column j + i is one of b's rows
+            let by = (i.unsigned_abs() as usize).min(n);
+            let rows = n - by;
+            let (row, column) = if i < 0 { (by, 0) } else { (0, by) };
+            let (d, x) = (&mut d[row..][..rows], &x[row..][..rows]);
+            for ((d, x), y) in d.iter_mut().zip(x).zip(&y[column..][..rows]) {
+                *d += x * y;
             }
         }
     }
@@ -260,7 +262,8 @@ fn shorten(mut v: Vec<Complex64>) -> Vec<Complex64> {
         if v[..half]
             .iter()
             .zip(&v[half..])
-            .any(|(a, b)| (a - b).norm() > 1e-14 * (1.0 + a.norm()))
+            // in squares: a root for each of millions of entries was a fifth of the time that estimates took
+            .any(|(a, b)| (a - b).norm_sqr() > 1e-28 * (1.0 + a.norm_sqr()))
         {
             break;
         }

@@ -15,8 +15,8 @@
 //! (slots that are folded × operands)^(1/p) half widths on.
 //!
 //! **Range.** Sums are read at the bottom of the chain, where coefficients up to about 2^9 do not wrap. A ciphertext's coefficients are means over
-//! slots; folding makes them sums. Folding shows the client less of the network and raises the threshold, so slots are folded as far as the threshold
-//! keeps below [`FOLDED`]. Where it is above [`MOST`] without any folding, all lies a level higher; without bootstraps, what would make it larger is
+//! slots; folding makes them sums. Folding shows the client less of the network, and of a value that leaves its interval alone, too: it must outweigh all
+//! that is folded with it. So slots are folded as far as the threshold keeps below [`FOLDED`]. Where it is above [`MOST`] without any folding, all lies a level higher; without bootstraps, what would make it larger is
 //! watched at a lower power or not at all. What is far larger than the threshold wraps anyhow, in the alarm as elsewhere: to garbage in all of
 //! its sums, which are all small with a probability of about (threshold/512)^sums.
 
@@ -34,8 +34,8 @@ const SQUARINGS: usize = 5;
 const GROUPS: [usize; SQUARINGS] = [1, 2, 2, 2, 8];
 /// Fewest sums of one input.
 const SUMS: usize = 16;
-/// Slots are folded as far as this keeps above the threshold.
-const FOLDED: f64 = 16.0;
+/// Slots are folded as far as this keeps above the threshold: at 16 one wrong answer of 358 was not told.
+const FOLDED: f64 = 0.25;
 /// The largest threshold at the bottom of the chain, of what has no factor.
 const MOST: f64 = 64.0;
 /// The least threshold: what is far below it may be the error of encryption.

@@ -242,8 +242,9 @@ fn cut_one(
             Anchor::Giant => giant += i.least[a] * i.pitch[a],
         }
     }
-    let slots = i64::try_from(packed.slots).unwrap_or(i64::MAX);
-    let wrap = |x: i64| usize::try_from(x.rem_euclid(slots)).unwrap_or(0);
+    // a layout's period is a power of two, and this is asked millions of times
+    let last = i64::try_from(packed.slots).unwrap_or(i64::MAX) - 1;
+    let wrap = |x: i64| usize::try_from(x & last).unwrap_or(0);
     (wrap(giant), wrap(baby))
 }
 

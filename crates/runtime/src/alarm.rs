@@ -85,7 +85,7 @@ impl std::fmt::Display for Alarm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "watches {} ciphertexts in {} sums of at most {:.1}; a value farther than {:.2} half widths from the middle of its interval is seen, at an end that is no nearer to 0 than the other",
+            "watches {} ciphertexts in {} sums of at most {:.2}; a value farther than {:.2} half widths from the middle of its interval is seen, at an end that is no nearer to 0 than the other",
             self.watched, self.slots, self.threshold, self.reach
         )
     }
