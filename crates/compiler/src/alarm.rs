@@ -174,14 +174,15 @@ fn watch_at(plan: &mut Plan, parameters: &Parameters, bottom: usize) {
         plain: 0.0,
         watched: Vec::new(),
     };
-    for &r in &plan.input.registers {
+    for (registers, level, slots) in plan.given() {
         let known = Known {
-            level: plan.input.level,
-            slots: plan.input.slots,
+            level,
+            slots,
             bound: 1.0,
             follows: false,
         };
-        writer.known.insert(r, known);
+        let own = registers.iter().map(|r| (*r, known));
+        writer.known.extend(own);
     }
     for step in std::mem::take(&mut plan.steps) {
         let follows = writer.step(&step);
@@ -195,7 +196,8 @@ fn watch_at(plan: &mut Plan, parameters: &Parameters, bottom: usize) {
 /// The first register that nothing writes.
 fn next(plan: &Plan) -> Register {
     let written = plan.steps.iter().flat_map(|s| s.operation.writes());
-    let all = written.chain(plan.input.registers.iter().copied());
+    let given = plan.given().flat_map(|g| g.0.iter().copied());
+    let all = written.chain(given);
     all.max().map_or(0, |r| r + 1)
 }
 
@@ -504,6 +506,7 @@ mod tests {
             },
             input: port("x", input, level),
             output: port("y", output, level - polynomial.depth()),
+            sequence: None,
             steps: vec![Step {
                 layer: "act".into(),
                 purpose: Purpose::Activation,

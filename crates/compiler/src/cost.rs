@@ -21,8 +21,8 @@ pub(crate) struct CostModel {
     batch: usize,
     /// Seconds of bootstraps of one vector and of two, to level 1 and to the highest, by slots.
     bootstraps: BTreeMap<usize, [(f64, f64); 2]>,
-    /// Seconds of half bootstraps of a full ciphertext to each level, where there are any.
-    rises: Vec<f64>,
+    /// Seconds of half bootstraps to each level, by the period of what they give, where there are any.
+    rises: BTreeMap<usize, Vec<f64>>,
     /// Seconds of an alignment to each level.
     aligns: Vec<f64>,
 }
@@ -39,7 +39,7 @@ impl CostModel {
             table: table.for_ring(parameters.spec().log_n),
             batch,
             bootstraps: BTreeMap::new(),
-            rises: Vec::new(),
+            rises: BTreeMap::new(),
             aligns: Vec::new(),
         };
         let levels = model.levels();
@@ -54,20 +54,28 @@ impl CostModel {
         }
         model.aligns.push(0.0);
         if parameters.products() > Level::new(0) {
-            model.rises = (0..=levels)
-                .map(|t| model.half(t))
-                .collect::<Result<_, _>>()?;
+            model.rise_to(parameters.max_slots())?;
         }
         Ok(model)
     }
 
-    fn half(&self, target: usize) -> Result<f64, Error> {
+    /// Learns what half bootstraps cost that give values of this period.
+    fn rise_to(&mut self, period: usize) -> Result<(), Error> {
+        let levels = 0..=self.levels();
+        let seconds = levels.map(|t| self.half(period, t));
+        let seconds = seconds.collect::<Result<_, _>>()?;
+        self.rises.insert(period, seconds);
+        Ok(())
+    }
+
+    fn half(&self, period: usize, target: usize) -> Result<f64, Error> {
         let meter = Meter::new(&self.context);
-        let slots = self.parameters().max_slots();
+        let whole = period == self.parameters().max_slots();
+        let slots = if whole { period } else { period / 2 };
         let x = meter.input(Level::new(0), slots, 0.5)?;
         let operation = Operation::HalfBootstrap {
             input: 0,
-            outputs: vec![1, 2],
+            outputs: if whole { vec![1, 2] } else { vec![1] },
             slots,
             target: self.level(target).index(),
             gain: 1,
@@ -83,6 +91,10 @@ impl CostModel {
     ) -> Result<(), Error> {
         let levels = self.levels();
         for slots in periods {
+            // of fewer than four slots there are none
+            if self.rises.len() > 0 && slots >= 8 && !self.rises.contains_key(&slots) {
+                self.rise_to(slots)?;
+            }
             if !self.has_bootstrap() || self.bootstraps.contains_key(&slots) {
                 continue;
             }
@@ -243,9 +255,14 @@ impl Refresh for CostModel {
         };
         (vectors / 2) as f64 * at(two) + (vectors % 2) as f64 * at(one)
     }
-    fn rise(&self, _: usize, vectors: usize, target: usize) -> f64 {
-        let each = self.rises.get(target).copied().unwrap_or(f64::INFINITY);
-        vectors.div_ceil(2) as f64 * each
+    fn rise(&self, slots: usize, vectors: usize, target: usize) -> f64 {
+        let each = self.rises.get(&slots).and_then(|r| r.get(target));
+        let each = each.copied().unwrap_or(f64::INFINITY);
+        let together = match slots == self.parameters().max_slots() {
+            true => vectors.div_ceil(2),
+            false => vectors,
+        };
+        together as f64 * each
     }
     fn align(&self, level: usize) -> f64 {
         self.aligns.get(level).copied().unwrap_or(0.0)

@@ -12,7 +12,7 @@ use crate::split::{self, Splits};
 use crate::stages::stages;
 use crate::target::Target;
 use crate::target::Watch;
-use crate::{twins, units};
+use crate::{kept, twins, units};
 use ckks::{Parameters, ParametersSpec};
 use nn::{Op, PolyGraph};
 use runtime::{Description, Plan, VerifiedPlan};
@@ -116,7 +116,10 @@ impl<'a> Draft<'a> {
             ..self.cost.machine()
         };
         let (stages, output) = (self.stages(splits)?, self.normal.output);
-        let (decisions, seconds) = schedule::schedule(&stages, output, machine)?;
+        let (decisions, seconds) = match self.normal.kept.is_empty() {
+            true => schedule::schedule(&stages, output, machine)?,
+            false => kept::schedule(&self.normal, stages, machine)?,
+        };
         let keys = split::rotations(splits).len() as f64;
         Ok((decisions, seconds + keys * self.key_price()))
     }
@@ -156,8 +159,12 @@ impl<'a> Draft<'a> {
             ..
         } = self;
         let units = units::units(normal, decisions, self.cost.parameters())?;
-        let names = [graph.input().name(), graph.output().name()];
-        let (steps, input, output) = emit::emit(
+        let inputs: Vec<&str> = graph.inputs().map(nn::Node::name).collect();
+        let kept: Vec<&str> = (graph.kept().iter())
+            .map(|k| graph.node(k.after).name())
+            .collect();
+        let names = (&inputs[..], graph.output().name(), &kept[..]);
+        let emitted = emit::emit(
             &emit::Draft {
                 normal,
                 decisions,
@@ -184,9 +191,10 @@ impl<'a> Draft<'a> {
         let mut plan = Plan {
             parameters: self.cost.parameters().spec().clone(),
             description,
-            input,
-            output,
-            steps,
+            input: emitted.input,
+            output: emitted.output,
+            sequence: emitted.sequence,
+            steps: emitted.steps,
         };
         if target.watch == Watch::Operands {
             alarm::watch(&mut plan, self.cost.parameters());

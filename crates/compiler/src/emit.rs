@@ -2,6 +2,7 @@
 
 use crate::activation::Form;
 use crate::coefficients::tokens::Tokens;
+use crate::coefficients::vectors::Low;
 use crate::coefficients::weigh::{self, Scaled};
 use crate::error::Error;
 use crate::layout::narrow;
@@ -14,7 +15,7 @@ use crate::split::Split;
 use crate::units::Units;
 use ckks::map::{Classes, Giants, Term, Values};
 use ckks::{BlockMap, Bootstrap, Parameters};
-use runtime::{Operation, Port, Register, Step};
+use runtime::{Kept, Operation, Port, Register, Sequence, Step};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
@@ -123,12 +124,20 @@ impl Draft<'_> {
     }
 }
 
-/// The steps and the two ports.
+/// What is emitted.
+pub(crate) struct Emitted {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) input: Port,
+    pub(crate) output: Port,
+    pub(crate) sequence: Option<Sequence>,
+}
+
+/// The steps and the ports, whose inputs, answer and what is kept are called so.
 pub(crate) fn emit(
     draft: &Draft<'_>,
     packed: &[Option<Packed>],
-    names: [&str; 2],
-) -> Result<(Vec<Step>, Port, Port), Error> {
+    (inputs, answer, kept): (&[&str], &str, &[&str]),
+) -> Result<Emitted, Error> {
     let &Draft {
         normal,
         twins,
@@ -151,12 +160,12 @@ pub(crate) fn emit(
         None => places,
         Some(ports) => ports[which].1.iter().map(|&i| places[i]).collect(),
     };
-    let port = |v: Id, which: usize, level: usize| {
+    let port = |name: &str, v: Id, which: usize, level: usize| {
         let q = &normal.quantities[v];
         let places = q.layout.places().into_iter();
         let places = places.map(|(c, s)| (narrow(twins[v].of[c as usize]), s));
         Port {
-            name: names[which].into(),
+            name: name.into(),
             shape: (draft.ports.as_ref()).map_or_else(|| q.shape.dims(), |p| p[which].0.clone()),
             registers: writer.registers[v].clone(),
             slots: q.layout.period * batch,
@@ -166,19 +175,56 @@ pub(crate) fn emit(
             unit: draft.units[v].unit(),
         }
     };
-    let input = port(0, 0, draft.decisions[0].level);
-    let mut output = port(normal.output, 1, writer.level(normal.output));
+    let first = inputs.first().copied().unwrap_or_default();
+    let input = port(first, 0, 0, draft.decisions[0].level);
+    let mut output = port(answer, normal.output, 1, writer.level(normal.output));
     if normal.quantities[normal.output].domain == Domain::Coefficients {
         let layout = &normal.quantities[normal.output].layout;
-        (output.level, output.places) = (0, shown(1, Tokens::coefficients(layout)));
+        output.level = 0;
+        match Low::of(layout, draft.parameters.n()) {
+            Some(low) if !layout.is_table() => {
+                output.slots = low.folding.slots(draft.parameters.n());
+                output.places = shown(1, low.places());
+            }
+            _ => output.places = shown(1, Tokens::coefficients(layout)),
+        }
     }
+    let more = normal.more.iter().zip(inputs.iter().skip(1));
+    let more = more.map(|(&v, name)| port(name, v, 0, draft.decisions[v].level));
+    let kept = normal.kept.iter().zip(kept);
+    let kept = kept.map(|(&(before, after), name)| Kept {
+        name: (*name).into(),
+        before: writer.registers[before].clone(),
+        after: writer.registers[after].clone(),
+        slots: normal.quantities[before].layout.period * batch,
+        level: draft.level(draft.decisions[before].level),
+        unit: draft.units[before].unit(),
+    });
+    // a row a token
+    let rows = normal
+        .kept
+        .iter()
+        .map(|(v, _)| normal.quantities[*v].shape.dims());
+    let runs = rows.filter_map(|d| d.get(1).copied()).min();
+    let sequence = runs.map(|runs| Sequence {
+        more: more.collect(),
+        kept: kept.collect(),
+        runs,
+    });
     let most = twins.iter().map(|t| t.count).max().unwrap_or(0);
     let steps = if batch == 1 && most <= MOST_AT_ONCE {
         writer.steps
     } else {
-        depth_first(writer.steps, &output.registers)
+        let kept = sequence.iter().flat_map(|s| &s.kept).flat_map(|k| &k.after);
+        let ends: Vec<Register> = output.registers.iter().chain(kept).copied().collect();
+        depth_first(writer.steps, &ends)
     };
-    Ok((steps, input, output))
+    Ok(Emitted {
+        steps,
+        input,
+        output,
+        sequence,
+    })
 }
 
 /// The diagonals of a map, by pieces that share nothing: of each, inputs that no other one reads. Where nothing is rotated, and so nothing
@@ -373,6 +419,26 @@ impl Writer<'_> {
                 }
                 outputs
             }
+            Kind::Sum { kept, new } => {
+                let unit = self.draft.units[v].unit();
+                let [left, right] = [kept, new].map(|&w| self.at(w, level, v));
+                let twins = &self.draft.twins[*new].of;
+                let pairs: Vec<_> = (left.into_iter().zip(twins))
+                    .map(|(left, &t)| (left, right[t]))
+                    .collect();
+                let mut outputs = Vec::with_capacity(pairs.len());
+                for (left, right) in pairs {
+                    let output = self.fresh();
+                    let operation = Operation::Add {
+                        left,
+                        right,
+                        output,
+                    };
+                    self.step(v, unit, operation);
+                    outputs.push(output);
+                }
+                outputs
+            }
             Kind::Polynomial { argument, .. } => {
                 let inputs = self.at(*argument, level, v);
                 let zero = Form::General {
@@ -455,18 +521,19 @@ impl Writer<'_> {
         (terms, bias): (&[(Id, Chain)], &[f64]),
     ) -> Result<Vec<Register>, Error> {
         let draft = self.draft;
-        let all = &draft.normal.quantities;
+        let (all, n) = (&draft.normal.quantities, draft.parameters.n());
         for source in all[v].sources() {
             if self.low.contains_key(&source) {
                 continue;
             }
-            let layout = &all[source].layout;
-            let to = Tokens::folding(layout, &Tokens::leaves(layout).unwrap_or_default());
+            let Some(below) = Low::of(&all[source].layout, n) else {
+                continue;
+            };
             let parts = self.registers[source].clone();
-            let mut low = Vec::with_capacity(parts.len() / 2);
-            for parts in parts.chunks(2) {
+            let mut low = Vec::with_capacity(below.ciphertexts);
+            for parts in parts.chunks(below.parts) {
                 let (inputs, output) = (parts.to_vec(), self.fresh());
-                let to = to.clone();
+                let to = below.folding.clone();
                 let operation = Operation::Descend { inputs, output, to };
                 self.step(source, draft.units[source].unit(), operation);
                 low.push(output);
@@ -474,7 +541,9 @@ impl Writer<'_> {
             self.low.insert(source, low);
         }
         let units = &draft.units[v];
-        let count = all[v].layout.ciphertexts / 2;
+        let own = Low::of(&all[v].layout, n);
+        let (count, each) = own.as_ref().map_or((0, 2), |l| (l.ciphertexts, l.parts));
+        let slots = own.map_or(0, |l| l.folding.slots(n));
         let outputs: Vec<Register> = (0..count).map(|_| self.fresh()).collect();
         let low = |source: Id| (self.low[&source].clone(), draft.units[source].unit());
         let operation = weigh::operation(
@@ -483,19 +552,19 @@ impl Writer<'_> {
             |source| &all[source].layout,
             low,
             Scaled::By(units),
-            outputs.clone(),
+            (outputs.clone(), n),
         )?;
         self.step(v, units.before(), operation);
         let Some(target) = draft.decisions[v].bootstrap else {
             return Ok(outputs);
         };
-        let mut up = Vec::with_capacity(2 * count);
+        let mut up = Vec::with_capacity(each * count);
         for input in outputs {
-            let parts = vec![self.fresh(), self.fresh()];
+            let parts: Vec<Register> = (0..each).map(|_| self.fresh()).collect();
             let operation = Operation::HalfBootstrap {
                 input,
                 outputs: parts.clone(),
-                slots: draft.parameters.max_slots(),
+                slots,
                 target: draft.level(target),
                 gain: units.times,
             };

@@ -9,6 +9,7 @@ use crate::coefficients::{self, Estimate, Found};
 use crate::cost::CostModel;
 use crate::draft::{self, Needs};
 use crate::error::Error;
+use crate::linear_op::unsupported;
 use crate::schedule::Refresh;
 use crate::target::{Layers, Target};
 use ckks::{MapSize, Parameters, ParametersSpec};
@@ -18,6 +19,9 @@ use runtime::{VerifiedPlan, size};
 /// Compiles a network in the way that the target asks for, or the cheaper one.
 pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
     require_tables(graph, target)?;
+    if !graph.kept().is_empty() {
+        return step(graph, target);
+    }
     match (target.layers, &target.parameters) {
         (Layers::Coefficients, _) => coefficients::compile(graph, target),
         (Layers::Slots, Some(set)) if has_products(set) => {
@@ -34,6 +38,36 @@ pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
     }
 }
 
+/// Compiles a step of a sequence, one input at a time: what is kept lies in slots, large matrices of the token in coefficients.
+fn step(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
+    let refuse = |reason: &str, remedy| {
+        let node = graph.node(graph.kept()[0].after);
+        Err(unsupported(node, reason.into(), remedy))
+    };
+    if target.batch != 1 {
+        return refuse(
+            "a batch has no keys and values that are kept",
+            "compile for one sequence",
+        );
+    }
+    match (target.layers, &target.parameters) {
+        (Layers::Coefficients, _) => coefficients::step::compile(graph, target),
+        (Layers::Cheapest, Some(set)) if has_products(set) => {
+            coefficients::step::compile(graph, target)
+        }
+        (Layers::Slots, Some(set)) if has_products(set) => refuse(
+            "levels of products are for layers in coefficients",
+            "take a set without, or let layers lie there",
+        ),
+        (_, Some(set)) => choose::compile_under(graph, target, set.clone()),
+        (Layers::Slots, None) => choose::compile(graph, target),
+        (Layers::Cheapest, None) => match Count::of(graph, target)?.values >= FEW {
+            true => coefficients::step::compile(graph, target),
+            false => choose::compile(graph, target),
+        },
+    }
+}
+
 /// What compiling a network will take, from shapes and the pattern of its maps alone: seconds for the largest ones. Under the target's parameters, or where
 /// they are chosen under the standard ones, which smaller rings take no more than.
 ///
@@ -41,6 +75,9 @@ pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
 /// As [`compile`](crate::compile), but for those that are found later.
 pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
     require_tables(graph, target)?;
+    if !graph.kept().is_empty() {
+        return draft::needs(graph, target, choose::counted(graph, target));
+    }
     let in_coefficients = match (target.layers, &target.parameters) {
         (Layers::Coefficients, _) => true,
         (Layers::Slots, _) => false,
@@ -64,7 +101,8 @@ pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
 /// As [`compile`](crate::compile), but for what depends on weights.
 pub fn estimate(graph: &PolyGraph, target: &Target) -> Result<Estimate, Error> {
     require_tables(graph, target)?;
-    let open = target.parameters.is_none() && !coefficients::is_transformer(graph);
+    let step = !graph.kept().is_empty();
+    let open = !step && target.parameters.is_none() && !coefficients::is_transformer(graph);
     match target.layers {
         Layers::Coefficients if open => return coefficients::estimate(graph, target),
         Layers::Cheapest if open && !small(graph, target)? => {

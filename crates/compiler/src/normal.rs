@@ -11,7 +11,7 @@ use crate::cost::CostModel;
 use crate::error::Error;
 use crate::layout::{Layout, Scale};
 use crate::linear_op::{Chain, LinearOp, Link, chain_row, chain_stride, columnwise, unsupported};
-use crate::target::Target;
+use crate::target::{Layers, Target};
 use approx::Polynomial;
 use nn::{Boundary, NodeId, Op, PolyGraph, PolyNode, Rotary, Shape};
 use runtime::Purpose;
@@ -45,6 +45,13 @@ pub(crate) enum Kind {
         factor: f64,
         add: Vec<(f64, Id)>,
         constant: f64,
+    },
+    /// What is kept from run to run with what the run writes: a sum that costs no level.
+    Sum {
+        /// What came in.
+        kept: Id,
+        /// What is written: a product, whose unit is that of what is kept.
+        new: Id,
     },
     /// Ciphertexts made of another tensor's by moving slots.
     Moved { argument: Id, moves: Arc<Moves> },
@@ -146,6 +153,7 @@ impl Quantity {
             Kind::Linear { terms, .. } => terms.iter().map(|t| t.0).collect(),
             Kind::Polynomial { argument, .. } | Kind::Moved { argument, .. } => vec![*argument],
             Kind::Dot { left, right, .. } => vec![*left, *right],
+            Kind::Sum { kept, new } => vec![*kept, *new],
             Kind::Product {
                 left, right, add, ..
             } => [*left, *right]
@@ -170,6 +178,10 @@ pub(crate) struct Normal {
     pub(crate) quantities: Vec<Quantity>,
     /// The answer.
     pub(crate) output: Id,
+    /// What is given anew for each run beside the first input.
+    pub(crate) more: Vec<Id>,
+    /// What is kept from run to run: as it comes in, and with what the run writes.
+    pub(crate) kept: Vec<(Id, Id)>,
 }
 
 /// How strongly a node names a map of which it is part, and the node.
@@ -277,6 +289,7 @@ pub(crate) fn normalise(
         max_slots,
         sized,
         tokens,
+        vectors: vectors(graph, target, cost),
         symbols: BTreeMap::new(),
         centred: Centred::default(),
         skipped: BTreeSet::new(),
@@ -312,11 +325,40 @@ pub(crate) fn normalise(
         Some(id) => id,
         None => b.linear(node, value, None)?,
     };
+    let of = |id: NodeId| {
+        let direct = b.values[id.index()].direct();
+        direct.ok_or_else(|| not_kept(graph.node(id)))
+    };
+    let more = graph.inputs().skip(1).map(|n| of(n.id()));
+    let kept = graph
+        .kept()
+        .iter()
+        .map(|k| Ok((of(k.before)?, of(k.after)?)));
+    let (more, kept) = (
+        more.collect::<Result<_, Error>>()?,
+        kept.collect::<Result<_, Error>>()?,
+    );
     Ok(Normal {
         quantities: b.quantities,
         output,
+        more,
+        kept,
     }
     .pruned())
+}
+
+/// From how many inputs on a channel's sum is made in coefficients, in a step of a sequence: a half bootstrap takes as long as so many diagonals.
+fn vectors(graph: &PolyGraph, target: &Target, cost: &CostModel) -> Option<usize> {
+    const DIAGONALS: usize = 192;
+    let products = cost.parameters().products() > ckks::Level::new(0);
+    if graph.kept().is_empty() || !products {
+        return None;
+    }
+    match target.layers {
+        Layers::Slots => None,
+        Layers::Coefficients => Some(3),
+        Layers::Cheapest => Some(DIAGONALS),
+    }
 }
 
 impl Normal {
@@ -326,6 +368,8 @@ impl Normal {
         let mut used = vec![false; count];
         // the input stays, whatever the network makes of it
         (used[0], used[self.output]) = (true, true);
+        self.more.iter().for_each(|v| used[*v] = true);
+        self.kept.iter().for_each(|(_, after)| used[*after] = true);
         for v in (0..count).rev() {
             if used[v] {
                 for w in self.quantities[v].sources() {
@@ -353,7 +397,11 @@ impl Normal {
                     Kind::Polynomial { argument, .. } | Kind::Moved { argument, .. } => {
                         *argument = number[*argument];
                     }
-                    Kind::Dot { left, right, .. } => {
+                    Kind::Dot { left, right, .. }
+                    | Kind::Sum {
+                        kept: left,
+                        new: right,
+                    } => {
                         (*left, *right) = (number[*left], number[*right]);
                     }
                     Kind::Product {
@@ -370,6 +418,10 @@ impl Normal {
         Self {
             quantities,
             output: number[self.output],
+            more: self.more.iter().map(|v| number[*v]).collect(),
+            kept: (self.kept.iter())
+                .map(|(before, after)| (number[*before], number[*after]))
+                .collect(),
         }
     }
 }
@@ -381,6 +433,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) sized: Sized<'a>,
     /// How tokens lie, where linear maps on them are carried out in coefficients.
     pub(crate) tokens: Option<Tokens>,
+    /// Of one token alone, the fewest inputs of a channel's sum that is made in coefficients; none where all lies in slots.
+    pub(crate) vectors: Option<usize>,
     /// What a sequence's operators stand for until a product takes them.
     pub(crate) symbols: BTreeMap<NodeId, Symbol>,
     /// What is only used less its mean.
@@ -551,6 +605,7 @@ impl Builder<'_> {
                 let bound = self.bound(node)?;
                 let layout = match &self.tokens {
                     Some(tokens) => tokens.state(shape.dims()[0]),
+                    None if self.in_rows(*shape) => Layout::unfolded(*shape, self.max_slots),
                     None => Layout::fresh(*shape, self.max_slots),
                 };
                 let layout = layout.checked(node.name(), self.max_slots)?;
@@ -570,6 +625,7 @@ impl Builder<'_> {
                 shape: *shape,
                 name: Named::default(),
             }),
+            Op::Add if self.graph.kept().iter().any(|k| k.after == node.id()) => self.kept(node),
             Op::Add => {
                 let (x, y) = (input(0).clone(), input(1));
                 let bias = x.bias.iter().zip(&y.bias).map(|(a, b)| a + b).collect();
@@ -599,6 +655,44 @@ impl Builder<'_> {
                 })
             }
         }
+    }
+
+    /// Whether an input lies as a sequence beside itself does, of which each row is a token.
+    fn in_rows(&self, shape: Shape) -> bool {
+        let rows = matches!(
+            shape,
+            Shape::Image {
+                height: 2..,
+                width: 1,
+                ..
+            }
+        );
+        rows && !self.graph.kept().is_empty()
+    }
+
+    /// What is kept from run to run: the product that is written is added to it as it is.
+    fn kept(&mut self, node: &PolyNode) -> Result<Expression, Error> {
+        let [kept, new] = [0, 1].map(|i| self.values[node.inputs()[i].index()].direct());
+        let (Some(kept), Some(new)) = (kept, new) else {
+            return Err(not_kept(node));
+        };
+        let product = &self.quantities[new];
+        let same = product.layout == self.quantities[kept].layout;
+        if !(same && matches!(product.kind, Kind::Product { .. })) {
+            return Err(not_kept(node));
+        }
+        let bound = self.bound(node)?.max(product.bound);
+        let (layout, reach) = (
+            product.layout.clone(),
+            product.reach * bound / product.bound,
+        );
+        let sum = Quantity {
+            depth: 0,
+            reach,
+            ..Quantity::of(node, Kind::Sum { kept, new }, node.shape(), layout, bound)
+        };
+        let id = self.push(sum);
+        Ok(self.value(id))
     }
 
     fn polynomial(&mut self, node: &PolyNode, p: &Polynomial) -> Result<Expression, Error> {
@@ -693,6 +787,16 @@ impl Builder<'_> {
             _ => false,
         })
     }
+}
+
+/// What is kept from run to run and is no sum with a product.
+fn not_kept(node: &PolyNode) -> Error {
+    unsupported(
+        node,
+        "what is kept from run to run is more than its sum with a product that lies as it does"
+            .into(),
+        "write a value times a place",
+    )
 }
 
 /// What a plan's steps for this node are for.

@@ -125,6 +125,7 @@ impl Pricing {
             ciphertexts: 1,
             reserve: schedule::Reserve::default(),
             landing: schedule::Landing::Free,
+            at: None,
         };
         let of = |part: &Part| {
             let seconds = |level| self.cost.operation(&part.operation, level);

@@ -32,6 +32,8 @@ pub(crate) struct Stage {
     pub(crate) reserve: Reserve,
     /// Whether it is bootstrapped.
     pub(crate) landing: Landing,
+    /// The one level at which it may be made, if it may be made at no other.
+    pub(crate) at: Option<usize>,
 }
 
 /// Whether a quantity is bootstrapped.
@@ -187,7 +189,7 @@ pub(crate) fn schedule(
                 } else {
                     way.depth + stage.reserve.always
                 };
-                for level in lowest..=top {
+                for level in (lowest..=top).filter(|l| stage.at.is_none_or(|a| a == *l)) {
                     let higher = stage.sources.iter().filter(|w| operand(w) > level && !up);
                     let aligned: usize = higher.map(|&w| stages[w].ciphertexts).sum();
                     let seconds = point.seconds
@@ -327,6 +329,7 @@ mod tests {
             ciphertexts: 1,
             reserve: Reserve::default(),
             landing: Landing::Free,
+            at: None,
         }
     }
 

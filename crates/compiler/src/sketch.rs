@@ -166,7 +166,7 @@ impl Draft<'_> {
                     ..Counted::default()
                 },
                 // of tokens in coefficients, which plans are made for
-                Kind::Moved { .. } | Kind::Dot { .. } => Counted::default(),
+                Kind::Moved { .. } | Kind::Dot { .. } | Kind::Sum { .. } => Counted::default(),
                 Kind::Polynomial { argument, .. } => Counted {
                     different: counts[*argument].different,
                     alike: counts[*argument].alike,
@@ -287,9 +287,10 @@ impl Draft<'_> {
             let work = match &q.kind {
                 Kind::Input => None,
                 Kind::Linear { .. } | Kind::Moved { .. } => Some(q.purpose.of_map()),
-                Kind::Polynomial { .. } | Kind::Product { .. } | Kind::Dot { .. } => {
-                    Some(q.purpose.of_product())
-                }
+                Kind::Polynomial { .. }
+                | Kind::Product { .. }
+                | Kind::Dot { .. }
+                | Kind::Sum { .. } => Some(q.purpose.of_product()),
             };
             if let Some(work) = work {
                 let seconds = stage.ways[0].seconds[d.level];

@@ -48,6 +48,7 @@ pub(crate) fn stages<'a>(
             ciphertexts,
             reserve: normal.reserve(v),
             landing: landing(normal, v),
+            at: None,
         });
     }
     Ok(stages)
@@ -63,8 +64,8 @@ fn landing(normal: &Normal, v: Id) -> Landing {
         {
             Landing::Held
         }
-        // parts of sums, which are not masked yet
-        Kind::Dot { .. } => Landing::Held,
+        // parts of sums, which are not masked yet; and what is kept as it is
+        Kind::Dot { .. } | Kind::Sum { .. } => Landing::Held,
         _ => Landing::Free,
     }
 }
@@ -84,6 +85,11 @@ fn cost_key(operation: &Operation) -> String {
 fn representative(q: &Quantity) -> Result<Option<Operation>, Error> {
     Ok(match &q.kind {
         Kind::Input | Kind::Linear { .. } | Kind::Moved { .. } => None,
+        Kind::Sum { .. } => Some(Operation::Add {
+            left: 0,
+            right: 0,
+            output: 1,
+        }),
         Kind::Dot { pairs, .. } => Some(Operation::Multiply {
             left: 0,
             right: 0,

@@ -30,7 +30,7 @@ fn one(
     let count = q.layout.ciphertexts;
     match &q.kind {
         _ if q.domain == Domain::Coefficients => (None, Twins::by_key(0..count)),
-        Kind::Input | Kind::Dot { .. } => (None, Twins::by_key(0..count)),
+        Kind::Input | Kind::Dot { .. } | Kind::Sum { .. } => (None, Twins::by_key(0..count)),
         Kind::Moved { argument, moves } => {
             let map = moved(moves, *argument, common);
             (Some(map), Twins::by_key(0..count))

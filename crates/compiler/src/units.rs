@@ -156,8 +156,22 @@ pub(crate) fn units(
             times,
             normaliser: 1.0,
         };
-        units.push(match &q.kind {
+        let own_units = match &q.kind {
             Kind::Input | Kind::Linear { .. } | Kind::Moved { .. } => asked,
+            Kind::Sum { kept, new } => {
+                // nothing else reads what is kept
+                let own = Units {
+                    scale: 1.0 / units[*new].unit(),
+                    shift: 0.0,
+                    gain: 1.0,
+                    form: None,
+                    interval: None,
+                    times: 1,
+                    normaliser: 1.0,
+                };
+                units[*kept] = own.clone();
+                own
+            }
             Kind::Product {
                 left,
                 right,
@@ -235,7 +249,8 @@ pub(crate) fn units(
                     }
                 }
             }
-        });
+        };
+        units.push(own_units);
     }
     Ok(units)
 }

@@ -9,7 +9,8 @@ use runtime::checkpoint::Checkpointer;
 use runtime::folding::{Folding, TermOn, Within};
 use runtime::wire::task_digest;
 use runtime::{
-    Client, ClientFile, Description, Operation, Plan, Port, Purpose, Server, Step, VerifiedPlan,
+    Cache, Client, ClientFile, Description, Kept, Operation, Plan, Port, Purpose, Sequence, Server,
+    Step, VerifiedPlan,
 };
 use std::sync::Arc;
 
@@ -198,6 +199,7 @@ fn plan(parameters: ParametersSpec, output: (usize, usize), operations: Vec<Oper
         },
         input: port("x", 0, level, 2.0),
         output: port("y", output.0, output.1, -3.0),
+        sequence: None,
         steps: operations
             .into_iter()
             .enumerate()
@@ -308,6 +310,83 @@ pub(crate) fn plans() -> [Plan; 4] {
         plan(bootstrapped(), (3, 2), bootstraps),
         in_coefficients([1 << 14, -(1 << 13), 77, 1 << 12]),
     ]
+}
+
+/// A plan that is a step of a sequence of three: what it keeps is the sum of what came in and of the input at a place.
+fn step() -> Plan {
+    let operations = vec![
+        Operation::Multiply {
+            left: 0,
+            right: 1,
+            more: Vec::new(),
+            output: 3,
+            factor: 1,
+            add: Vec::new(),
+            constant: 0.0,
+            bound: 1.0,
+        },
+        Operation::Add {
+            left: 2,
+            right: 3,
+            output: 4,
+        },
+        Operation::Square {
+            input: 4,
+            output: 5,
+            constant: 0.25,
+        },
+    ];
+    let mut plan = plan(levelled(3), (5, 1), operations);
+    plan.sequence = Some(Sequence {
+        more: vec![port("place", 1, 3, 1.0)],
+        kept: vec![Kept {
+            name: "sum".into(),
+            before: vec![2],
+            after: vec![4],
+            slots: SLOTS,
+            level: 2,
+            unit: 1.0,
+        }],
+        runs: 3,
+    });
+    plan
+}
+
+/// The files of a sequence.
+pub(crate) struct Steps {
+    pub(crate) plan: VerifiedPlan,
+    pub(crate) server: Server,
+    pub(crate) file: Vec<u8>,
+    pub(crate) client_file: Vec<u8>,
+    pub(crate) input: Vec<u8>,
+    /// Before the first run, and after it.
+    pub(crate) caches: [Vec<u8>; 2],
+}
+
+impl Steps {
+    pub(crate) fn new() -> Self {
+        let plan = VerifiedPlan::new(step()).expect("a valid seed");
+        let file = plan.client_file(TASK.into()).expect("a valid seed");
+        let client = Client::new(file.clone(), &mut rng(1));
+        let keys = client.evaluation_keys(&mut rng(2)).expect("a valid seed");
+        let server = Server::new(Arc::new(plan.clone()), keys).expect("a valid seed");
+        let tensor = [[0.5; SLOTS], [1.0; SLOTS]].concat();
+        let input = client.input(&tensor, &mut rng(3)).expect("in memory");
+        let first = Cache::empty(&plan, client.key()).expect("a valid seed");
+        let read = plan.read_input(&input[..], "seed", client.key());
+        let read = read.expect("a valid seed");
+        let (_, second) = server.step(&read, &first, &mut ()).expect("runs");
+        let write = |c: &Cache| c.write(&plan, Vec::new(), "seed").expect("in memory");
+        let caches = [write(&first), write(&second)];
+        Self {
+            file: plan.plan().write(Vec::new(), "seed").expect("in memory"),
+            client_file: file.write(Vec::new(), "seed").expect("in memory"),
+            plan,
+            server,
+            input,
+            caches,
+        }
+    }
 }
 
 /// One plan with its two sides and all files that they exchange.

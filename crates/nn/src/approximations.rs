@@ -181,7 +181,7 @@ impl Approximations {
                 }))
             }
             Op::Attention(a) => {
-                let length = shape.columns();
+                let length = a.keys(inputs.get(1)?.shape());
                 // Public columns are constants of the model, which stores f32.
                 let stored = |x: &Tensor| {
                     let values = x.values().iter().enumerate();
@@ -243,10 +243,10 @@ pub(crate) fn divisors<N>(node: &Node<N>, inputs: &[&Tensor], first: usize) -> O
             });
         }
         Op::Attention(a) if matches!(a.scheme.division(), Ok(Some(_))) => {
-            let k = inputs.get(1)?.values();
+            let k = inputs.get(1)?;
             let marks = inputs.get(3).map(|m| m.values());
-            let qk = [x.values(), k];
-            sequence::scores(a, qk, marks, x.shape().columns(), |_, i, scores| {
+            let qk = [x.values(), k.values()];
+            sequence::scores(a, qk, marks, a.keys(k.shape()), |_, i, scores| {
                 if i >= first {
                     out.push(Scheme::divisor(&a.scheme, scores));
                 }

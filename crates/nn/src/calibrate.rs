@@ -7,7 +7,7 @@
 use crate::Result;
 use crate::approximations::{self, Approximations};
 use crate::error::Error;
-use crate::evaluate;
+use crate::evaluate::{self, Trace};
 use crate::graph::{Graph, Network};
 use crate::histogram::Histogram;
 use crate::op::{BatchNorm, ElementFunction, Op};
@@ -59,6 +59,15 @@ impl Calibration {
         input: &Tensor,
     ) -> Result<()> {
         let trace = network.evaluate_all_with(approximations, input)?;
+        self.see(network, approximations, &trace)
+    }
+
+    fn see<N: ElementFunction>(
+        &mut self,
+        network: &Network<N>,
+        approximations: &Approximations,
+        trace: &Trace,
+    ) -> Result<()> {
         self.inputs += 1;
         self.outside += usize::from(!trace.outside.is_empty());
         for (node, value) in network.nodes().iter().zip(&trace.values) {
@@ -173,6 +182,33 @@ fn measured(name: &str, norm: &BatchNorm, xs: &[Tensor]) -> Result<BatchNorm> {
         variance: parameter(|m| m.1)?,
         ..norm.clone()
     })
+}
+
+/// As [`fn@calibrate`], of a step over sequences: each is the inputs of its steps in order, which begin with nothing kept.
+///
+/// # Errors
+/// As [`fn@calibrate`], and those of [`Network::evaluate_step`].
+pub fn calibrate_steps<N: ElementFunction>(
+    network: &Network<N>,
+    approximations: &Approximations,
+    sequences: &[Vec<Vec<Tensor>>],
+) -> Result<Calibration> {
+    let of = |steps: &Vec<Vec<Tensor>>| {
+        let (mut seen, mut kept) = (Calibration::empty(network), network.nothing_kept());
+        for inputs in steps {
+            let trace = network.evaluate_step(approximations, inputs, &kept)?;
+            kept = network.left(&trace);
+            seen.see(network, approximations, &trace)?;
+        }
+        Ok(seen)
+    };
+    let all: Result<Vec<Calibration>> = sequences.par_iter().map(of).collect();
+    let nothing = Calibration::empty(network);
+    let calibration = all?.iter().fold(nothing, |all, one| all.merge(one));
+    match calibration.inputs {
+        0 => Err(Error::NoData),
+        _ => Ok(calibration),
+    }
 }
 
 /// Ranges and densities of a network over a data set, with approximations in place of functions; the histograms leave public columns aside. The

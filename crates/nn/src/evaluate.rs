@@ -8,6 +8,7 @@ use crate::kernels;
 use crate::op::{ElementFunction, Op};
 use crate::sequence;
 use crate::tensor::{Shape, Tensor};
+use std::collections::BTreeMap;
 
 /// Values that a polynomial was given outside of its interval, for one input picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +51,9 @@ pub struct Evaluation {
     pub outside: Vec<Outside>,
 }
 
+/// What inputs are given.
+type Given<'t> = BTreeMap<NodeId, &'t Tensor>;
+
 /// Every node's value for one input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
@@ -79,7 +83,8 @@ impl<N: ElementFunction> Network<N> {
     ) -> Result<Evaluation> {
         let last_use = self.last_uses();
         let output = self.output().id().index();
-        let (mut values, outside) = self.run(approximations, input, |values, now| {
+        let given = self.only(input)?;
+        let (mut values, outside) = self.run(approximations, given, |values, now| {
             for i in self.nodes()[now].inputs() {
                 if last_use[i.index()] == now && i.index() != output {
                     values[i.index()] = None;
@@ -109,26 +114,79 @@ impl<N: ElementFunction> Network<N> {
         approximations: &Approximations,
         input: &Tensor,
     ) -> Result<Trace> {
-        let (values, outside) = self.run(approximations, input, |_, _| {})?;
+        let (values, outside) = self.run(approximations, self.only(input)?, |_, _| {})?;
         Ok(Trace {
             values: values.into_iter().flatten().collect(),
             outside,
         })
     }
 
+    /// Every node's value in one step of a sequence: `inputs` as [`Network::inputs`] has them, `kept` what the step before left of
+    /// [`Network::kept`], or zeros.
+    ///
+    /// # Errors
+    /// [`Error::Count`], [`Error::InputShape`].
+    pub fn evaluate_step(
+        &self,
+        approximations: &Approximations,
+        inputs: &[Tensor],
+        kept: &[Tensor],
+    ) -> Result<Trace> {
+        let nodes: Vec<_> = (self.inputs().map(Node::id))
+            .chain(self.kept().iter().map(|k| k.before))
+            .collect();
+        let (needed, had) = (nodes.len(), inputs.len() + kept.len());
+        if needed != had || kept.len() != self.kept().len() {
+            let what = "inputs and kept values";
+            return Err(Error::Count { what, needed, had });
+        }
+        let given = nodes.into_iter().zip(inputs.iter().chain(kept));
+        let given = given.map(|(id, x)| (id, self.fitting(id, x)));
+        let given = given.map(|(id, x)| Ok((id, x?)));
+        let given = given.collect::<Result<Given<'_>>>()?;
+        let (values, outside) = self.run(approximations, given, |_, _| {})?;
+        Ok(Trace {
+            values: values.into_iter().flatten().collect(),
+            outside,
+        })
+    }
+
+    /// What is kept before anything was.
+    #[must_use]
+    pub fn nothing_kept(&self) -> Vec<Tensor> {
+        let shapes = self.kept().iter().map(|k| self.node(k.before).shape());
+        shapes.map(Tensor::zeros).collect()
+    }
+
+    /// What a step's values leave to be kept.
+    #[must_use]
+    pub fn left(&self, trace: &Trace) -> Vec<Tensor> {
+        let after = self.kept().iter().map(|k| k.after.index());
+        after.map(|i| trace.values[i].clone()).collect()
+    }
+
+    fn fitting<'t>(&self, id: NodeId, x: &'t Tensor) -> Result<&'t Tensor> {
+        let (needed, had) = (self.node(id).shape(), x.shape());
+        match needed == had {
+            true => Ok(x),
+            false => Err(Error::InputShape { needed, had }),
+        }
+    }
+
+    /// The values of a network's only input.
+    fn only<'t>(&self, input: &'t Tensor) -> Result<Given<'t>> {
+        self.require_one_input()?;
+        let id = self.input().id();
+        Ok([(id, self.fitting(id, input)?)].into())
+    }
+
     fn run(
         &self,
         approximations: &Approximations,
-        input: &Tensor,
+        given: Given<'_>,
         mut after: impl FnMut(&mut [Option<Tensor>], usize),
     ) -> Result<(Vec<Option<Tensor>>, Vec<Outside>)> {
-        let needed = self.input().shape();
-        if input.shape() != needed {
-            return Err(Error::InputShape {
-                needed,
-                had: input.shape(),
-            });
-        }
+        let nothing = Tensor::zeros(self.input().shape());
         let mut values: Vec<Option<Tensor>> = vec![None; self.nodes().len()];
         let mut outside = Vec::new();
         for (i, node) in self.nodes().iter().enumerate() {
@@ -142,7 +200,8 @@ impl<N: ElementFunction> Network<N> {
                 node.inputs().len(),
                 "a value is dropped only after its last use"
             );
-            let value = apply(node, approximations, input, &inputs);
+            let own = given.get(&node.id()).copied().unwrap_or(&nothing);
+            let value = apply(node, approximations, own, &inputs);
             outside.extend(leaves_interval(node, &inputs, approximations));
             values[i] = Some(value);
             after(&mut values, i);
@@ -197,7 +256,7 @@ pub(crate) fn outside<N>(
     })
 }
 
-/// One operator on checked shapes. `input` is the network's input.
+/// One operator on checked shapes. `input` is what an input is given.
 pub(crate) fn apply<N: ElementFunction>(
     node: &Node<N>,
     approximations: &Approximations,
@@ -244,7 +303,7 @@ pub(crate) fn apply<N: ElementFunction>(
         Op::Attention(a) => {
             let (k, v) = (inputs[1].values(), inputs[2].values());
             let marks = inputs.get(3).map(|m| m.values());
-            sequence::attention(a, [x.values(), k, v], marks, axes(from).2)
+            sequence::attention(a, [x.values(), k, v], marks, a.keys(inputs[1].shape()))
         }
         Op::Rearrange(r) => {
             let mut y = Vec::with_capacity(to.len());

@@ -71,13 +71,25 @@ impl<N> Node<N> {
     }
 }
 
+/// A value that stays where the network is carried out, from one run to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The input that it comes in by; only [`Kept::after`] takes it.
+    pub before: NodeId,
+    /// What is kept in its place: the sum of it and of what the run writes.
+    pub after: NodeId,
+}
+
 /// A network: nodes in topological order, one input, one output, every node used, all shapes consistent, all weights finite.
 /// A node's output may have several consumers.
+///
+/// A step of a sequence ([`NetworkBuilder::finish_step`]) has more inputs, and values that are kept from run to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network<N> {
     nodes: Vec<Node<N>>,
     input: NodeId,
     output: NodeId,
+    kept: Vec<Kept>,
 }
 
 /// A network as trained: elementwise functions are activations or polynomials.
@@ -123,7 +135,7 @@ impl<N> Network<N> {
         self.nodes.iter().find(|n| n.name == name)
     }
 
-    /// The only input node.
+    /// The only input node; of a step, the first.
     #[must_use]
     pub fn input(&self) -> &Node<N> {
         self.node(self.input)
@@ -133,6 +145,30 @@ impl<N> Network<N> {
     #[must_use]
     pub fn output(&self) -> &Node<N> {
         self.node(self.output)
+    }
+
+    /// What is given anew for each run, in order: one input, or several of a step.
+    pub fn inputs(&self) -> impl Iterator<Item = &Node<N>> {
+        let kept = |n: &&Node<N>| self.kept.iter().any(|k| k.before == n.id);
+        let inputs = self.nodes.iter().filter(|n| matches!(n.op, Op::Input(_)));
+        inputs.filter(move |n| !kept(n))
+    }
+
+    /// What stays from run to run, in order; nothing unless it is a step.
+    #[must_use]
+    pub fn kept(&self) -> &[Kept] {
+        &self.kept
+    }
+
+    /// Refuses a step where a network of one input is needed.
+    ///
+    /// # Errors
+    /// [`Error::Inputs`].
+    pub fn require_one_input(&self) -> Result<()> {
+        match self.inputs().count() + self.kept.len() {
+            1 => Ok(()),
+            several => Err(Error::Inputs(several)),
+        }
     }
 
     /// For each node, the nodes that take its output, once per use, in increasing order.
@@ -192,6 +228,7 @@ impl<N> Network<N> {
             nodes: nodes.collect::<Result<_>>()?,
             input: self.input,
             output: self.output,
+            kept: self.kept,
         })
     }
 }
@@ -282,6 +319,7 @@ impl Graph {
             nodes: self.nodes[..=before.0].to_vec(),
             input: self.input,
             output: before,
+            kept: Vec::new(),
         })
     }
 }
@@ -370,12 +408,37 @@ impl<N: ElementFunction> NetworkBuilder<N> {
     /// # Errors
     /// [`Error::Dangling`] for an unknown output, [`Error::Inputs`] unless the output depends on exactly one input.
     pub fn finish(self, output: NodeId) -> Result<Network<N>> {
-        if output.0 >= self.nodes.len() {
-            return Err(Error::dangling("output", output.0));
+        let network = self.finish_step(output, &[])?;
+        network.require_one_input()?;
+        Ok(network)
+    }
+
+    /// As [`NetworkBuilder::finish`], for one step of a sequence: a network of several inputs, some of which are kept from run to run. What is kept only
+    /// grows by sums: the first operand of `after` is `before`, which nothing else takes.
+    ///
+    /// # Errors
+    /// [`Error::Dangling`] for an unknown node, [`Error::Inputs`] where nothing is given anew, [`Error::Invalid`] for values that are kept otherwise.
+    pub fn finish_step(self, output: NodeId, kept: &[Kept]) -> Result<Network<N>> {
+        let ends = || kept.iter().map(|k| k.after).chain([output]);
+        let known = ends().chain(kept.iter().map(|k| k.before));
+        if let Some(unknown) = known.into_iter().find(|id| id.0 >= self.nodes.len()) {
+            return Err(Error::dangling("output", unknown.0));
+        }
+        for k in kept {
+            let (before, after) = (&self.nodes[k.before.0], &self.nodes[k.after.0]);
+            let takes = |n: &&Node<N>| n.inputs.contains(&k.before);
+            let first = after.inputs.first() == Some(&k.before);
+            let once = self.nodes.iter().filter(takes).count() == 1;
+            let twice = after.inputs.get(1) == Some(&k.before);
+            let sum = matches!((&before.op, &after.op), (Op::Input(_), Op::Add));
+            if !(sum && first && once && !twice) || k.before == output {
+                let detail = "what is kept from run to run is an input, and its sum with what the run writes is all that is made of it";
+                return Err(Error::invalid(&after.name, after.op.name(), detail));
+            }
         }
         let mut used = vec![false; self.nodes.len()];
-        used[output.0] = true;
-        for i in (0..=output.0).rev() {
+        ends().for_each(|id| used[id.0] = true);
+        for i in (0..self.nodes.len()).rev() {
             if used[i] {
                 for input in &self.nodes[i].inputs {
                     used[input.0] = true;
@@ -393,15 +456,20 @@ impl<N: ElementFunction> NetworkBuilder<N> {
             let inputs = node.inputs.iter().map(|i| renumbered[i.0]).collect();
             nodes.push(Node { id, inputs, ..node });
         }
-        let inputs = nodes.iter().filter(|n| matches!(n.op, Op::Input(_)));
-        let inputs: Vec<NodeId> = inputs.map(|n| n.id).collect();
-        let [input] = inputs[..] else {
-            return Err(Error::Inputs(inputs.len()));
-        };
-        Ok(Network {
+        let kept = kept.iter().map(|k| Kept {
+            before: renumbered[k.before.0],
+            after: renumbered[k.after.0],
+        });
+        let network = Network {
             nodes,
-            input,
+            input: NodeId(0),
             output: renumbered[output.0],
+            kept: kept.collect(),
+        };
+        let input = network.inputs().next().map(|n| n.id);
+        Ok(Network {
+            input: input.ok_or(Error::Inputs(0))?,
+            ..network
         })
     }
 }

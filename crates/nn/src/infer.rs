@@ -1,6 +1,7 @@
 //! The shape of an operator's output, and every check on its parameters.
 
 use crate::Result;
+use crate::attention::{Order, Scheme};
 use crate::error::Error;
 use crate::op::{
     Attention, BatchNorm, Boundary, Conv2d, Linear, Norm, Op, Pad, Padding, Rearrange, Rotary,
@@ -267,7 +268,22 @@ fn rotary(r: &Rotary, x: Shape) -> Checked {
 }
 
 fn attention(a: &Attention, q: Shape, k: Shape, v: Shape) -> Checked {
-    let ((queries, length), (keys, key_length)) = (sequence(q)?, sequence(k)?);
+    let (queries, length) = sequence(q)?;
+    let kept = a.mask.order == Order::Kept;
+    let (keys, key_length) = match k.as_image() {
+        Some((keys, _, 1)) if kept => (keys, 1),
+        _ if kept => return Err(format!("needs a kept key in each row, {k} was given")),
+        _ => sequence(k)?,
+    };
+    if kept && (length != 1 || a.mask.valid.is_some()) {
+        return Err(format!("{length} queries to kept keys, which are for one"));
+    }
+    if kept && !a.scheme.passes_over_zeros() {
+        return Err(format!(
+            "{} gives weight to places for keys that are not there yet",
+            a.scheme
+        ));
+    }
     if k != v {
         return Err(format!(
             "keys and values must have one shape, {k} and {v} were given"

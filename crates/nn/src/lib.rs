@@ -34,7 +34,7 @@ mod shape;
 pub use attention::{AttentionScheme, Mask, PowerSoftmax};
 pub use error::Error;
 pub use evaluate::{Evaluation, Outside, Trace};
-pub use graph::{Graph, Network, NetworkBuilder, Node, NodeId};
+pub use graph::{Graph, Kept, Network, NetworkBuilder, Node, NodeId};
 pub use op::{
     Attention, AvgPool, AxisSlice, BatchNorm, Boundary, Conv2d, Linear, MaxPool, Nonlinearity,
     Norm, NormKind, Op, Pad, Padding, Pairing, Rearrange, Repeat, Rotary, Slice, Softmax, Unfold,

@@ -1,8 +1,8 @@
 //! The oracle's loops over sequences, on shapes that the graph's construction has checked. All values f64, `(channels, length)` row-major.
 
-use crate::attention::Scheme;
+use crate::attention::{Order, Scheme};
 use crate::op::{Attention, Boundary, Norm, NormKind, Repeat, Rotary, Unfold};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 impl Norm {
     /// Its value on `(C, area)`, row by row.
@@ -38,6 +38,22 @@ pub(crate) fn norm_by(
 }
 
 impl Attention {
+    /// How many keys there are: as many as columns, or where keys are kept, as rows.
+    pub(crate) fn keys(&self, keys: Shape) -> usize {
+        match (self.mask.order, keys.as_image()) {
+            (Order::Kept, Some((_, rows, _))) => rows,
+            _ => keys.columns(),
+        }
+    }
+
+    /// How many queries there are to so many keys.
+    fn queries(&self, keys: usize) -> usize {
+        match self.mask.order {
+            Order::Kept => 1,
+            _ => keys,
+        }
+    }
+
     /// Calls `row(head, position, scores, weights)` with the keys that each query sees, from the queries and keys `(H·d, 1, L)` that are the
     /// node's first two inputs ([`Trace`](crate::Trace) has them); of an attention with marks, as if all were marked.
     pub fn observe(
@@ -46,7 +62,7 @@ impl Attention {
         keys: &Tensor,
         mut row: impl FnMut(usize, usize, &[f64], &[f64]),
     ) {
-        let length = queries.shape().columns();
+        let length = self.keys(keys.shape());
         let mut weights = vec![0.0; length];
         let (q, k) = (queries.values(), keys.values());
         scores(self, [q, k], None, length, |head, i, scores| {
@@ -92,7 +108,8 @@ pub(crate) fn attention_by(
     length: usize,
     mut weigh: impl FnMut(&[f64], &mut [f64]),
 ) -> Vec<f64> {
-    let width = q.len() / a.heads / length;
+    let queries = a.queries(length);
+    let width = q.len() / a.heads / queries;
     let mut y = vec![0.0; q.len()];
     let mut weights = vec![0.0; length];
     scores(a, [q, k], marks, length, |head, i, scores| {
@@ -101,7 +118,7 @@ pub(crate) fn attention_by(
         let group = head / (a.heads / a.kv_heads);
         for c in 0..width {
             let values = &v[(group * width + c) * length..][..length];
-            y[(head * width + c) * length + i] =
+            y[(head * width + c) * queries + i] =
                 weights.iter().zip(values).map(|(w, v)| w * v).sum();
         }
     });
@@ -117,18 +134,19 @@ pub(crate) fn scores(
     length: usize,
     mut row: impl FnMut(usize, usize, &[f64]),
 ) {
-    let width = q.len() / a.heads / length;
+    let queries = a.queries(length);
+    let width = q.len() / a.heads / queries;
     let mut scores = vec![0.0; length];
     for head in 0..a.heads {
         let group = head / (a.heads / a.kv_heads);
         let (q, k) = (
-            &q[head * width * length..][..width * length],
+            &q[head * width * queries..][..width * queries],
             &k[group * width * length..][..width * length],
         );
-        for i in 0..length {
+        for i in 0..queries {
             let scores = &mut scores[..a.mask.visible(i, length)];
             scores.fill(0.0);
-            for (q, k) in q.chunks(length).zip(k.chunks(length)) {
+            for (q, k) in q.chunks(queries).zip(k.chunks(length)) {
                 for (s, k) in scores.iter_mut().zip(k) {
                     *s += q[i] * k;
                 }

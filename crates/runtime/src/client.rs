@@ -9,7 +9,7 @@ use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer, write_li
 use crate::wire::client_file::{ClientFile, ClientSpec};
 use crate::wire::conformance::{self, poly_bytes};
 use crate::wire::keys::{KeysWriter, evaluation_keys_bytes};
-use crate::wire::ports::{coefficients, gather, place};
+use crate::wire::ports::{coefficients, gather, place_all};
 use crate::wire::{Encrypted, ServerKeys};
 use crate::wire::{
     KeyId,
@@ -182,16 +182,20 @@ impl Client {
 
     /// Bytes of one encrypted input.
     pub fn input_bytes(&self) -> u64 {
-        let one = 32 + poly_bytes(self.file.parameters(), Level::new(self.spec().input.level));
+        let one = |level| 32 + poly_bytes(self.file.parameters(), level);
         let meta = conformance::json(&self.meta()).len() as u64;
-        let ciphertexts = self.spec().input.registers.iter().map(|_| one);
-        file_length(std::iter::once(meta).chain(ciphertexts))
+        file_length(std::iter::once(meta).chain(self.levels().map(one)))
     }
     fn meta(&self) -> PortMeta {
-        PortMeta::new(self.file.parameters(), &self.spec().input)
+        PortMeta::of(self.file.parameters(), self.spec().inputs())
+    }
+    /// Of each ciphertext of an input.
+    fn levels(&self) -> impl Iterator<Item = Level> {
+        let ports = self.spec().inputs();
+        ports.flat_map(|p| p.registers.iter().map(|_| Level::new(p.level)))
     }
     /// Encrypts a tensor (row-major, in network units) for the plan's input port; for a plan that takes a batch, up to as many, one after
-    /// another.
+    /// another; for a step of a sequence, those of all its ports, one after another.
     ///
     /// # Errors
     /// [`Error::Input`] for another shape or number, values that are not finite or beyond the calibrated bound.
@@ -200,10 +204,10 @@ impl Client {
         tensor: &[f64],
         rng: &mut impl CryptoRng,
     ) -> Result<Encrypted<SeededCiphertext>> {
-        let port = &self.spec().input;
-        let mut slots = place((port, self.parameters()), &self.spec().description, tensor)?;
-        let each = slots.iter();
-        let ciphertexts = each.map(|v| Ok(self.secret.encrypt(v, Level::new(port.level), rng)?));
+        let (spec, parameters) = (self.spec(), self.parameters());
+        let mut slots = place_all(spec.inputs(), parameters, &spec.description, tensor)?;
+        let each = slots.iter().zip(self.levels());
+        let ciphertexts = each.map(|(v, level)| Ok(self.secret.encrypt(v, level, rng)?));
         let ciphertexts = ciphertexts.collect::<Result<_>>();
         slots.iter_mut().for_each(|v| ckks::encoder::wipe(v));
         Ok(Encrypted {
@@ -224,13 +228,13 @@ impl Client {
     ) -> Result<W> {
         let ciphertexts = self.encrypt(tensor, rng)?.ciphertexts;
         let meta = conformance::json(&self.meta());
-        let (parameters, level) = (self.parameters(), Level::new(self.spec().input.level));
-        let lengths = ciphertexts
-            .iter()
-            .map(|_| 32 + poly_bytes(parameters, level));
+        let parameters = self.parameters();
+        let lengths = self
+            .levels()
+            .map(|level| 32 + poly_bytes(parameters, level));
         let (ids, head) = (self.ids(), (META, &meta[..]));
         let mut file = Writer::list(out, name, Kind::Input, ids, head, CIPHERTEXT, lengths)?;
-        for c in &ciphertexts {
+        for (c, level) in ciphertexts.iter().zip(self.levels()) {
             file.begin()?;
             file.write(c.seed())?;
             write_limbs(&mut file, parameters, level, c.limbs())?;

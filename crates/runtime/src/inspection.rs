@@ -60,6 +60,7 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
                 Kind::EvaluationKeys => evaluation_keys(&mut file)?,
                 Kind::Input | Kind::Answer => ciphertexts(&mut file)?,
                 Kind::Checkpoint => checkpoint(&mut file)?,
+                Kind::Cache => cache(&mut file)?,
                 Kind::Plan | Kind::ClientKey | Kind::Weights => plan(&mut file)?,
             };
             (Some(spec), details)
@@ -84,7 +85,8 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
 
 fn client_file<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details)> {
     let mut spec: ClientSpec = file.json(SPEC, client_file::SPEC_LIMIT)?;
-    read_places(file, &mut spec.input, &mut spec.output)?;
+    let ports = (&mut spec.input, &mut spec.output);
+    read_places(file, ports, spec.sequence.as_mut())?;
     let length = file.begin(TASK, TASK_LIMIT)?;
     let (input, answer) = (&spec.input, &spec.answer);
     let details = vec![
@@ -157,6 +159,18 @@ fn checkpoint<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details)
     let details = vec![
         ("next step", meta.next.to_string()),
         ("live ciphertexts", meta.registers.len().to_string()),
+    ];
+    Ok((meta.parameters, details))
+}
+
+fn cache<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details)> {
+    let meta: crate::cache::Meta = file.json(META, LIMIT)?;
+    let count = meta.kept.iter().map(|k| k[0]);
+    let count = count.fold(0usize, usize::saturating_add);
+    let details = vec![
+        ("runs so far", meta.runs.to_string()),
+        ("tensors", meta.kept.len().to_string()),
+        ("ciphertexts", count.to_string()),
     ];
     Ok((meta.parameters, details))
 }

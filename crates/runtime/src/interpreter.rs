@@ -80,9 +80,10 @@ impl VerifiedPlan {
     /// The state before the first step; `key` is the key pair of the values, zero in the clear.
     ///
     /// # Errors
-    /// [`Error::Input`] for another number of values than the input port has.
+    /// [`Error::Input`] for another number of values than the input ports and what is kept have.
     pub fn start<V>(&self, inputs: Vec<V>, key: KeyId) -> Result<State<V>> {
-        let registers = &self.plan().input.registers;
+        let given = self.plan().given().flat_map(|g| g.0.iter().copied());
+        let registers: Vec<Register> = given.collect();
         if inputs.len() != registers.len() {
             return Err(Error::Input {
                 reason: format!(
@@ -96,7 +97,7 @@ impl VerifiedPlan {
         Ok(State {
             next: 0,
             key,
-            live: registers.iter().copied().zip(inputs).collect(),
+            live: registers.into_iter().zip(inputs).collect(),
         })
     }
 
@@ -114,6 +115,34 @@ impl VerifiedPlan {
             self.advance(a, &mut state, observer)?;
         }
         self.answer(&state)
+    }
+
+    /// As [`VerifiedPlan::run`], and what is kept for the next run.
+    ///
+    /// # Errors
+    /// As [`VerifiedPlan::run`].
+    pub fn run_keeping<A: Arithmetic>(
+        &self,
+        a: &A,
+        mut state: State<A::Value>,
+        observer: &mut (impl Observer<A::Value> + ?Sized),
+    ) -> Result<(Vec<A::Value>, Vec<A::Value>)> {
+        while state.next < self.plan().steps.len() {
+            self.advance(a, &mut state, observer)?;
+        }
+        Ok((self.answer(&state)?, self.left(&state)?))
+    }
+
+    /// What is kept after the last step.
+    pub(crate) fn left<V: Clone>(&self, state: &State<V>) -> Result<Vec<V>> {
+        let after = self.plan().kept().iter().flat_map(|k| &k.after);
+        let value = |r| {
+            state.live.get(r).cloned().ok_or_else(|| Error::Port {
+                port: "sequence".into(),
+                reason: format!("register {r} is not alive in this state"),
+            })
+        };
+        after.map(value).collect()
     }
 
     /// The output port's values after the last step, and the alarm.
@@ -135,8 +164,12 @@ impl VerifiedPlan {
         slots: &[Vec<Complex64>],
     ) -> Result<(Clear, State<ClearValue>)> {
         let clear = Clear::new(self.context(), CLEAR_SEED);
-        let level = Level::new(self.plan().input.level);
-        let inputs = slots.iter().map(|v| Ok(clear.input(v, level)?));
+        let levels = self
+            .plan()
+            .given()
+            .flat_map(|(registers, level, _)| registers.iter().map(move |_| Level::new(level)));
+        let inputs = slots.iter().zip(levels);
+        let inputs = inputs.map(|(v, level)| Ok(clear.input(v, level)?));
         let state = self.start(inputs.collect::<Result<_>>()?, KeyId::default())?;
         Ok((clear, state))
     }

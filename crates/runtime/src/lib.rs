@@ -18,6 +18,7 @@
 pub mod alarm;
 pub mod answer;
 mod beside;
+pub mod cache;
 pub mod check;
 pub mod checkpoint;
 pub mod client;
@@ -51,6 +52,7 @@ pub mod wire;
 
 pub use alarm::Alarm;
 pub use answer::{AnswerTest, Measure};
+pub use cache::Cache;
 pub use check::{ClearTwin, Excess, LockStep};
 pub use client::{Client, Judged};
 pub use error::{Error, Help, Limit, Remedy, Result};
@@ -61,7 +63,7 @@ pub use machine_file::MachineFile;
 pub use noise::Noise;
 pub use operation::{Operation, Purpose, Work};
 pub use placement::Placement;
-pub use plan::{Description, Plan, Port, Step};
+pub use plan::{Description, Kept, Plan, Port, Sequence, Step};
 pub use plan_file::Limits;
 pub use prediction::{Basis, Prediction};
 pub use preparation::Preparation;

@@ -14,7 +14,7 @@
 use crate::check::Overshoot;
 pub use crate::simulated::Simulated;
 use crate::verified::VerifiedPlan;
-use crate::wire::ports::place;
+use crate::wire::ports::{place, place_all};
 use crate::{Register, Result};
 use ckks::Complex64;
 use ckks::clear::{SPLIT_MIX_STEP, split_mix};
@@ -192,6 +192,50 @@ impl VerifiedPlan {
             }
         }
         Ok((self.clear_answer(&state)?, self.clear_alarm(&state)))
+    }
+}
+
+impl VerifiedPlan {
+    /// The answers that a step computes in f64 on the inputs of a sequence, in order, with what each run leaves for the next: exactly, or with one draw of all
+    /// steps' errors in every run, so that errors of what is kept go on as they do under encryption.
+    ///
+    /// # Errors
+    /// As [`VerifiedPlan::simulate`]; [`crate::Error::Input`] for a plan that keeps nothing, or more runs than it has.
+    pub fn simulate_sequence(
+        &self,
+        tensors: &[Vec<f64>],
+        noise: Option<(&Noise, u64)>,
+    ) -> Result<Vec<Vec<f64>>> {
+        let plan = self.plan();
+        self.require_runs(tensors.len())?;
+        let mut normal = noise.map(|(n, seed)| (n, Normal(seed)));
+        let zeros = |k: &crate::Kept| vec![vec![Complex64::new(0.0, 0.0); k.slots]; k.before.len()];
+        let mut kept: Vec<Vec<Complex64>> = plan.kept().iter().flat_map(zeros).collect();
+        let mut answers = Vec::with_capacity(tensors.len());
+        for tensor in tensors {
+            let (parameters, description) = (self.parameters(), &plan.description);
+            let mut slots = place_all(plan.inputs(), parameters, description, tensor)?;
+            if let Some((noise, normal)) = &mut normal {
+                let deviation = noise.input;
+                slots.iter_mut().for_each(|v| normal.disturb(v, deviation));
+            }
+            slots.append(&mut kept);
+            let (clear, mut state) = self.start_in_the_clear(&slots)?;
+            while state.next < plan.steps.len() {
+                let index = state.next;
+                self.advance(&clear, &mut state, &mut ())?;
+                if let Some((noise, normal)) = &mut normal {
+                    for (r, &deviation) in &noise.steps[index] {
+                        if let Some(v) = state.live.get_mut(r) {
+                            normal.disturb(&mut v.values, deviation);
+                        }
+                    }
+                }
+            }
+            answers.push(self.clear_answer(&state)?);
+            kept = self.left(&state)?.into_iter().map(|v| v.values).collect();
+        }
+        Ok(answers)
     }
 }
 

@@ -102,6 +102,34 @@ fn is_alone(batch: &usize) -> bool {
     *batch == 1
 }
 
+/// What a step of a sequence has beside its input and its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// Further inputs of the client, which come after the first.
+    pub more: Vec<Port>,
+    /// What the server keeps from run to run, encrypted.
+    pub kept: Vec<Kept>,
+    /// Runs of one sequence at most.
+    pub runs: usize,
+}
+
+/// A tensor that the server keeps: what a run leaves is what the next one begins with. A sequence begins with zeros.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its name in the network.
+    pub name: String,
+    /// Registers that it comes in by.
+    pub before: Vec<Register>,
+    /// Registers that it is left in, as many.
+    pub after: Vec<Register>,
+    /// Period of each ciphertext's slots.
+    pub slots: usize,
+    /// Level at which it comes in and is left.
+    pub level: usize,
+    /// Network value = unit × plan value.
+    pub unit: f64,
+}
+
 /// What a plan says of the data that it was made for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Description {
@@ -138,6 +166,33 @@ pub struct Plan {
     pub input: Port,
     /// Encrypted outputs.
     pub output: Port,
+    /// Of a step of a sequence, what it has beside; none where each run stands for itself.
+    pub sequence: Option<Sequence>,
     /// The program.
     pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The client's inputs, the first one first.
+    pub fn inputs(&self) -> impl Iterator<Item = &Port> {
+        inputs(&self.input, self.sequence.as_ref())
+    }
+    /// What is kept from run to run.
+    pub fn kept(&self) -> &[Kept] {
+        self.sequence.as_ref().map_or(&[], |s| &s.kept)
+    }
+    /// Registers that a run begins with, and the level and slots of each group: the client's inputs, then what is kept.
+    pub fn given(&self) -> impl Iterator<Item = (&[Register], usize, usize)> {
+        let ports = self.inputs().map(|p| (&p.registers[..], p.level, p.slots));
+        let kept = self.kept().iter();
+        ports.chain(kept.map(|k| (&k.before[..], k.level, k.slots)))
+    }
+}
+
+/// The inputs of a client, the first one first.
+pub(crate) fn inputs<'p>(
+    input: &'p Port,
+    sequence: Option<&'p Sequence>,
+) -> impl Iterator<Item = &'p Port> {
+    std::iter::once(input).chain(sequence.into_iter().flat_map(|s| &s.more))
 }

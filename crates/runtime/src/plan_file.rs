@@ -9,7 +9,7 @@
 
 use crate::integers::{self, BLOCK, Integers, Width};
 use crate::operation::{Operation, OperationOn};
-use crate::plan::{Description, Plan, Port, Step};
+use crate::plan::{Description, Plan, Port, Sequence, Step};
 use crate::wire::conformance::{self, parameters_digest};
 use crate::wire::container::{Digest, Ids, Kind, Reader, from_json, hash_parts, write_file};
 use crate::wire::ports::{PLACES, places_bytes, read_places};
@@ -54,6 +54,8 @@ struct Head {
     description: Description,
     input: Port,
     output: Port,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sequence: Option<Sequence>,
 }
 
 /// A linear map as the file has it.
@@ -333,10 +335,11 @@ impl Encoded {
             description: plan.description.clone(),
             input: plan.input.clone(),
             output: plan.output.clone(),
+            sequence: plan.sequence.clone(),
         };
         Self {
             head: conformance::json(&head),
-            places: places_bytes(&plan.input, &plan.output),
+            places: places_bytes((&plan.input, &plan.output), plan.sequence.as_ref()),
             steps: conformance::json(&steps),
             table: conformance::json(&weights.table),
             weights,
@@ -461,7 +464,8 @@ impl Plan {
         let mut head: Head = from_json(&head_bytes, name, "section `head`")?;
         let parameters = conformance::parameters(head.parameters.clone(), name)?;
         file.expect_parameters(&parameters_digest(&parameters))?;
-        let places = read_places(&mut file, &mut head.input, &mut head.output)?;
+        let ports = (&mut head.input, &mut head.output);
+        let places = read_places(&mut file, ports, head.sequence.as_mut())?;
         let refuse = |field: &str, problem: String| Error::file(name, field, problem, REMEDY);
         let step_bytes = file.section(STEPS, JSON_LIMIT)?;
         let steps: Vec<Step<StoredOperation>> = from_json(&step_bytes, name, "section `step`")?;
@@ -524,6 +528,7 @@ impl Plan {
             description: head.description,
             input: head.input,
             output: head.output,
+            sequence: head.sequence,
             steps: steps.map_err(|e| refuse("section `step`", e))?,
         };
         Ok((plan, digest))

@@ -152,6 +152,12 @@ impl<E: Engine> Server<E> {
     /// # Errors
     /// [`crate::Error::Input`] for another number of ciphertexts, [`crate::Error::OtherKey`] for another client's.
     pub fn start(&self, input: &Encrypted<SeededCiphertext>) -> Result<State<E::Value>> {
+        if !self.plan.plan().kept().is_empty() {
+            return Err(Error::Input {
+                reason: "the plan is a step of a sequence, and takes what the last run left".into(),
+                remedy: "take its steps with a cache".into(),
+            });
+        }
         self.key.expect(&input.key, "the encrypted input")?;
         let upload = |c: &SeededCiphertext| self.engine.upload(c.expand(self.plan.parameters()));
         let inputs = input

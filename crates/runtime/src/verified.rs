@@ -136,7 +136,7 @@ impl VerifiedPlan {
             name,
             self.parameters(),
             &self.ids(key),
-            &self.plan().input,
+            &self.plan().inputs().collect::<Vec<_>>(),
         )
     }
     /// What its files belong to, whoever the client is.
@@ -180,6 +180,7 @@ impl VerifiedPlan {
             description: self.plan.description.clone(),
             input: self.plan.input.clone(),
             output: self.plan.output.clone(),
+            sequence: self.plan.sequence.clone(),
             answer: self.answer_bounds(),
             keys: self.facts.keys.0.iter().map(|(&k, &l)| (k, l)).collect(),
             plan: *self.digest(),
@@ -266,7 +267,8 @@ impl VerifiedPlan {
         if step >= self.plan.steps.len() {
             return None;
         }
-        let mut live: BTreeSet<Register> = self.plan.input.registers.iter().copied().collect();
+        let given = self.plan.given().flat_map(|g| g.0.iter().copied());
+        let mut live: BTreeSet<Register> = given.collect();
         for (s, f) in self.plan.steps.iter().zip(&self.facts.steps).take(step + 1) {
             live.extend(s.operation.writes());
             for r in &f.released {

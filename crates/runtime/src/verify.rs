@@ -10,7 +10,7 @@ use crate::plan::{Plan, Port, Step};
 use crate::wire::ciphertexts::ciphertext_bytes;
 use crate::wire::conformance::{self, KeyList, key_bytes};
 use crate::wire::keys::evaluation_keys_bytes;
-use crate::wire::ports::{check_name, check_port};
+use crate::wire::ports::{check_name, check_port, check_sequence};
 use crate::{Error, Result};
 use ckks::keys::{KeyName, SwitchingKey};
 use ckks::memory;
@@ -31,6 +31,10 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
     let parameters = conformance::parameters(plan.parameters.clone(), "plan")?;
     for (name, port) in [("input", &plan.input), ("output", &plan.output)] {
         check_port(port, &parameters).map_err(misfit(name))?;
+    }
+    if let Some(sequence) = &plan.sequence {
+        let checked = check_sequence((&plan.input, &plan.output), sequence, &parameters);
+        checked.map_err(misfit("sequence"))?;
     }
     let name = check_name("the network's name", &plan.description.name);
     name.map_err(misfit("description"))?;
@@ -57,6 +61,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
     } = pass;
     let peak = resident.peak();
     let [output_error, output_weights, output_magnitude] = reading.output(&plan.output, &sums)?;
+    reading.kept(&units)?;
     reading.alarm(plan, &sums)?;
     let meter = reading.meter;
     let keys = meter.keys();
@@ -116,15 +121,24 @@ impl<'a> Reading<'a> {
     pub(crate) fn new(plan: &'a Plan, context: &Context) -> Result<Self> {
         let meter = Meter::new(context);
         let mut live = BTreeMap::new();
-        let (port, mut bound) = (&plan.input, input_bound(plan));
-        if port.in_coefficients(&plan.parameters) {
+        let mut bound = input_bound(plan);
+        if plan.input.in_coefficients(&plan.parameters) {
             // the meter counts in slots
             bound *= (context.parameters().n() as f64).sqrt();
         }
-        for &r in &port.registers {
-            let fresh = meter.input(Level::new(port.level), port.slots, bound)?;
-            if live.insert(r, fresh).is_some() {
-                return Err(misfit("input")(format!("register {r} occurs twice")));
+        let own = &plan.input.registers[..];
+        for (registers, level, slots) in plan.given() {
+            // what is given beside the input, and what is kept, is at most 1; errors of what is kept are those of the runs before
+            let bound = if std::ptr::eq(registers, own) {
+                bound
+            } else {
+                1.0
+            };
+            for &r in registers {
+                let fresh = meter.input(Level::new(level), slots, bound)?;
+                if live.insert(r, fresh).is_some() {
+                    return Err(misfit("input")(format!("register {r} occurs twice")));
+                }
             }
         }
         let biases = RefCell::default();
@@ -258,6 +272,25 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Refuses a plan that leaves what it keeps otherwise than it takes it.
+    fn kept(&self, units: &BTreeMap<Register, f64>) -> Result<()> {
+        for kept in self.plan.kept() {
+            for r in &kept.after {
+                let had = self.live.get(r).map(|v| v.info);
+                let (level, slots) = (Level::new(kept.level), kept.slots);
+                let unit = units.get(r).copied().unwrap_or(f64::NAN);
+                let same = (unit / kept.unit - 1.0).abs() < 1e-9;
+                if !had.is_some_and(|i| i.level == level && i.slots <= slots) || !same {
+                    return Err(misfit("sequence")(format!(
+                        "register {r} of `{}` is not left as it comes in, at level {level:?} with {slots} slots and unit {}: {had:?}, unit {unit}",
+                        kept.name, kept.unit
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Bounds on what the port gives, network units: the encryption's error, that of rounded weights, the magnitude.
     fn output(&self, port: &Port, sums: &BTreeSet<Register>) -> Result<[f64; 3]> {
         let refuse = misfit("output");
@@ -327,7 +360,7 @@ impl<'a> Pass<'a> {
     fn new(plan: &'a Plan, context: &'a Context) -> Result<Self> {
         let reading = Reading::new(plan, context)?;
         let mut pass = Self {
-            units: (reading.live.keys().map(|&r| (r, plan.input.unit))).collect(),
+            units: given_units(plan),
             reading,
             parameters: context.parameters(),
             sums: BTreeSet::new(),
@@ -476,9 +509,18 @@ fn input_bound(plan: &Plan) -> f64 {
     }
 }
 
+/// Network value = unit × plan value, of what a run begins with.
+fn given_units(plan: &Plan) -> BTreeMap<Register, f64> {
+    let ports = plan.inputs().map(|p| (&p.registers, p.unit));
+    let kept = plan.kept().iter().map(|k| (&k.before, k.unit));
+    let all = ports.chain(kept);
+    all.flat_map(|(registers, unit)| registers.iter().map(move |r| (*r, unit)))
+        .collect()
+}
+
 /// How long registers are alive; those of the output stay. Refuses writes to a register that already exists.
 fn liveness(plan: &Plan) -> Result<Liveness<Register>> {
-    let mut written: BTreeSet<Register> = plan.input.registers.iter().copied().collect();
+    let mut written: BTreeSet<Register> = plan.given().flat_map(|g| g.0.iter().copied()).collect();
     for (i, step) in plan.steps.iter().enumerate() {
         for r in step.operation.writes() {
             if !written.insert(r) {
@@ -487,7 +529,14 @@ fn liveness(plan: &Plan) -> Result<Liveness<Register>> {
         }
     }
     let alarm = plan.description.alarm.iter().map(|a| &a.register);
-    let kept = plan.output.registers.iter().chain(alarm).copied();
+    let left = plan.kept().iter().flat_map(|k| &k.after);
+    let kept = plan
+        .output
+        .registers
+        .iter()
+        .chain(alarm)
+        .chain(left)
+        .copied();
     Ok(Liveness::new(
         plan.steps.iter().map(|s| s.operation.reads()),
         kept,

@@ -63,6 +63,7 @@ fn plan() -> Plan {
         },
         input: port(0, 1),
         output: port(MAPS, 0),
+        sequence: None,
         steps: (0..MAPS).map(&mut step).collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! What families of language models and encoders are built of, and what a family of language models says of itself ([`Decoder`]).
 
 use crate::random::uniform;
+use crate::step::Recall;
 use nn::attention::{AttentionScheme, Mask};
 use nn::format::state_dict::{StateDict, StateTensor};
 use nn::{
@@ -256,6 +257,8 @@ pub(crate) struct Heads {
 pub struct Blocks<'a> {
     pub(crate) weights: &'a Weights,
     pub(crate) network: NetworkBuilder<Nonlinearity>,
+    /// What attention looks back by where the graph is one of a single token.
+    pub(crate) step: Option<Recall>,
 }
 
 impl Blocks<'_> {
@@ -320,6 +323,12 @@ impl Blocks<'_> {
             pairing: Pairing::Half,
             first: 0,
         };
+        if let Some(recall) = self.step.take() {
+            let recall = self.recalled(name, heads, rotary, recall, [q, k, v]);
+            let (attended, recall) = recall?;
+            self.step = Some(recall);
+            return Ok(attended);
+        }
         let q = self.add(&format!("{name}.query_rotary"), Op::Rotary(rotary), &[q])?;
         let k = self.add(&format!("{name}.key_rotary"), Op::Rotary(rotary), &[k])?;
         let attention = Attention {

@@ -251,6 +251,7 @@ impl Encoder {
         let mut b = Blocks {
             weights: &self.weights,
             network: Graph::builder(),
+            step: None,
         };
         let width = config.sizes.width;
         let input = Op::Input(Shape::image(width + 1, 1, length));

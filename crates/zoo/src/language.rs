@@ -8,11 +8,12 @@ use crate::architecture::Architecture;
 use crate::blocks::{
     Blocks, Role, Sizes, Weights, collect, fitting, fresh, parameter_of, read, state, within,
 };
+use crate::step::{Recall, Step};
 use crate::{gguf_llama, llama2c};
 use nn::attention::AttentionScheme;
 use nn::format::state_dict::StateDict;
 use nn::format::{DEFAULT_LIMIT, gguf, read_limited};
-use nn::{Graph, Parameter, Result, Shape, Tensor};
+use nn::{Graph, NodeId, Parameter, Result, Shape, Tensor};
 use std::path::Path;
 
 /// A causal language model with all its weights.
@@ -208,19 +209,45 @@ impl LanguageModel {
         let mut b = Blocks {
             weights: &self.weights,
             network: Graph::builder(),
+            step: None,
         };
         let width = self.architecture.sizes().width;
         let x = b
             .network
             .input("embedding", Shape::image(width, 1, length))?;
-        let x = self.architecture.blocks(&mut b, scheme, x)?;
+        let logits = self.to_logits(&mut b, scheme, x)?;
+        b.network.finish(logits)
+    }
+
+    /// The network of one token against the keys and values of at most `context` tokens, itself included, which are kept from token to token: the same blocks with
+    /// the same names, so that what stands for a function in the whole sequence's network stands for it here ([`Step`]).
+    ///
+    /// # Errors
+    /// `Error::Invalid` for a context of less than 2 tokens or more than the model knows, and for attention that gives weight to places where no
+    /// key is yet, as softmax does.
+    pub fn step(&self, context: usize, scheme: AttentionScheme) -> Result<Step> {
+        let sizes = self.architecture.sizes();
+        within(context, sizes.max_length)?;
+        let mut b = Blocks {
+            weights: &self.weights,
+            network: Graph::builder(),
+            step: None,
+        };
+        let x = (b.network).input("embedding", Shape::image(sizes.width, 1, 1))?;
+        b.step = Some(Recall::new(&mut b.network, &sizes, context)?);
+        let logits = self.to_logits(&mut b, scheme, x)?;
+        let recall = b.step.take().unwrap_or_default();
+        Step::of(b.network, logits, recall, &sizes)
+    }
+
+    fn to_logits(&self, b: &mut Blocks<'_>, scheme: AttentionScheme, x: NodeId) -> Result<NodeId> {
+        let x = self.architecture.blocks(b, scheme, x)?;
         let (embedding, head) = self.architecture.ends();
         let tensor = if self.architecture.tied() {
             embedding
         } else {
             head
         };
-        let logits = b.linear_of(head, tensor, x)?;
-        b.network.finish(logits)
+        b.linear_of(head, tensor, x)
     }
 }

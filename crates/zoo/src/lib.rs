@@ -12,6 +12,7 @@ pub mod language;
 pub mod published;
 pub mod random;
 pub mod shape;
+pub mod step;
 pub mod trained;
 
 mod config;

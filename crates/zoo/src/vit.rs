@@ -439,6 +439,7 @@ impl VisionTransformer {
         let mut b = Blocks {
             weights: &self.weights,
             network: Graph::builder(),
+            step: None,
         };
         let mut x = self.embedded(&mut b, start)?;
         let norm = (NormKind::Layer, config.epsilon);

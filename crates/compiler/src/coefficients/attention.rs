@@ -2,9 +2,10 @@
 //! the network's lowering writes ([`nn::lower`]) and made of sums of products ([`super::tokens`]).
 
 use super::tokens::{Heads, Moves, Scores, Tokens};
+use super::vectors::Low;
 use crate::Error;
 use crate::layout::Layout;
-use crate::linear_op::{Chain, LinearOp, Link, columnwise, unsupported};
+use crate::linear_op::{Chain, LinearOp, Link, chain_row, columnwise, unsupported};
 use crate::normal::{Builder, Domain, Expression, Id, Kind, Quantity, Rows, Symbol};
 use crate::product::single;
 use nn::{Conv2d, NodeId, Op, PolyNode, Rotary};
@@ -16,6 +17,9 @@ const PARTS: f64 = 4.0;
 impl Builder<'_> {
     /// Where a map on tokens is carried out.
     pub(crate) fn domain(&self, value: &Expression, layout: &Layout) -> Domain {
+        if let Some(least) = self.vectors {
+            return self.domain_of_one(value, layout, least);
+        }
         let folded = |layout: &Layout| Tokens::leaves(layout).is_some();
         if self.tokens.is_none() || !folded(layout) {
             return Domain::Slots;
@@ -30,6 +34,30 @@ impl Builder<'_> {
             stays && self.quantities[*source].layout == *layout
         };
         match value.terms.iter().all(same) && !value.terms.iter().all(still) {
+            true => Domain::Coefficients,
+            false => Domain::Slots,
+        }
+    }
+
+    /// The same of one token alone: matrices are carried out in coefficients, and what is added to them; what moves channels or sums few of them stays in slots.
+    fn domain_of_one(&self, value: &Expression, layout: &Layout, least: usize) -> Domain {
+        let n = self.cost.parameters().n();
+        let low = |layout: &Layout| !layout.is_table() && Low::of(layout, n).is_some();
+        let mut from = value.terms.iter().map(|t| &self.quantities[t.0].layout);
+        if !low(layout) || !from.all(low) {
+            return Domain::Slots;
+        }
+        // of a channel in the middle: all are alike
+        let middle = value.shape.len() / 2;
+        let inputs = |(_, chain): &(Id, Chain)| {
+            let mut count = 0;
+            chain_row(chain, middle, 1.0, &mut |_, w| {
+                count += usize::from(w != 0.0);
+            });
+            count
+        };
+        let most = value.terms.iter().map(inputs).max().unwrap_or(0);
+        match most >= least && value.shape.len() >= least {
             true => Domain::Coefficients,
             false => Domain::Slots,
         }

@@ -7,7 +7,7 @@
 //! through the activation and is masked on the way down.
 //!
 //! Transformers take the normal form of slots instead (`transformer`): `tokens` says where values lie, `attention` what becomes of scores, `centred` which
-//! means are taken off the weights before, `weigh` what a linear map is in coefficients.
+//! means are taken off the weights before, `weigh` what a linear map is in coefficients. A step of a sequence (`step`) has one token's matrices there (`vectors`).
 
 mod attention;
 pub(crate) mod centred;
@@ -18,8 +18,10 @@ mod layout;
 mod network;
 pub(crate) mod sequence;
 mod slots;
+pub(crate) mod step;
 pub(crate) mod tokens;
 mod transformer;
+pub(crate) mod vectors;
 mod ways;
 pub(crate) mod weigh;
 

@@ -2,7 +2,7 @@
 
 use super::costs::{Costs, LEAST_ROOM, within_memory, within_room};
 use super::sequence::Sequence;
-use super::tokens::Tokens;
+use super::vectors::Low;
 use super::weigh::{self, Scaled};
 use crate::draft::{Draft, simulating};
 use crate::normal::{Domain, Kind};
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 const LEVELS: usize = 9;
 
 /// How much dearer a rotation key is than elsewhere: attention has many rotations, which all layers share, and keys are most of what a run holds.
-const KEYS: f64 = 5.0;
+pub(super) const KEYS: f64 = 5.0;
 /// Bytes of masks that move slots.
 const MOVES: u64 = 1 << 30;
 /// CPU seconds of compiling a weight, and of what every network takes.
@@ -71,8 +71,8 @@ pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
 }
 
 /// Seconds of every linear map in coefficients, its sources' ways down shared among those that read them.
-fn weighing(draft: &Draft<'_>, costs: &mut Costs) -> Result<Vec<f64>, Error> {
-    let all = &draft.normal.quantities;
+pub(super) fn weighing(draft: &Draft<'_>, costs: &mut Costs) -> Result<Vec<f64>, Error> {
+    let (all, n) = (&draft.normal.quantities, draft.cost.parameters().n());
     let low = |q: &crate::normal::Quantity| q.domain == Domain::Coefficients;
     let mut readers: BTreeMap<usize, usize> = BTreeMap::new();
     for q in all.iter().filter(|q| low(q)) {
@@ -85,23 +85,27 @@ fn weighing(draft: &Draft<'_>, costs: &mut Costs) -> Result<Vec<f64>, Error> {
         let Kind::Linear { terms, bias } = &q.kind else {
             continue;
         };
-        let count = |source: usize| all[source].layout.ciphertexts / 2;
+        let count = |source: usize| {
+            let low = Low::of(&all[source].layout, n);
+            low.map_or(0, |l| l.ciphertexts)
+        };
         let mut operation = weigh::operation(
             q,
             (terms, bias),
             |source| &all[source].layout,
             |source| (vec![0; count(source)], 1.0),
             Scaled::Nothing,
-            (0..q.layout.ciphertexts / 2).collect(),
+            ((0..count(v)).collect(), n),
         )?;
         seconds[v] = costs.settle(&mut operation)?;
         for source in q.sources() {
-            let layout = &all[source].layout;
-            let to = Tokens::folding(layout, &Tokens::leaves(layout).unwrap_or_default());
+            let Some(low) = Low::of(&all[source].layout, n) else {
+                continue;
+            };
             let mut down = Operation::Descend {
-                inputs: vec![0, 1],
-                output: 2,
-                to,
+                inputs: (0..low.parts).collect(),
+                output: low.parts,
+                to: low.folding,
             };
             let shared = readers.get(&source).copied().unwrap_or(1);
             seconds[v] += costs.settle(&mut down)? * count(source) as f64 / shared as f64;

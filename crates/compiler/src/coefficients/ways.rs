@@ -339,6 +339,7 @@ impl<'a> Ways<'a> {
             description,
             input,
             output,
+            sequence: None,
             steps: program.steps,
         };
         if target.watch == Watch::Operands {

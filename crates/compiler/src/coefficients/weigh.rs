@@ -1,6 +1,6 @@
 //! Linear maps on tokens as products in coefficients: a matrix for every token, a 1×1 convolution of a picture of one row.
 
-use super::tokens::Tokens;
+use super::vectors::Low as Lies;
 use crate::Error;
 use crate::layout::Layout;
 use crate::linear_op::{Chain, LinearOp, chain_row};
@@ -35,6 +35,16 @@ pub(crate) fn integer(layer: &str, weight: f64) -> Result<i32, Error> {
     })
 }
 
+/// How a layout's values lie in coefficients, of a map that was chosen to be there.
+fn lies(q: &Quantity, layout: &Layout, n: usize) -> Result<Lies, Error> {
+    Lies::of(layout, n).ok_or_else(|| Error::Unsupported {
+        layer: q.layer.clone(),
+        operator: "linear layer".into(),
+        reason: "its values do not lie in coefficients".into(),
+        remedy: "compile it with linear layers in slots",
+    })
+}
+
 /// The layer of a quantity, whose sources lie in these layouts and have these registers.
 pub(crate) fn operation<'a>(
     q: &Quantity,
@@ -42,15 +52,19 @@ pub(crate) fn operation<'a>(
     layout: impl Fn(Id) -> &'a Layout,
     low: impl Fn(Id) -> Low,
     scaled: Scaled<'_>,
-    outputs: Vec<Register>,
+    (outputs, n): (Vec<Register>, usize),
 ) -> Result<Operation, Error> {
-    let rows = Tokens::leaves(&q.layout).unwrap_or_default();
-    let to = Tokens::folding(&q.layout, &rows);
+    let Lies {
+        leaves: rows,
+        folding: to,
+        ..
+    } = lies(q, &q.layout, n)?;
     let length = q.shape.columns();
     let mut made = Vec::new();
     for source in q.sources() {
         let from = layout(source);
-        let columns = Tokens::leaves(from).unwrap_or_default();
+        let below = lies(q, from, n)?;
+        let columns = below.leaves;
         let (inputs, unit) = low(source);
         let chains: Vec<&Chain> = (terms.iter().filter(|t| t.0 == source).map(|t| &t.1)).collect();
         let factor = match scaled {
@@ -68,7 +82,7 @@ pub(crate) fn operation<'a>(
             made.push(Term::Multiple { inputs, factor });
             continue;
         }
-        let from = Tokens::folding(from, &columns);
+        let from = below.folding;
         let size = to.shape[0] * from.shape[0];
         let weights = match scaled {
             Scaled::Nothing => Integers::made(size, 0, |_, out| out.fill(0)),
@@ -226,10 +240,11 @@ fn biases(
     ciphertexts: usize,
     value: impl Fn(usize) -> f64,
 ) -> Vec<Option<Arc<[f64]>>> {
-    let mut all = vec![vec![0.0; to.spacing]; ciphertexts];
+    let each = to.spacing / to.gap;
+    let mut all = vec![vec![0.0; each]; ciphertexts];
     for (o, leaf) in rows.iter().enumerate() {
-        if let Some(of) = all.get_mut(leaf / to.spacing) {
-            of[leaf % to.spacing] = value(o);
+        if let Some(of) = all.get_mut(leaf / each) {
+            of[leaf % each] = value(o);
         }
     }
     let some = |b: Vec<f64>| b.iter().any(|v| *v != 0.0).then(|| b.into());

@@ -6,12 +6,14 @@ use crate::decoder::{
     Decoder, Law, Outcome, Probe, again, container_limit, law, plan_limit, same, stored_limit,
 };
 use crate::scratch::Scratch;
-use crate::toy::{INPUT, SLOTS, Toy, in_coefficients, plans};
+use crate::toy::{INPUT, SLOTS, Steps, Toy, in_coefficients, plans};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
 use ckks::{Ciphertext, Evaluator};
 use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::wire::ServerKeys;
-use runtime::{Basis, Client, ClientFile, Limits, Plan, Prediction, Server, State, VerifiedPlan};
+use runtime::{
+    Basis, Cache, Client, ClientFile, Limits, Plan, Prediction, Server, State, VerifiedPlan,
+};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Cursor;
@@ -111,6 +113,23 @@ fn check_input(toy: &Toy, state: &State<Ciphertext>) -> Law {
     }
     let holds = state.live.keys().eq(&toy.plan.plan().input.registers);
     law(holds, "an input has the plan's registers")
+}
+
+/// What is kept reads as it was written, and a run either goes on from it or says that the sequence is full.
+fn check_cache(steps: &Steps, cache: &Cache) -> Law {
+    let (plan, key) = (&steps.plan, steps.server.key());
+    let bytes = again(cache.write(plan, Vec::new(), NAME))?;
+    let back = again(Cache::read(plan, key, &bytes[..], NAME))?;
+    let holds = bytes == again(back.write(plan, Vec::new(), NAME))?;
+    law(
+        holds && cache.runs() <= 3,
+        "a cache read, written and read is the same",
+    )?;
+    let input = again(plan.read_input(&steps.input[..], NAME, key))?;
+    match steps.server.step(&input, cache, &mut ()) {
+        Ok((_, after)) => law(after.runs() == cache.runs() + 1, "a run is counted"),
+        Err(_) => law(cache.runs() == 3, "a sequence that is not full goes on"),
+    }
 }
 
 fn read_state(toy: &Toy, bytes: &[u8]) -> Result<State<Ciphertext>, runtime::Error> {
@@ -228,6 +247,7 @@ pub(super) fn all() -> Vec<Decoder> {
         [&plans[0], &plans[2], &plans[3]].map(|p| &*Box::leak(Box::new(Toy::new(p.clone()))));
     // files of the second are no files of the first
     let two = [toy, rings];
+    let steps = &*Box::leak(Box::new(Steps::new()));
     let files = plans.map(|p| p.write(Vec::new(), NAME).expect("in memory"));
     let every = [
         &toy.client_file,
@@ -242,12 +262,22 @@ pub(super) fn all() -> Vec<Decoder> {
         &files[2],
         &rings.keys,
         &files[3],
+        &steps.file,
+        &steps.client_file,
+        &steps.input,
+        &steps.caches[1],
     ];
     vec![
         weights(),
-        own("plan", &files.each_ref())
-            .within(plan_limit)
-            .reads(|b| VerifiedPlan::read(b, NAME), check_plan),
+        own(
+            "plan",
+            &[&files[..], &[steps.file.clone()]]
+                .concat()
+                .iter()
+                .collect::<Vec<_>>(),
+        )
+        .within(plan_limit)
+        .reads(|b| VerifiedPlan::read(b, NAME), check_plan),
         own("inspect", &every).reads(
             |b| runtime::inspection::inspect(Cursor::new(b), NAME),
             |found| {
@@ -256,7 +286,11 @@ pub(super) fn all() -> Vec<Decoder> {
                 law(all, "parameters have a security")
             },
         ),
-        own("client-file", &[&toy.client_file, &full.client_file]).reads(
+        own(
+            "client-file",
+            &[&toy.client_file, &full.client_file, &steps.client_file],
+        )
+        .reads(
             |b| ClientFile::read(b, NAME),
             |file| {
                 let bytes = again(file.write(Vec::new(), NAME))?;
@@ -277,6 +311,20 @@ pub(super) fn all() -> Vec<Decoder> {
         own("input", &two.map(|t| &t.input)).reads(
             move |b| of_either(two, |t| t.server.read_input(b, NAME)),
             |(toy, state)| check_input(toy, &state),
+        ),
+        own("step-input", &[&steps.input]).reads(
+            |b| steps.plan.read_input(b, NAME, steps.server.key()),
+            |input| {
+                let holds = input.ciphertexts.len() == 2;
+                law(
+                    holds,
+                    "a step's input has a ciphertext for each of its ports'",
+                )
+            },
+        ),
+        own("cache", &steps.caches.each_ref()).reads(
+            |b| Cache::read(&steps.plan, steps.server.key(), b, NAME),
+            |cache| check_cache(steps, &cache),
         ),
         own("answer", &two.map(|t| &t.answer)).reads(
             // toys compute nothing that makes sense: what cannot be right has been read, too

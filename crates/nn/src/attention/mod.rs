@@ -48,6 +48,9 @@ pub trait Scheme {
         score * mark
     }
 
+    /// Whether keys that score 0 weigh nothing, and change no other key's weight: places for keys that are not there yet may then be zeros.
+    fn passes_over_zeros(&self) -> bool;
+
     /// From scores to the weighed values, in a circuit.
     ///
     /// # Errors
@@ -175,6 +178,10 @@ impl Scheme for AttentionScheme {
         each!(self, s => s.marked(score, mark))
     }
 
+    fn passes_over_zeros(&self) -> bool {
+        each!(self, s => s.passes_over_zeros())
+    }
+
     fn circuit<C: Circuit>(&self, c: &mut C, scores: C::Value) -> Result<C::Value> {
         each!(self, s => s.circuit(c, scores))
     }
@@ -202,6 +209,9 @@ pub enum Order {
     /// All that a fourth input `(1, 1, L)` marks with 1; what it marks with 0 is padding. Scores of Power-Softmax are multiplied by it before
     /// the power and a mean is over all L, marked or not, so that how many are marked is nothing that a circuit has to know.
     Marked,
+    /// One query, `(H·d, 1, 1)`, all keys and values that are kept, `(H'·d, R, 1)`, one a row. Rows that nothing was written to are zeros: a score of 0 weighs
+    /// nothing in a sum of powers ([`Scheme::passes_over_zeros`]).
+    Kept,
 }
 
 impl Mask {
@@ -211,6 +221,8 @@ impl Mask {
     pub const FULL: Self = Self::all(Order::Full);
     /// What a fourth input marks.
     pub const MARKED: Self = Self::all(Order::Marked);
+    /// Everything that is kept.
+    pub const KEPT: Self = Self::all(Order::Kept);
 
     const fn all(order: Order) -> Self {
         let valid = None;
@@ -222,7 +234,7 @@ impl Mask {
     pub fn visible(self, query: usize, length: usize) -> usize {
         let order = match self.order {
             Order::Causal => query + 1,
-            Order::Full | Order::Marked => length,
+            Order::Full | Order::Marked | Order::Kept => length,
         };
         order.min(self.valid.unwrap_or(length)).min(length)
     }

@@ -196,6 +196,11 @@ impl Scheme for PowerSoftmax {
         self.epsilon + sum * self.stored_share(scores.len())
     }
 
+    fn passes_over_zeros(&self) -> bool {
+        // a mean is over the keys that are there
+        self.denominator == Denominator::Sum
+    }
+
     fn circuit<C: Circuit>(&self, c: &mut C, scores: C::Value) -> Result<C::Value> {
         let powers = c.power(scores, self.exponent)?;
         let weighed = c.weigh(powers)?;

@@ -42,6 +42,10 @@ impl Scheme for Softmax {
         }
     }
 
+    fn passes_over_zeros(&self) -> bool {
+        false
+    }
+
     fn circuit<C: Circuit>(&self, _: &mut C, scores: C::Value) -> Result<C::Value> {
         // never asked, since there is no division to choose a program for
         Ok(scores)

@@ -71,6 +71,10 @@ impl Scheme for Undivided {
         1.0
     }
 
+    fn passes_over_zeros(&self) -> bool {
+        false
+    }
+
     fn circuit<C: Circuit>(&self, c: &mut C, scores: C::Value) -> Result<C::Value> {
         let powers = c.power(scores, self.exponent)?;
         let weighed = c.weigh(powers)?;

@@ -12,7 +12,7 @@ use super::seal;
 use super::state_dict::open_safetensors;
 use crate::Result;
 use crate::error::Error;
-use crate::graph::{Graph, NodeId, is_plain};
+use crate::graph::{Graph, Kept, NodeId, is_plain};
 use crate::op::{
     Attention, AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Norm, Op, Pad, Rearrange,
     Repeat, Rotary, Slice, Softmax, Unfold,
@@ -41,6 +41,9 @@ const KNOWN: &str = "1 to 8";
 struct Document {
     nodes: Vec<Record>,
     output: usize,
+    /// Pairs of a step: the input that is kept, and what is kept in its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<[usize; 2]>,
     metadata: Described,
 }
 
@@ -276,6 +279,9 @@ fn parts(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
     let document = Document {
         nodes,
         output: graph.output().id().index(),
+        kept: (graph.kept().iter())
+            .map(|k| [k.before.index(), k.after.index()])
+            .collect(),
         metadata: Described {
             // what is written can be read
             name: (metadata.name.chars())
@@ -488,7 +494,20 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     }
     let output = ids.get(document.output);
     let output = output.ok_or_else(|| Error::dangling("output", document.output))?;
-    let graph = builder.finish(*output)?;
+    let node = |i: usize| {
+        ids.get(i)
+            .copied()
+            .ok_or_else(|| Error::dangling("kept", i))
+    };
+    let kept = document.kept.iter().map(|&[before, after]| {
+        let (before, after) = (node(before)?, node(after)?);
+        Ok(Kept { before, after })
+    });
+    let kept = kept.collect::<Result<Vec<_>>>()?;
+    let graph = match kept.is_empty() {
+        true => builder.finish(*output)?,
+        false => builder.finish_step(*output, &kept)?,
+    };
     if graph.nodes().len() != count {
         return Err(malformed("some nodes don't contribute to the output"));
     }

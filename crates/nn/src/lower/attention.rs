@@ -39,17 +39,27 @@ impl Expansion<'_> {
             return Err(self.refuse(name, "its queries are no sequence"));
         };
         let boundary = match a.mask.order {
-            Order::Causal => Boundary::Causal,
-            Order::Full | Order::Marked => Boundary::Cyclic,
+            Order::Causal => Some(Boundary::Causal),
+            Order::Full | Order::Marked => Some(Boundary::Cyclic),
+            // a key in each row already
+            Order::Kept => None,
         };
-        let rows = width + usize::from(first.is_some());
+        let rows = match (boundary, self.shape(k).as_image()) {
+            (None, Some((_, rows, _))) => rows,
+            _ => width + usize::from(first.is_some()),
+        };
         let unfolded = |e: &mut Self, part: &str, x: NodeId, constant: Option<&[f64]>| {
             // copies for heads that share keys and values are part of the projection that makes these
             e.purpose(Purpose::Weights);
             let x = e.share_heads(&at(&format!("{part}/heads")), x, a)?;
             e.purpose(Purpose::Repacking);
-            let unfold = Op::Unfold(Unfold { rows, boundary });
-            let x = e.node(&at(&format!("{part}/unfolded")), unfold, &[x])?;
+            let x = match boundary {
+                Some(boundary) => {
+                    let unfold = Op::Unfold(Unfold { rows, boundary });
+                    e.node(&at(&format!("{part}/unfolded")), unfold, &[x])?
+                }
+                None => x,
+            };
             match constant {
                 None => Ok(x),
                 Some(values) => e.last_row(&at(part), x, &values_of_heads(values, a)),

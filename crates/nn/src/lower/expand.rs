@@ -5,7 +5,7 @@ use crate::approximations::Approximations;
 use crate::attention::Order;
 use crate::error::Error;
 use crate::evaluate::Trace;
-use crate::graph::{Graph, Network, NetworkBuilder, Node, NodeId};
+use crate::graph::{Graph, Kept, Network, NetworkBuilder, Node, NodeId};
 use crate::op::{Conv2d, Nonlinearity, Op};
 use crate::poly_graph::PolyGraph;
 use crate::purpose::Purpose;
@@ -34,7 +34,16 @@ pub fn expand(
         let value = e.expand(node)?;
         e.values.push(value);
     }
-    let output = e.values[graph.output().id().index()];
+    let now = |id: NodeId| e.values[id.index()];
+    let kept = graph.kept().iter().map(|k| Kept {
+        before: now(k.before),
+        after: now(k.after),
+    });
+    let kept: Vec<Kept> = kept.collect();
+    let output = now(graph.output().id());
+    if graph.require_one_input().is_err() {
+        return Ok(e.network.finish_step(output, &kept)?.into());
+    }
     Ok(e.network.finish(output)?.into())
 }
 

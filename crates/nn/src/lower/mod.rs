@@ -24,7 +24,7 @@ pub use expand::expand;
 use crate::Result;
 use crate::approximations::{Approximations, Substitute};
 use crate::attention::Scheme;
-use crate::calibrate::{Calibration, Fit, FitOptions, calibrate};
+use crate::calibrate::{Calibration, Fit, FitOptions, calibrate, calibrate_steps};
 use crate::error::Error;
 use crate::evaluate::Outside;
 use crate::graph::{Graph, NodeId};
@@ -153,6 +153,57 @@ pub fn adapt(graph: &Graph, inputs: &[Tensor], options: &Options) -> Result<Adap
         fits,
         outside,
     })
+}
+
+/// A step of a sequence made polynomial with approximations that are there already, as its whole sequence's network has them, and calibrated on sequences: each is
+/// the inputs of its steps in order. `input` is what the first input may hold beyond what calibration sees.
+///
+/// # Errors
+/// Those of [`expand`] and [`calibrate_steps`]; [`Error::Exceeded`] where a value leaves an interval.
+pub fn adapt_step(
+    graph: &Graph,
+    approximations: &Approximations,
+    sequences: &[Vec<Vec<Tensor>>],
+    input: Option<Range>,
+) -> Result<PolyGraph> {
+    let lowered = expand(graph, approximations, None)?;
+    let none = Approximations::default();
+    let mut seen = calibrate_steps(lowered.network(), &none, sequences)?;
+    if seen.outside > 0 {
+        return Err(first_outside(graph, approximations, sequences, &seen)?);
+    }
+    if let Some(wider) = input {
+        let first = &mut seen.ranges[lowered.input().id().index()];
+        first.min = first.min.min(wider.min);
+        first.max = first.max.max(wider.max);
+    }
+    lowered.with_ranges(seen.ranges)
+}
+
+/// What leaves its interval first.
+fn first_outside(
+    graph: &Graph,
+    approximations: &Approximations,
+    sequences: &[Vec<Vec<Tensor>>],
+    seen: &Calibration,
+) -> Result<Error> {
+    for steps in sequences {
+        let mut kept = graph.nothing_kept();
+        for inputs in steps {
+            let trace = graph.evaluate_step(approximations, inputs, &kept)?;
+            kept = graph.left(&trace);
+            if let Some(first) = trace.outside.first() {
+                return Ok(Error::Exceeded {
+                    node: first.name.clone(),
+                    value: first.value,
+                    interval: first.interval,
+                    outside: seen.outside,
+                    all: seen.inputs,
+                });
+            }
+        }
+    }
+    Ok(Error::NoData)
 }
 
 /// The inputs on which a value leaves its interval, by their number, and where it does first.

@@ -35,6 +35,9 @@ pub(crate) struct PortMeta {
     pub(crate) ciphertexts: usize,
     pub(crate) level: usize,
     pub(crate) slots: usize,
+    /// Of a step's further inputs: ciphertexts, slots and level.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) more: Vec<[usize; 3]>,
 }
 
 impl PortMeta {
@@ -44,6 +47,23 @@ impl PortMeta {
             ciphertexts: port.registers.len(),
             level: port.level,
             slots: port.slots,
+            more: Vec::new(),
+        }
+    }
+    /// Of a client's inputs.
+    pub(crate) fn of<'p>(parameters: &Parameters, ports: impl Iterator<Item = &'p Port>) -> Self {
+        let mut ports = ports;
+        let first = ports.next().map(|p| Self::new(parameters, p));
+        let more = ports.map(|p| [p.registers.len(), p.slots, p.level]);
+        Self {
+            more: more.collect(),
+            ..first.unwrap_or_else(|| Self {
+                parameters: parameters.spec().clone(),
+                ciphertexts: 0,
+                level: 0,
+                slots: 0,
+                more: Vec::new(),
+            })
         }
     }
     fn expect(&self, port: &Port, name: &str) -> Result<()> {
@@ -91,17 +111,37 @@ pub(crate) fn read_input(
     name: &str,
     parameters: &Parameters,
     ids: &Ids,
-    port: &Port,
+    ports: &[&Port],
 ) -> Result<Encrypted<SeededCiphertext>> {
     let mut file = Reader::new(input, name, Kind::Input)?;
     file.expect(ids)?;
     let meta: PortMeta = file.json(META, 1 << 20)?;
-    meta.expect(port, name)?;
-    let level = Level::new(port.level);
-    let indices = parameters.limbs(level).clone();
+    let [first, more @ ..] = ports else {
+        return Err(Error::file(
+            name,
+            "header",
+            "a plan without inputs",
+            DAMAGED,
+        ));
+    };
+    meta.expect(first, name)?;
+    let sizes = more.iter().map(|p| [p.registers.len(), p.slots, p.level]);
+    if !sizes.eq(meta.more.iter().copied()) {
+        let problem = format!(
+            "ciphertexts, slots and levels of further inputs: {:?}",
+            meta.more
+        );
+        let remedy = "make the file again for this plan";
+        return Err(Error::file(name, "section `meta`", problem, remedy));
+    }
     let mut bytes = Vec::new();
     let mut out = Vec::with_capacity(meta.ciphertexts);
-    for _ in 0..meta.ciphertexts {
+    let all = ports
+        .iter()
+        .flat_map(|p| p.registers.iter().map(move |_| p));
+    for port in all {
+        let level = Level::new(port.level);
+        let indices = parameters.limbs(level).clone();
         file.begin_exact(CIPHERTEXT, 32 + poly_bytes(parameters, level))?;
         let mut seed = [0u8; 32];
         file.take(&mut seed)?;

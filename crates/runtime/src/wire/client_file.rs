@@ -5,9 +5,9 @@
 
 use super::conformance::{self, KeyList, key_request, parameters_digest};
 use super::container::{DAMAGED, Digest, Ids, Kind, Reader, hash_parts, write_file};
-use super::ports::{PLACES, check_name, check_port, places_bytes, read_places};
+use super::ports::{PLACES, check_name, check_port, check_sequence, places_bytes, read_places};
 use crate::answer::AnswerBounds;
-use crate::plan::{Description, Port};
+use crate::plan::{Description, Port, Sequence, inputs};
 use crate::{Error, Result};
 use ckks::keys::KeyRequest;
 use ckks::{Parameters, ParametersSpec};
@@ -33,6 +33,9 @@ pub struct ClientSpec {
     pub input: Port,
     /// How the output lies in slots.
     pub output: Port,
+    /// Of a step of a sequence, what it has beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<Sequence>,
     /// How wrong and how large the output may be.
     pub answer: AnswerBounds,
     /// The evaluation keys that the plan needs.
@@ -46,12 +49,20 @@ impl ClientSpec {
     pub fn key_request(&self) -> KeyRequest {
         KeyRequest(self.keys.iter().copied().collect())
     }
+    /// The client's inputs, the first one first.
+    pub fn inputs(&self) -> impl Iterator<Item = &Port> {
+        inputs(&self.input, self.sequence.as_ref())
+    }
     fn check(&self, name: &str) -> Result<Parameters> {
         let parameters = conformance::parameters(self.parameters.clone(), name)?;
         key_request(&self.keys, &parameters, name)?;
         let refuse = |what: &str, reason| Error::file(name, what, reason, "compile the plan again");
         for (what, port) in [("input", &self.input), ("output", &self.output)] {
             check_port(port, &parameters).map_err(|reason| refuse(what, reason))?;
+        }
+        if let Some(sequence) = &self.sequence {
+            let checked = check_sequence((&self.input, &self.output), sequence, &parameters);
+            checked.map_err(|reason| refuse("sequence", reason))?;
         }
         if let Some(alarm) = &self.description.alarm {
             let alarm = alarm.check(&parameters, self.output.side_by_side());
@@ -103,7 +114,7 @@ impl ClientFile {
         }
         // of what it says: the same JSON in other bytes would be another file once it is written again
         let json = conformance::json(&spec);
-        let places = places_bytes(&spec.input, &spec.output);
+        let places = places_bytes((&spec.input, &spec.output), spec.sequence.as_ref());
         let ids = Ids {
             parameters: parameters_digest(&parameters),
             plan: spec.plan,
@@ -144,7 +155,8 @@ impl ClientFile {
     /// [`Error::Io`].
     pub fn write<W: Write>(&self, out: W, name: &str) -> Result<W> {
         let spec = conformance::json(&self.spec);
-        let places = places_bytes(&self.spec.input, &self.spec.output);
+        let ports = (&self.spec.input, &self.spec.output);
+        let places = places_bytes(ports, self.spec.sequence.as_ref());
         let sections: [([u8; 4], &[u8]); 3] =
             [(SPEC, &spec), (PLACES, &places), (TASK, &self.task)];
         write_file(out, name, Kind::ClientFile, self.ids, &sections)
@@ -156,7 +168,8 @@ impl ClientFile {
     pub fn read(input: impl Read, name: &str) -> Result<Self> {
         let mut file = Reader::new(input, name, Kind::ClientFile)?;
         let mut spec: ClientSpec = file.json(SPEC, SPEC_LIMIT)?;
-        read_places(&mut file, &mut spec.input, &mut spec.output)?;
+        let ports = (&mut spec.input, &mut spec.output);
+        read_places(&mut file, ports, spec.sequence.as_mut())?;
         let task = file.shared(TASK, TASK_LIMIT)?;
         let ids = file.header().ids;
         file.finish()?;

@@ -96,10 +96,12 @@ pub enum Kind {
     ClientFile = 8,
     /// A plan's integer weights, where they lie beside it.
     Weights = 9,
+    /// What is kept between the runs of a sequence.
+    Cache = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::ClientKey,
         Self::EvaluationKeys,
         Self::Input,
@@ -108,6 +110,7 @@ impl Kind {
         Self::Checkpoint,
         Self::ClientFile,
         Self::Weights,
+        Self::Cache,
     ];
     /// What a file that begins with these bytes holds, whatever its version; none of another program's.
     pub fn of(head: &[u8]) -> Option<Self> {
@@ -125,6 +128,7 @@ impl Kind {
             Self::Checkpoint => "checkpoint",
             Self::ClientFile => "client file",
             Self::Weights => "weights of a plan",
+            Self::Cache => "cache of a sequence",
         }
     }
     /// Who may see such a file.
@@ -140,7 +144,9 @@ impl Kind {
             Self::Plan | Self::Weights => {
                 "whoever may know the model: weights are in the clear; the server needs it, the client only the client file beside it"
             }
-            Self::Checkpoint => "anyone, in particular the server: it holds ciphertexts only",
+            Self::Checkpoint | Self::Cache => {
+                "anyone, in particular the server: it holds ciphertexts only"
+            }
             Self::ClientFile => {
                 "whoever may be a client: it holds labels, vocabulary and embedding, but no other weights"
             }
@@ -156,6 +162,7 @@ impl Kind {
                 Help::Compile.with("give the client file that compilation writes beside the plan")
             }
             Self::Checkpoint => Help::Run.with("a run writes one at each bootstrap"),
+            Self::Cache => Help::Run.with("a sequence's first run begins with none"),
             Self::Weights => {
                 Help::Compile.with("give the file that compilation writes beside a large plan")
             }

@@ -1,7 +1,7 @@
 //! How tensors lie in the slots of a plan's input and output.
 
 use super::container::Reader;
-use crate::plan::{Description, Port};
+use crate::plan::{Description, Port, Sequence};
 use crate::{Error, Help, Remedy, Result};
 use ckks::{Complex64, Parameters};
 use std::io::Read;
@@ -13,10 +13,16 @@ const PLACES_LIMIT: u64 = 128 << 20;
 /// Bytes of one place: ciphertext and slot, four each, little endian.
 const PLACE: usize = 8;
 
-/// The places of both ports, the input's first; how many there are follows from the shapes.
-pub(crate) fn places_bytes(input: &Port, output: &Port) -> Vec<u8> {
+/// The places of both ports, the input's first, then of a sequence's further inputs; how many there are follows from the shapes.
+pub(crate) fn places_bytes(
+    (input, output): (&Port, &Port),
+    sequence: Option<&Sequence>,
+) -> Vec<u8> {
+    let more = sequence.into_iter().flat_map(|s| &s.more);
+    let more = more.flat_map(|p| &p.places);
     let places = input.places.iter().chain(&output.places);
     places
+        .chain(more)
         .flat_map(|(c, s)| [c.to_le_bytes(), s.to_le_bytes()])
         .flatten()
         .collect()
@@ -28,18 +34,24 @@ pub(crate) fn places_bytes(input: &Port, output: &Port) -> Vec<u8> {
 /// [`Error::File`] where there are not as many as the shapes have elements.
 pub(crate) fn read_places<R: Read>(
     file: &mut Reader<R>,
-    input: &mut Port,
-    output: &mut Port,
+    (input, output): (&mut Port, &mut Port),
+    sequence: Option<&mut Sequence>,
 ) -> Result<Vec<u8>> {
     let bytes = file.section(PLACES, PLACES_LIMIT)?;
     let (all, rest) = bytes.as_chunks::<PLACE>();
     // of one tensor of a batch, or of all
     let (mut inputs, mut outputs) = (input.elements(), output.elements());
-    if inputs.checked_add(outputs) != Some(all.len()) {
+    let mut more: Vec<&mut Port> = sequence.into_iter().flat_map(|s| &mut s.more).collect();
+    // a sequence has no batch
+    let beside = more.iter().map(|p| p.elements());
+    let beside = beside.fold(0usize, usize::saturating_add);
+    let own = all.len().saturating_sub(beside);
+    if inputs.checked_add(outputs) != Some(own) {
         inputs = inputs.saturating_mul(input.batch);
         outputs = outputs.saturating_mul(output.batch);
     }
-    if !rest.is_empty() || inputs.checked_add(outputs) != Some(all.len()) {
+    let fits = inputs.checked_add(outputs) == Some(own) && beside <= all.len();
+    if !rest.is_empty() || !fits {
         let problem = format!(
             "{} bytes of places for {inputs} and {outputs} elements of {PLACE} bytes each",
             bytes.len()
@@ -50,7 +62,10 @@ pub(crate) fn read_places<R: Read>(
     let word = |b: &[u8]| b.iter().rev().fold(0, |sum, &b| sum << 8 | u32::from(b));
     let mut places = all.iter().map(|b| (word(&b[..4]), word(&b[4..])));
     input.places = places.by_ref().take(inputs).collect();
-    output.places = places.collect();
+    output.places = places.by_ref().take(outputs).collect();
+    for port in &mut more {
+        port.places = places.by_ref().take(port.elements()).collect();
+    }
     Ok(bytes)
 }
 
@@ -110,6 +125,87 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
         return Err(format!("unit {}", port.unit));
     }
     Ok(())
+}
+
+/// What must hold for a sequence: further inputs, and what is kept in slots, as many ciphertexts before as after.
+pub(crate) fn check_sequence(
+    (input, output): (&Port, &Port),
+    sequence: &Sequence,
+    parameters: &Parameters,
+) -> std::result::Result<(), String> {
+    let most = parameters.max_slots();
+    let levels = parameters.floor().index()..=parameters.residual().index();
+    if sequence.runs == 0 || sequence.kept.is_empty() {
+        return Err(format!(
+            "{} runs that keep {} tensors",
+            sequence.runs,
+            sequence.kept.len()
+        ));
+    }
+    for port in &sequence.more {
+        check_port(port, parameters)?;
+    }
+    let all = [input, output].into_iter().chain(&sequence.more);
+    if let Some(port) = all.into_iter().find(|p| p.batch != 1) {
+        return Err(format!("a batch of {} at `{}`", port.batch, port.name));
+    }
+    for kept in &sequence.kept {
+        check_name("the name", &kept.name)?;
+        let slots = kept.slots.is_power_of_two() && kept.slots <= most;
+        let count = kept.before.len() == kept.after.len() && !kept.before.is_empty();
+        let unit = kept.unit.is_finite() && kept.unit != 0.0;
+        if !(slots && count && unit && levels.contains(&kept.level)) {
+            return Err(format!(
+                "{} ciphertexts before and {} after, of {} slots at level {}, unit {}",
+                kept.before.len(),
+                kept.after.len(),
+                kept.slots,
+                kept.level,
+                kept.unit
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// All inputs of a client laid into slots: the tensors of a step's ports one after another.
+pub(crate) fn place_all<'p>(
+    ports: impl Iterator<Item = &'p Port>,
+    parameters: &Parameters,
+    description: &Description,
+    tensor: &[f64],
+) -> Result<Vec<Vec<Complex64>>> {
+    let ports: Vec<&Port> = ports.collect();
+    let [first, more @ ..] = &ports[..] else {
+        return Ok(Vec::new());
+    };
+    if more.is_empty() {
+        return place((first, parameters), description, tensor);
+    }
+    let needed: usize = ports.iter().map(|p| p.elements()).sum();
+    if needed != tensor.len() {
+        let shapes: Vec<&[usize]> = ports.iter().map(|p| &p.shape[..]).collect();
+        return Err(Error::Input {
+            reason: format!(
+                "{} values, but a step takes {needed} (shapes {shapes:?}, one after another)",
+                tensor.len()
+            ),
+            remedy: "give a token's embedding, angles and place".into(),
+        });
+    }
+    let (own, mut rest) = tensor.split_at(first.elements());
+    let mut slots = place((first, parameters), description, own)?;
+    for port in more {
+        let (own, after) = rest.split_at(port.elements());
+        // plan values are at most 1
+        let within = Description {
+            input_bound: port.unit.abs() * (1.0 + 1e-9),
+            ..Description::default()
+        };
+        slots.extend(place((port, parameters), &within, own)?);
+        rest = after;
+    }
+    Ok(slots)
 }
 
 /// Tensors laid into slots, in plan units: as many as the port's batch, or fewer, which then are repeated, since other values in

@@ -27,6 +27,7 @@ fn toy(steps: Vec<Step>, (output, level): (usize, usize), bound: f64) -> Plan {
         },
         input: port("x", 0, 10, 1.0),
         output: port("y", output, level, 1.0),
+        sequence: None,
         steps,
     }
 }

@@ -30,6 +30,7 @@ fn hostile(steps: Vec<Operation>, inputs: usize, output: (usize, usize)) -> Plan
         parameters: ParametersSpec::levelled(16, 26, 45, 9),
         input: port("x", (0..inputs).collect(), 5),
         output: port("y", vec![output.0], output.1),
+        sequence: None,
         steps: (steps.into_iter())
             .map(|operation| Step {
                 layer: "l".into(),

@@ -90,6 +90,7 @@ pub(crate) fn levelled() -> Plan {
         },
         input: port("x", 0, 4, 2.0),
         output: port("y", 5, 1, -3.0),
+        sequence: None,
         steps: vec![
             linear("conv1", 0, 1, FIRST),
             Step {
@@ -223,6 +224,7 @@ pub(crate) fn bootstrapped() -> Plan {
         },
         input: port("x", 0, 5, 2.0),
         output: port("y", 5, 6, 1.0),
+        sequence: None,
         steps: vec![
             linear("conv1", 0, 1, FIRST),
             Step {
@@ -278,6 +280,7 @@ pub(crate) fn batched() -> Plan {
     Plan {
         input: two(port("x", 0, 2, 2.0)),
         output: two(port("y", 1, 1, 2.0)),
+        sequence: None,
         steps: vec![Step {
             layer: "conv".into(),
             purpose: Purpose::Weights,

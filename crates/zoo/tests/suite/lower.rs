@@ -17,7 +17,7 @@ use zoo::language::LanguageModel;
 
 const LENGTH: usize = 6;
 
-fn tiny_llama() -> Architecture {
+pub(crate) fn tiny_llama() -> Architecture {
     Architecture::Llama(llama::Config {
         sizes: zoo::blocks::Sizes {
             width: 8,
@@ -35,7 +35,7 @@ fn tiny_llama() -> Architecture {
     })
 }
 
-fn tiny_neox() -> Architecture {
+pub(crate) fn tiny_neox() -> Architecture {
     Architecture::GptNeoX(gpt_neox::Config {
         sizes: zoo::blocks::Sizes {
             width: 12,
@@ -55,7 +55,7 @@ fn tiny_neox() -> Architecture {
     })
 }
 
-fn model(architecture: Architecture) -> LanguageModel {
+pub(crate) fn model(architecture: Architecture) -> LanguageModel {
     let mut s = Stream::new(61);
     LanguageModel::new(architecture, |name, shape| {
         let p = s.parameter(shape);
@@ -92,7 +92,7 @@ fn begin(x: &Tensor) -> Vec<f64> {
     x.values().iter().step_by(width).copied().collect()
 }
 
-fn precise() -> Options {
+pub(crate) fn precise() -> Options {
     Options {
         bits: 20.0,
         activations: FitOptions {

@@ -7,6 +7,7 @@ mod lower;
 mod oracle;
 mod resnet;
 mod sentence;
+mod step;
 mod vit;
 
 use nn::format::state_dict::{StateDict, StateTensor};

@@ -1,0 +1,35 @@
+//! A step of a sequence with the matrices of its token in coefficients: in slots they take as many diagonals as a token has channels, in coefficients one key switch in the
+//! small ring for each output. What is kept, and what is made of it, stays in slots.
+
+use super::costs::{Costs, within_memory, within_room};
+use super::transformer::{KEYS, needs, weighing};
+use crate::draft::Draft;
+use crate::{Error, Target};
+use ckks::ParametersSpec;
+use nn::PolyGraph;
+use runtime::VerifiedPlan;
+
+/// Free levels of the preset.
+const LEVELS: usize = 9;
+
+/// Compiles a step whose target lets matrices lie in coefficients.
+pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
+    within_room(graph, target, needs(graph).bytes)?;
+    let set = match &target.parameters {
+        Some(set) => set.clone(),
+        None => ParametersSpec::coefficients(LEVELS)?,
+    };
+    let mut costs = Costs::new(set.clone(), target.cost)?;
+    let dear = Target {
+        key_seconds: KEYS * target.key_seconds,
+        ..target.clone()
+    };
+    let mut draft = Draft::normal(graph, &dear, set, None)?;
+    let packed = draft.pack()?;
+    draft.weighing = weighing(&draft, &mut costs)?;
+    let splits = draft.split(&packed);
+    let (decisions, _) = draft.schedule(&splits, None)?;
+    let mut plan = draft.written(&packed, &splits, &decisions)?;
+    plan.parameters = costs.narrow(&mut plan.steps)?;
+    within_memory(graph, target, VerifiedPlan::new(plan)?)
+}
