@@ -134,7 +134,8 @@ def client_preprocess_input(place):
             (place.own / f"{k}.bin").write_bytes(b"".join(b"\0" + p for p in pixels))
         else:
             pairs = map(json.loads, part)
-            texts = [f"{pair['sentence1']} [SEP] {pair['sentence2']}" for pair in pairs]
+            # `encrypt` takes one sentence: the two follow each other, without a separator and with one token type
+            texts = [f"{pair['sentence1']} {pair['sentence2']}" for pair in pairs]
             (place.own / f"{k}.json").write_text(json.dumps(texts))
         (place.own / f"{k}.count").write_text(str(len(part)))
 
