@@ -326,3 +326,71 @@ fn classes_of_texts_name_the_outputs() {
         &["different, equal", "same, other"],
     );
 }
+
+/// A picture of 28×28 as the referee's harness writes one: strokes from point to point, numbers from 0 to 1 in a line.
+fn drawn(points: &[(f64, f64)]) -> String {
+    let distance = |(x, y): (f64, f64), ends: &[(f64, f64)]| {
+        let ([(x0, y0), (x1, y1)], steps) = ([ends[0], ends[1]], 60);
+        (0..=steps)
+            .map(|t| f64::from(t) / f64::from(steps))
+            .map(|t| (x - x0 - t * (x1 - x0)).hypot(y - y0 - t * (y1 - y0)))
+            .fold(f64::INFINITY, f64::min)
+    };
+    let pixel = |i: u32| {
+        let at = (f64::from(i % 28), f64::from(i / 28));
+        let nearest = points.windows(2).map(|ends| distance(at, ends));
+        (1.8 - nearest.fold(f64::INFINITY, f64::min)).clamp(0.0, 1.0)
+    };
+    let pixels: Vec<String> = (0..28 * 28).map(|i| format!("{:.6}", pixel(i))).collect();
+    pixels.join(" ")
+}
+
+#[test]
+fn the_referees_stages_tell_drawn_digits_apart() {
+    let here = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../benchmarks/he-org/install.py"
+    );
+    let python = |script: &str, arguments: &[&str]| {
+        std::process::Command::new("python3")
+            .arg(Path::new(here).with_file_name(script))
+            .args(arguments)
+            .env("POLYVEIL", env!("CARGO_BIN_EXE_polyveil"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .output()
+    };
+    let folder = Folder::new("referee");
+    let root = folder.path("harness");
+    // where the harness has a folder of this name, stages are programs in its folder `build`
+    std::fs::create_dir_all(Path::new(&root).join("submission")).expect("a folder");
+    let installed = match python("install.py", &[&root, "mnist"]) {
+        Ok(installed) => installed,
+        Err(e) => return eprintln!("skipped: the referee's stages need python3, and {e}"),
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(installed.status.success(), "{}", text(&installed.stderr));
+    let ring: Vec<(f64, f64)> = (0..=24)
+        .map(|a| f64::from(a) * std::f64::consts::PI / 12.0)
+        .map(|a| (14.0 + 5.5 * a.cos(), 13.5 + 8.0 * a.sin()))
+        .collect();
+    let digits = [
+        drawn(&[(15.0, 5.0), (13.0, 22.0)]),
+        drawn(&ring),
+        drawn(&[(8.0, 7.0), (19.0, 7.0), (13.0, 22.0)]),
+    ];
+    let pixels = folder.file("pixels.txt", digits.join("\n").as_bytes());
+    let labels = folder.file("labels.txt", b"1\n0\n7\n");
+    let driven = python("drive.py", &[&root, "mnist", "1", &pixels, &labels]).expect("it starts");
+    assert!(driven.status.success(), "{}", text(&driven.stderr));
+    let root = Path::new(&root);
+    let predictions = root.join("io/small/encrypted_model_predictions.txt");
+    assert_eq!(
+        std::fs::read_to_string(predictions).expect("a file"),
+        "1\n0\n7\n"
+    );
+    let measured = std::fs::read(root.join("measurements/small/results-1.json")).expect("a file");
+    let measured: serde_json::Value = serde_json::from_slice(&measured).expect("JSON");
+    assert_eq!(measured["Quality"]["accuracy"], 1.0);
+    let keys = measured["Bandwidth"]["Public and evaluation keys"].as_u64();
+    assert!(keys.is_some_and(|bytes| bytes < 100_000_000), "{keys:?}");
+}
