@@ -14,7 +14,7 @@ use polyveil::runtime::machine::cpu_seconds;
 use polyveil::runtime::{Observer, Preparation, Reporter, Server, VerifiedPlan, limits};
 use serde_json::json;
 use std::collections::HashMap;
-use std::io::{BufReader, Write};
+use std::io::BufReader;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -540,12 +540,15 @@ impl Engine {
         placement: Option<&polyveil::runtime::Placement>,
     ) -> Result<Server> {
         let name = "the evaluation keys";
-        let file = self.store.read(Kind::Keys, &job.keys)?;
         let preparation = Preparation::begin(plan.facts().buffer_bytes(placement))?;
         let plan = plan.clone();
         let server = match placement {
-            Some(p) => Server::open(plan, file, name, &p.kept, &mut |_, _| {})?,
+            Some(p) => {
+                let file = self.store.local(Kind::Keys, &job.keys)?;
+                Server::open(plan, file, name, &p.kept, &mut |_, _| {})?
+            }
             None => {
+                let file = self.store.read(Kind::Keys, &job.keys)?;
                 let file = BufReader::with_capacity(1 << 20, file);
                 Server::read(plan, file, name, &mut |_, _| {})?
             }
@@ -626,9 +629,7 @@ impl Engine {
             (Err(e), false) => return Err(e.into()),
         };
         let bytes = server.write_answer(&answer, Vec::new(), "the answer")?;
-        let mut out = self.store.create(Kind::Answers, &job.id)?;
-        let written = out.write_all(&bytes).and_then(|()| out.finish());
-        written.map_err(Error::io("the answer"))?;
+        self.store.put(Kind::Answers, &job.id, &bytes)?;
         Ok(Outcome::Done {
             digest: hex(blake3::hash(&bytes).as_bytes()),
             bytes: bytes.len() as u64,

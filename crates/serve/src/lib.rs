@@ -8,9 +8,10 @@
 //!   keys, inputs, answers: ciphertexts ◄───────► evaluation.keys, inputs; client.key never leaves
 //! ```
 //!
-//! * [`service`] is what accounts may do, [`api`] says it in HTTP, [`listener`] holds connections to their limits.
+//! * [`service`] is what accounts may do, [`api`] says it in HTTP, [`listener`] holds connections to their limits, over
+//!   [`tls`] where there is a certificate.
 //! * [`engine`] carries out jobs: keys in memory, room for them, checkpoints. Jobs come to it through [`queue`].
-//! * [`book`] keeps [`records`] in a transactional database, [`store`] keeps files, [`watch`] tells the operator.
+//! * [`book`] keeps [`records`] in a transactional database, [`store`] keeps files, in a folder or a [`bucket`], [`watch`] tells the operator.
 //! * [`operator`] publishes plans and makes accounts; [`client`] and [`doctor`] are the other side.
 //!
 //! The server has no type that could hold a secret key; the client sends nothing but what a file's header says to be public.
@@ -19,6 +20,7 @@
 
 pub mod api;
 pub mod book;
+pub mod bucket;
 pub mod client;
 pub mod doctor;
 pub mod engine;
@@ -29,6 +31,7 @@ pub mod queue;
 pub mod records;
 pub mod service;
 pub mod store;
+pub mod tls;
 pub mod watch;
 
 pub use error::{Code, Error, Result};
@@ -45,6 +48,10 @@ use std::time::Duration;
 pub struct Start {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The certificate that it shows; none where TLS is left to a proxy.
+    pub tls: Option<Arc<tls::Tls>>,
+    /// The bucket that keys and answers lie in; the folder where there is none.
+    pub bucket: Option<Arc<bucket::Bucket>>,
     /// What the machine may be used for.
     pub capacity: engine::Capacity,
     /// Connections at the same time.
@@ -65,7 +72,7 @@ pub fn serve(
     log: Arc<watch::Log>,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<()> {
-    let store = Arc::new(store::Store::open(root)?);
+    let store = store::Store::open(root)?.with_bucket(start.bucket.clone());
     let book = Book::open(&root.join(operator::BOOK)).map_err(|e| match e {
         NotOpened::Failed(e) => e,
         NotOpened::InUse => {
@@ -77,7 +84,7 @@ pub fn serve(
             )
         }
     })?;
-    let service = Service::open(Arc::new(book), store, start.capacity.clone(), log)?;
+    let service = Service::open(Arc::new(book), Arc::new(store), start.capacity.clone(), log)?;
     let service = Arc::new(service);
     operator::listen(&service, root)?;
     let mut workers = Vec::new();
@@ -107,7 +114,8 @@ pub fn serve(
             let _ = stopped.wait_for(|s| *s).await;
             engine.stop();
         });
-        let listened = listener::listen(app, start.listen, start.connections, stop).await;
+        let at = (start.listen, start.tls.clone());
+        let listened = listener::listen(app, at, start.connections, stop).await;
         swept.abort();
         stopping.abort();
         listened

@@ -6,6 +6,10 @@ mod limits;
 mod load;
 mod plain;
 mod proxy;
+#[cfg(feature = "s3")]
+mod s3;
 mod strangers;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod whole;
