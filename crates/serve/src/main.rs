@@ -12,6 +12,7 @@ use polyveil_serve::api::Patience;
 use polyveil_serve::client::{EncryptedInput, PublicKeys, Remote, Token, Transport};
 use polyveil_serve::engine::Capacity;
 use polyveil_serve::operator::{self, Security};
+use polyveil_serve::page::Page;
 use polyveil_serve::watch::Log;
 use polyveil_serve::{Code, Error, Result, doctor, serve};
 use std::io::Write;
@@ -123,6 +124,7 @@ fn start(a: &arguments::Start) -> Result<()> {
             ..Patience::default()
         },
         sweep: seconds("--sweep", a.sweep.max(0.05))?,
+        page: a.page.as_deref().map(Page::open).transpose()?.map(Arc::new),
     };
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let signals = signal_hook::iterator::Signals::new([
