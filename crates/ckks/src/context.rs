@@ -38,7 +38,7 @@ impl<K: Eq + Hash, V> Cache<K, V> {
 }
 
 /// Names of kept maps from here on are given in the order in which they are made; those below belong to the transforms.
-const FIRST_PIN: usize = 1 << 32;
+const FIRST_PIN: usize = 1 << (usize::BITS / 2);
 
 struct Inner {
     parameters: Parameters,

@@ -117,11 +117,12 @@ impl Evaluator {
             .iter()
             .zip(elements)
             .map(|(key, &g)| {
+                let permutation = context.permutation(g);
                 let end = ModDown {
                     keep: self.parameters().limbs(x.info.level),
                     drop: self.parameters().special_at(x.info.level),
                     add: [Some(&x.polys[0]), None],
-                    automorphism: Some(&context.permutation(g)),
+                    automorphism: Some(&permutation),
                 };
                 let polys = context.switch(&d, all.as_ref(), key, &end).into();
                 Ciphertext { polys, info }

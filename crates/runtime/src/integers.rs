@@ -5,12 +5,12 @@
 //! when its plan is read: the digest of each vector goes into the plan's, so that a file of another plan, or one that was changed, is
 //! refused. What is read later, by position into buffers that are used again, is held to what that pass saw, block by block.
 
+use crate::machine::read_at;
 use crate::wire::container::{Digest, Ids, Kind, Reader, Writer};
 use crate::{Error, Help, Result};
 use ckks::folded::Shared;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Write};
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 const ROWS: [u8; 4] = *b"rows";
@@ -324,7 +324,7 @@ impl WeightFile {
         let buffers = || self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = buffers().pop().unwrap_or_default();
         bytes.resize((high - low) as usize, 0);
-        match self.file.read_exact_at(&mut bytes, self.start + low) {
+        match read_at(&self.file, &mut bytes, self.start + low) {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Err(changed()),
             Err(e) => return Err(fail(format!("{}: {e}", self.name))),

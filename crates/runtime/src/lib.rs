@@ -13,6 +13,8 @@
 //!
 //! Notation: plan units are normalised values, network units are the network's own; network value = unit × plan value.
 //!
+//! Where there are no files, in a browser, [`checkpoint`], [`inspection`] and [`sharing`], whose record must outlive a crash, are not there.
+//!
 //! What this crate does not know: graphs, training, how a plan was chosen. It prints nothing.
 
 pub mod alarm;
@@ -20,11 +22,13 @@ pub mod answer;
 mod beside;
 pub mod cache;
 pub mod check;
+#[cfg(unix)]
 pub mod checkpoint;
 pub mod client;
 pub mod error;
 pub mod facts;
 pub mod folding;
+#[cfg(unix)]
 pub mod inspection;
 pub mod integers;
 pub mod interpreter;
@@ -42,6 +46,7 @@ pub mod prediction;
 pub mod preparation;
 pub mod report;
 pub mod server;
+#[cfg(unix)]
 pub mod sharing;
 mod simulated;
 mod size;

@@ -2,22 +2,62 @@
 
 use crate::limits;
 use crate::{Error, Help, Limit, Remedy, Result, size};
-use rustix::time::ClockId;
 use std::path::Path;
 
-/// CPU seconds of this process, all threads.
-pub fn cpu_seconds() -> f64 {
-    seconds(ClockId::ProcessCPUTime)
+pub use system::{cpu_seconds, thread_cpu_seconds};
+pub(crate) use system::{free_disk, read_at};
+
+/// What a system with files and clocks is asked for.
+#[cfg(unix)]
+mod system {
+    use rustix::time::ClockId;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
+    use std::path::Path;
+
+    /// CPU seconds of this process, all threads.
+    pub fn cpu_seconds() -> f64 {
+        seconds(ClockId::ProcessCPUTime)
+    }
+    /// CPU seconds of this thread.
+    pub fn thread_cpu_seconds() -> f64 {
+        seconds(ClockId::ThreadCPUTime)
+    }
+    fn seconds(clock: ClockId) -> f64 {
+        let t = rustix::time::clock_gettime(clock);
+        t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
+    }
+    /// Bytes free for this user in the file system of `folder`, if known.
+    pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
+        let s = rustix::fs::statvfs(folder).ok()?;
+        Some(s.f_bavail * s.f_frsize)
+    }
+    /// Fills `bytes` with those of a file from `at` on.
+    pub(crate) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+        file.read_exact_at(bytes, at)
+    }
 }
 
-/// CPU seconds of this thread.
-pub fn thread_cpu_seconds() -> f64 {
-    seconds(ClockId::ThreadCPUTime)
-}
+/// A client in a browser has neither.
+#[cfg(not(unix))]
+mod system {
+    use std::fs::File;
+    use std::path::Path;
 
-fn seconds(clock: ClockId) -> f64 {
-    let t = rustix::time::clock_gettime(clock);
-    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
+    /// 0: there is no such clock.
+    pub fn cpu_seconds() -> f64 {
+        0.0
+    }
+    /// 0: there is no such clock.
+    pub fn thread_cpu_seconds() -> f64 {
+        0.0
+    }
+    pub(crate) fn free_disk(_: &Path) -> Option<u64> {
+        None
+    }
+    pub(crate) fn read_at(_: &File, _: &mut [u8], _: u64) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Largest resident size of this process so far (VmHWM), 0 where `/proc` has none.
@@ -38,12 +78,6 @@ pub fn processor() -> String {
 /// Memory that this process may still take, if known: see [`limits`].
 pub fn available_memory() -> Option<u64> {
     limits::here().map(|room| room.bytes)
-}
-
-/// Bytes free for this user in the file system of `folder`, if known.
-pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
-    let s = rustix::fs::statvfs(folder).ok()?;
-    Some(s.f_bavail * s.f_frsize)
 }
 
 /// Refuses when `folder` has less than `needed` bytes free.

@@ -1,6 +1,7 @@
 //! Evaluation keys that stay in their file: checked once from end to end, then read one by one when they are used, each held to
 //! the checksum that the check saw.
 
+use crate::machine::read_at;
 use crate::wire::conformance::key_bytes;
 use crate::wire::keys::{KEY, SectionOfKey, ServerKeys, each_key};
 use crate::wire::packing::{packed_len, unpack};
@@ -10,7 +11,6 @@ use ckks::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Seek};
-use std::os::unix::fs::FileExt;
 
 /// Checks a whole key file as [`ServerKeys::read`] does, holding one key at a time; keeps the keys of `kept`
 /// in memory and reads the others from the file whenever they are used.
@@ -78,7 +78,7 @@ impl StoredKeys {
         let section = self.sections.get(&key).ok_or_else(changed)?;
         let (mut at, mut hasher) = (section.offset, blake3::Hasher::new());
         let mut take = |bytes: &mut [u8]| {
-            match self.file.read_exact_at(bytes, at) {
+            match read_at(&self.file, bytes, at) {
                 Ok(()) => {}
                 Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Err(changed()),
                 Err(e) => return Err(fail(format!("{}: {e}", self.name))),

@@ -2,6 +2,7 @@
 
 use crate::engine::Stands;
 use crate::error::{Code, Error, Result};
+use crate::page::Page;
 use crate::records::{Account, Job, Keys, PART, State, digest};
 use crate::service::{Asked, Service, digest_missing, stopping};
 use crate::store::Object;
@@ -82,6 +83,8 @@ pub struct App {
     pub service: Arc<Service>,
     /// How long clients may take.
     pub patience: Patience,
+    /// The page for browsers, if there is one.
+    pub page: Option<Arc<Page>>,
 }
 
 impl IntoResponse for Error {
@@ -121,9 +124,17 @@ pub fn router(app: App) -> Router {
         router.route(path, any(answer))
     });
     routes
-        .fallback(|| async { not_found() })
+        .fallback(elsewhere)
         .layer(from_fn_with_state(app.clone(), watched))
         .with_state(app)
+}
+
+/// What is no address of the interface: a file of the page, or nothing.
+async fn elsewhere(Of(app): Of<App>, request: Request) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    let page = app.page.as_ref();
+    let file = page.and_then(|page| page.answer(method, path, request.headers()));
+    file.unwrap_or_else(|| not_found().into_response())
 }
 
 fn not_found() -> Error {

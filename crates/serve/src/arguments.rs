@@ -106,6 +106,9 @@ pub(crate) struct Start {
     /// Seconds between looks for what is past its time.
     #[arg(long, value_name = "S", default_value_t = 60.0)]
     pub(crate) sweep: f64,
+    /// Serve the client for browsers, too: the folder that web/build.sh makes.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) page: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]

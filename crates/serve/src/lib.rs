@@ -12,7 +12,7 @@
 //!   [`tls`] where there is a certificate.
 //! * [`engine`] carries out jobs: keys in memory, room for them, checkpoints. Jobs come to it through [`queue`].
 //! * [`book`] keeps [`records`] in a transactional database, [`store`] keeps files, in a folder or a [`bucket`], [`watch`] tells the operator.
-//! * [`operator`] publishes plans and makes accounts; [`client`] and [`doctor`] are the other side.
+//! * [`operator`] publishes plans and makes accounts; [`client`] and [`doctor`] are the other side, and in a browser the [`page`].
 //!
 //! The server has no type that could hold a secret key; the client sends nothing but what a file's header says to be public.
 
@@ -27,6 +27,7 @@ pub mod engine;
 mod error;
 pub mod listener;
 pub mod operator;
+pub mod page;
 pub mod queue;
 pub mod records;
 pub mod service;
@@ -60,6 +61,8 @@ pub struct Start {
     pub patience: api::Patience,
     /// Pause between looks for what is past its time.
     pub sweep: Duration,
+    /// The page for browsers, if one is served.
+    pub page: Option<Arc<page::Page>>,
 }
 
 /// Serves a folder until `stop` says so; runs write checkpoints then, and go on when the folder is served again.
@@ -104,6 +107,7 @@ pub fn serve(
     let app = api::App {
         service: service.clone(),
         patience: start.patience,
+        page: start.page.clone(),
     };
     let listened = runtime.block_on(async {
         let swept = tokio::spawn(sweep(service.clone(), start.sweep));

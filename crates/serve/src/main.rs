@@ -13,6 +13,7 @@ use polyveil_serve::bucket::Bucket;
 use polyveil_serve::client::{EncryptedInput, PublicKeys, Token};
 use polyveil_serve::engine::Capacity;
 use polyveil_serve::operator::{self, Security};
+use polyveil_serve::page::Page;
 use polyveil_serve::tls::Tls;
 use polyveil_serve::watch::Log;
 use polyveil_serve::{Code, Error, Result, doctor, serve};
@@ -136,6 +137,7 @@ fn start(a: &arguments::Start) -> Result<()> {
             ..Patience::default()
         },
         sweep: seconds("--sweep", a.sweep.max(0.05))?,
+        page: a.page.as_deref().map(Page::open).transpose()?.map(Arc::new),
     };
     let log = Arc::new(Log::new(std::io::stdout()));
     let (stop, stopped) = tokio::sync::watch::channel(false);

@@ -77,6 +77,7 @@ impl StateDict {
     ///
     /// # Errors
     /// [`Error::Io`].
+    #[cfg(unix)]
     pub fn save_folder(&self, folder: &Path, config: &str) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let (text, weights) = (folder.join("config.json"), folder.join("model.safetensors"));

@@ -36,6 +36,7 @@
 //! What B is, against whom it holds and what is not covered: SECURITY.md.
 
 pub mod class;
+mod release;
 pub mod releases;
 mod terms;
 

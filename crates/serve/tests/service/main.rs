@@ -4,6 +4,7 @@ mod broken;
 mod kills;
 mod limits;
 mod load;
+mod page;
 mod plain;
 mod proxy;
 #[cfg(feature = "s3")]
