@@ -484,7 +484,9 @@ pub(crate) fn prepared(
     let count = graph.nodes().iter().filter(|n| maxima(n)).count();
     let mut made = None;
     if count > 0 && a.pools == Pools::Average {
-        tell.note(format_args!("maxima over windows that become means: {count}"));
+        tell.note(format_args!(
+            "maxima over windows that become means: {count}"
+        ));
         made = Some(graph.with_average_pools()?);
     }
     match (graph.attends_by_softmax(), a.attention) {

@@ -301,7 +301,9 @@ fn pictures_that_can_not_be_used() {
     // intervals hold for mirror images where training takes some
     let row: Vec<f32> = (0..e.train.shape().len()).map(|i| i as f32).collect();
     assert!(train::sources::Direct::mirrored(&e, &row).is_none());
-    let flipped = open(&format!("{at}, held_out = 2, augmentation = {{ flip = true }}"));
+    let flipped = open(&format!(
+        "{at}, held_out = 2, augmentation = {{ flip = true }}"
+    ));
     let mirrored = train::sources::Direct::mirrored(&flipped.expect("opens"), &row);
     assert!(mirrored.is_some_and(|m| m != row));
     let config = Config::parse(&BASE.replace(
