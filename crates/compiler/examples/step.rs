@@ -79,6 +79,29 @@ fn seconds(plan: &VerifiedPlan, target: &Target) -> BTreeMap<&'static str, f64> 
     by
 }
 
+/// The layers that take most, and the step at which memory is largest.
+fn dearest(plan: &VerifiedPlan, target: &Target) -> Result<(), Failure> {
+    let mut by: BTreeMap<(&str, &str), (usize, f64)> = BTreeMap::new();
+    let steps = plan.plan().steps.iter();
+    for (step, taken) in steps.zip(plan.predicted_steps(&target.cost)) {
+        let entry = by.entry((&step.layer, step.operation.doing())).or_default();
+        *entry = (entry.0 + 1, entry.1 + taken);
+    }
+    let mut all: Vec<_> = by.into_iter().collect();
+    all.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    for ((layer, what), (count, seconds)) in all.iter().take(24) {
+        println!("    {seconds:7.2} CPU s: {count} of {what}, {layer}");
+    }
+    if let Some(step) = plan.peak_step()? {
+        println!(
+            "    memory is largest at {} ({})",
+            step.layer,
+            step.operation.doing()
+        );
+    }
+    Ok(())
+}
+
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let given = |i: usize, default: &str| arguments.get(i).map_or(default.into(), String::clone);
@@ -107,6 +130,9 @@ fn main() -> Result<(), Failure> {
             Cache::file_bytes(&own) as f64 / 1e6,
             start.elapsed().as_secs_f64()
         );
+        if count == 1 {
+            dearest(&own, &target)?;
+        }
         plans.push((by, facts.bootstraps, Cache::file_bytes(&own)));
     }
     let [(first, few, small), (second, more, large)] = &plans[..] else {

@@ -531,7 +531,7 @@ impl Writer<'_> {
             };
             let parts = self.registers[source].clone();
             let mut low = Vec::with_capacity(below.ciphertexts);
-            for parts in parts.chunks(below.parts) {
+            for parts in parts.chunks(below.parts.max(1)) {
                 let (inputs, output) = (parts.to_vec(), self.fresh());
                 let to = below.folding.clone();
                 let operation = Operation::Descend { inputs, output, to };

@@ -46,6 +46,8 @@ fn partly_turning() -> Architecture {
             heads: 2,
             kv_heads: 2,
             head: 4,
+            // more logits than slots
+            vocabulary: 300,
             ..SIZES
         },
         epsilon: 1e-2,

@@ -42,9 +42,9 @@ impl Builder<'_> {
     /// The same of one token alone: matrices are carried out in coefficients, and what is added to them; what moves channels or sums few of them stays in slots.
     fn domain_of_one(&self, value: &Expression, layout: &Layout, least: usize) -> Domain {
         let n = self.cost.parameters().n();
-        let low = |layout: &Layout| !layout.is_table() && Low::of(layout, n).is_some();
+        let low = |layout: &Layout| (!layout.is_table()).then(|| Low::of(layout, n)).flatten();
         let mut from = value.terms.iter().map(|t| &self.quantities[t.0].layout);
-        if !low(layout) || !from.all(low) {
+        if low(layout).is_none() || !from.all(|l| low(l).is_some_and(|l| l.rises())) {
             return Domain::Slots;
         }
         // of a channel in the middle: all are alike

@@ -28,6 +28,9 @@ impl Expansion<'_> {
         let &[q, mut k, v, ref marks @ ..] = inputs else {
             return Err(self.refuse(name, "it has no queries, keys and values"));
         };
+        if a.mask.order == Order::Kept && a.heads != a.kv_heads {
+            return self.in_turns(name, a, program, [q, k, v]);
+        }
         self.purpose(Purpose::Repacking);
         if let Some(&marks) = marks.first() {
             // A score is linear in its key: a key of zeros scores 0, as a product of the score would, on L times fewer values.
@@ -89,6 +92,55 @@ impl Expansion<'_> {
             hidden: usize::from(first.is_some()),
         };
         let y = a.scheme.circuit(&mut rows, scores)?;
+        self.node(name, Op::Identity, &[y])
+    }
+
+    /// Attention of one query to keys and values that are kept and that its heads share: the heads take turns, so that what is kept is read as it lies. The division waits
+    /// for all turns.
+    fn in_turns(
+        &mut self,
+        name: &str,
+        a: &Attention,
+        program: Option<&Program>,
+        [q, k, v]: [NodeId; 3],
+    ) -> Result<NodeId> {
+        let Some((channels, rows, width)) = self.shape(k).as_image() else {
+            return Err(self.refuse(name, "its keys are no rows"));
+        };
+        let at = |turn: usize, part: &str| format!("{name}/turn{turn}/{part}");
+        let q = self.affine(&format!("{name}/scaled"), q, (a.scale, 0.0))?;
+        let head = channels / a.kv_heads;
+        let mut scores = Vec::new();
+        for turn in 0..a.heads / a.kv_heads {
+            self.purpose(Purpose::Repacking);
+            let own = self.grouped(
+                &at(turn, "heads"),
+                q,
+                a.turn(&at(turn, "heads"), (turn, head), Way::Taken)?,
+                a.kv_heads,
+            )?;
+            let repeat = Op::Repeat(Repeat { rows });
+            let own = self.node(&at(turn, "queries"), repeat, &[own])?;
+            self.purpose(Purpose::Products);
+            let products = self.product(&at(turn, "products"), own, k)?;
+            let size = (channels, channels);
+            scores.push(self.ones(&at(turn, "scores"), products, size, a.kv_heads)?);
+        }
+        let mut turns = Turns {
+            rows: Rows {
+                e: self,
+                name,
+                a,
+                program,
+                values: v,
+                size: (channels, rows, width),
+                hidden: 0,
+            },
+            head,
+            each: vec![scores],
+        };
+        let y = a.scheme.circuit(&mut turns, Turned::Each(0))?;
+        let y = turns.whole(y)?;
         self.node(name, Op::Identity, &[y])
     }
 
@@ -178,6 +230,37 @@ fn values_of_heads(values: &[f64], a: &Attention) -> Vec<f64> {
         .collect()
 }
 
+/// Which way channels go between all heads and those of one turn.
+#[derive(Clone, Copy)]
+enum Way {
+    /// From all.
+    Taken,
+    /// To all.
+    Given,
+}
+
+impl Attention {
+    /// The channels of one turn, the same of each group of heads: a convolution's weights, in a group for each shared head.
+    fn turn(&self, name: &str, (turn, head): (usize, usize), way: Way) -> Result<Parameter> {
+        let all = self.heads / self.kv_heads * head;
+        let one = |c: usize, of: usize| f32::from(u8::from(of == turn * head + c));
+        let group: Vec<f32> = match way {
+            Way::Taken => (0..head)
+                .flat_map(|c| (0..all).map(move |of| one(c, of)))
+                .collect(),
+            Way::Given => (0..all)
+                .flat_map(|of| (0..head).map(move |c| one(c, of)))
+                .collect(),
+        };
+        let (to, from) = match way {
+            Way::Taken => (head, all),
+            Way::Given => (all, head),
+        };
+        let shape = [self.kv_heads * to, from, 1, 1];
+        Parameter::new(name, shape, group.repeat(self.kv_heads))
+    }
+}
+
 /// Why a scheme is refused.
 pub(super) fn no_polynomial(node: &str, why: &str) -> Error {
     Error::invalid(node, "Attention", why)
@@ -199,6 +282,129 @@ struct Rows<'r, 'e> {
 impl Rows<'_, '_> {
     fn at(&self, part: &str) -> String {
         format!("{}/{part}", self.name)
+    }
+}
+
+/// A value of each turn, by number, or of all heads.
+#[derive(Clone, Copy)]
+enum Turned {
+    Each(usize),
+    Whole(NodeId),
+}
+
+/// An attention's circuit whose heads take turns.
+struct Turns<'r, 'e> {
+    rows: Rows<'r, 'e>,
+    /// Channels of a head.
+    head: usize,
+    each: Vec<Vec<NodeId>>,
+}
+
+impl Turns<'_, '_> {
+    fn at(&self, turn: usize, part: &str) -> String {
+        format!("{}/turn{turn}/{part}", self.rows.name)
+    }
+
+    fn of(&self, x: Turned) -> Result<Vec<NodeId>> {
+        match x {
+            Turned::Each(i) => Ok(self.each[i].clone()),
+            Turned::Whole(_) => {
+                let name = self.rows.name;
+                Err(self
+                    .rows
+                    .e
+                    .refuse(name, "its scheme goes back from all heads to a turn"))
+            }
+        }
+    }
+
+    fn whole(&self, x: Turned) -> Result<NodeId> {
+        match x {
+            Turned::Whole(x) => Ok(x),
+            Turned::Each(_) => {
+                let name = self.rows.name;
+                Err(self
+                    .rows
+                    .e
+                    .refuse(name, "its scheme ends before rows are summed"))
+            }
+        }
+    }
+
+    fn map(
+        &mut self,
+        x: Turned,
+        mut f: impl FnMut(&mut Self, usize, NodeId) -> Result<NodeId>,
+    ) -> Result<Turned> {
+        let mut made = Vec::new();
+        for (turn, x) in self.of(x)?.into_iter().enumerate() {
+            made.push(f(self, turn, x)?);
+        }
+        self.each.push(made);
+        Ok(Turned::Each(self.each.len() - 1))
+    }
+
+    /// The sum over the rows of every turn, at the heads' places.
+    fn joined(&mut self, x: Turned, part: &str) -> Result<Turned> {
+        let (a, head, size) = (self.rows.a, self.head, self.rows.size);
+        let mut whole = None;
+        for (turn, x) in self.of(x)?.into_iter().enumerate() {
+            let sum = self.rows.e.sum_rows(&self.at(turn, part), x, size)?;
+            let name = self.at(turn, &format!("{part}/heads"));
+            let weight = a.turn(&name, (turn, head), Way::Given)?;
+            let own = self.rows.e.grouped(&name, sum, weight, a.kv_heads)?;
+            whole = Some(match whole {
+                None => own,
+                Some(others) => {
+                    let name = self.at(turn, &format!("{part}/joined"));
+                    self.rows.e.add(&name, others, own)?
+                }
+            });
+        }
+        let none = || Error::not_lowered(self.rows.name, "Attention");
+        whole.map(Turned::Whole).ok_or_else(none)
+    }
+}
+
+impl Circuit for Turns<'_, '_> {
+    type Value = Turned;
+
+    fn power(&mut self, x: Turned, p: u32) -> Result<Turned> {
+        self.rows.e.purpose(Purpose::Attention);
+        self.map(x, |t, turn, x| t.rows.e.power(&t.at(turn, "power"), x, p))
+    }
+
+    fn weigh(&mut self, numerators: Turned) -> Result<Turned> {
+        self.rows.e.purpose(Purpose::Products);
+        self.map(numerators, |t, turn, x| {
+            let values = t.rows.values;
+            t.rows.e.product(&t.at(turn, "weighed"), x, values)
+        })
+    }
+
+    fn sum(&mut self, numerators: Turned) -> Result<Turned> {
+        self.rows.e.purpose(Purpose::Attention);
+        self.joined(numerators, "sum")
+    }
+
+    fn sum_weighed(&mut self, weighed: Turned) -> Result<Turned> {
+        self.rows.e.purpose(Purpose::Products);
+        self.joined(weighed, "numerator")
+    }
+
+    fn mean<const N: usize>(&mut self, _: [Turned; N]) -> Result<[Turned; N]> {
+        // zeros weigh in a mean
+        let name = self.rows.name;
+        Err(self
+            .rows
+            .e
+            .refuse(name, "a mean over places that may be empty"))
+    }
+
+    fn divide(&mut self, weighed: Turned, sums: Turned, epsilon: f64) -> Result<Turned> {
+        let (weighed, sums) = (self.whole(weighed)?, self.whole(sums)?);
+        let quotient = self.rows.divide(weighed, sums, epsilon)?;
+        Ok(Turned::Whole(quotient))
     }
 }
 
