@@ -135,6 +135,8 @@ impl Client {
     pub fn encode(&self, items: &[Input], tell: Listener<'_>) -> Result<Vec<f64>> {
         let text = matches!(self.task, Task::Prompts(_) | Task::Sentences(_));
         let mut values = Vec::new();
+        // a batch mostly comes from one file, which is read once
+        let mut opened: Option<inputs::One<'_>> = None;
         for input in items {
             let encoded = match input {
                 Input::Text(text, long) => encode_text(&self.task, text, *long)?,
@@ -142,7 +144,14 @@ impl Client {
                     let what = format!("{}: this plan takes text", source.path.display());
                     return Err(Error::refused(what, Help::GiveText));
                 }
-                Input::Item(source, i) => inputs::one(&self.task, source, *i, tell)?,
+                Input::Item(source, i) => {
+                    let at_hand = opened.take().filter(|one| one.is(source));
+                    let one = match at_hand {
+                        Some(one) => one,
+                        None => inputs::One::open(&self.task, source, tell)?,
+                    };
+                    opened.insert(one).encode(*i, tell)?
+                }
                 Input::Picture(picture) => encode_picture(&self.task, picture, false)?.into(),
                 Input::Row(row) => self.task.encode(&task::Input::Row(row))?.into(),
             };

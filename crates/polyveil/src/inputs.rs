@@ -68,6 +68,17 @@ impl Source {
         }
     }
 
+    /// Whether the other one is read from the same file in the same way; of inputs at hand nobody says so.
+    pub(crate) fn reads_as(&self, other: &Self) -> bool {
+        let how = |s: &Self| (s.picture, s.split, s.limit, s.cut, s.scale);
+        self.given.is_none()
+            && other.given.is_none()
+            && self.path == other.path
+            && how(self) == how(other)
+            && self.answers == other.answers
+            && self.without == other.without
+    }
+
     /// The columns or arrays of answers that are said.
     fn answer_names(&self) -> &[String] {
         match &self.answers {
@@ -590,13 +601,33 @@ pub(crate) fn one(
     index: usize,
     tell: Listener<'_>,
 ) -> Result<Encoded> {
-    let inputs = Inputs::open(task, source)?;
-    inputs.warn([0; 2], tell);
-    let encoded = inputs.encode(index)?;
-    for (_, why) in encoded.lost().iter().zip(LOST).filter(|(n, _)| **n > 0) {
-        tell.note(format_args!("warning: {} is {why}", source.path.display()));
+    One::open(task, source, tell)?.encode(index, tell)
+}
+
+/// A file or a set of which single inputs are taken.
+pub(crate) struct One<'a>(Inputs<'a>);
+
+impl<'a> One<'a> {
+    pub(crate) fn open(task: &'a Task, source: &'a Source, tell: Listener<'_>) -> Result<Self> {
+        let inputs = Inputs::open(task, source)?;
+        inputs.warn([0; 2], tell);
+        Ok(Self(inputs))
     }
-    Ok(encoded)
+
+    /// Whether this is what the source names, too.
+    pub(crate) fn is(&self, source: &Source) -> bool {
+        self.0.source.reads_as(source)
+    }
+
+    /// One as a network takes it, with what is known of it besides.
+    pub(crate) fn encode(&self, index: usize, tell: Listener<'_>) -> Result<Encoded> {
+        let encoded = self.0.encode(index)?;
+        for (_, why) in encoded.lost().iter().zip(LOST).filter(|(n, _)| **n > 0) {
+            let path = self.0.source.path.display();
+            tell.note(format_args!("warning: {path} is {why}"));
+        }
+        Ok(encoded)
+    }
 }
 
 /// A picture as a network takes it.
@@ -698,6 +729,45 @@ mod tests {
 
     fn strings(names: &[&str]) -> Vec<String> {
         names.iter().map(|n| n.to_string()).collect()
+    }
+
+    #[test]
+    fn a_set_is_at_hand_only_for_what_is_read_the_same_way() {
+        let path = std::env::temp_dir().join(format!("polyveil-same-{}.csv", std::process::id()));
+        std::fs::write(&path, "left,right\n1,2\n3,4\n").expect("writes");
+        let task = task::Vectors::new(strings(&["left", "right"]), None, Outputs::Values(vec![]));
+        let (task, source) = (Task::Vectors(task.expect("valid")), Source::of(&path));
+        let one = One::open(&task, &source, &mut crate::progress::silent).expect("opens");
+        std::fs::remove_file(&path).expect("goes");
+        assert!(one.is(&Source::of(&path)));
+        let row = one.encode(1, &mut crate::progress::silent).expect("a row");
+        assert_eq!(row.tensor.values(), [3.0, 4.0]);
+        let without = vec!["left".to_string()];
+        for other in [
+            Source::of("elsewhere.csv"),
+            Source {
+                without,
+                ..source.clone()
+            },
+            Source {
+                limit: Some(1),
+                ..source.clone()
+            },
+            Source {
+                split: Some(Split::Test),
+                ..source.clone()
+            },
+            Source {
+                answers: Answers::Classes(None),
+                ..source.clone()
+            },
+            Source {
+                scale: true,
+                ..source.clone()
+            },
+        ] {
+            assert!(!one.is(&other), "{other:?}");
+        }
     }
 
     /// The rows of a table, with a class each if they have a column of that name, for a network of two columns and these outputs.

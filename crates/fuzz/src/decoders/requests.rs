@@ -85,6 +85,7 @@ impl Site {
         let app = api::App {
             service: service.clone(),
             patience: api::Patience::default(),
+            page: None,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
