@@ -14,7 +14,7 @@ const SIDE = 280;
 const INK = 22;
 
 /** The ink of a digit as a canvas would hold it; `random` gives numbers from 0 to 1. */
-function drawn(digit, random) {
+export function drawn(digit, random) {
   const shaken = () => (random() - 0.5) * 0.16;
   const [w, h, lean] = [100 + 60 * random(), 170 + 50 * random(), (random() - 0.5) * 50];
   const points = STROKES[digit].map(([x, y]) => [140 + (x - 0.5 + shaken()) * w + lean * (0.5 - y), 140 + (y - 0.5 + shaken() / 2) * h]);
