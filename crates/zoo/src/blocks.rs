@@ -1,12 +1,11 @@
 //! What families of language models and encoders are built of, and what a family of language models says of itself ([`Decoder`]).
 
 use crate::random::uniform;
-use crate::step::Recall;
 use nn::attention::{AttentionScheme, Mask};
 use nn::format::state_dict::{StateDict, StateTensor};
 use nn::{
-    Attention, Conv2d, Error, Graph, NetworkBuilder, NodeId, Nonlinearity, Norm, NormKind, Op,
-    Pairing, Parameter, Result, Rotary,
+    Attention, Conv2d, Error, Graph, Kept, NetworkBuilder, NodeId, Nonlinearity, Norm, NormKind,
+    Op, Pairing, Parameter, Result, Rotary,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -251,6 +250,22 @@ pub(crate) struct Heads {
     /// Base of the rotary positions.
     pub(crate) base: f64,
     pub(crate) scheme: AttentionScheme,
+}
+
+/// What attention looks back by.
+#[derive(Debug, Default)]
+pub(crate) struct Recall {
+    /// Cosines, then sines, one for each channel of a head.
+    pub(crate) turn: Option<NodeId>,
+    /// 1 where this token's keys and values go.
+    pub(crate) place: Option<NodeId>,
+    /// Rows.
+    pub(crate) context: usize,
+    pub(crate) kept: Vec<Kept>,
+    /// Cosines and sines for so many channels.
+    pub(crate) turns: BTreeMap<usize, [NodeId; 2]>,
+    /// The angles, which are the same in all blocks.
+    pub(crate) rotary: Option<Rotary>,
 }
 
 /// A graph under construction with the weights that it takes by name.

@@ -7,29 +7,12 @@
 //! A row is written once and only read afterwards: `after = before + place·new`, where the place is 1 in one row. Rows that are still zeros score 0 and weigh
 //! nothing in Power-Softmax over the sum. A token reads what it has just written, as a query of the whole sequence sees its own key.
 
-use crate::blocks::{Blocks, Heads, Sizes};
+use crate::blocks::{Blocks, Heads, Recall, Sizes};
 use nn::attention::Mask;
 use nn::{
     Attention, Conv2d, Error, Graph, Kept, NetworkBuilder, NodeId, Nonlinearity, Op, Parameter,
     Repeat, Result, Rotary, Shape, Tensor,
 };
-use std::collections::BTreeMap;
-
-/// What attention looks back by.
-#[derive(Debug, Default)]
-pub(crate) struct Recall {
-    /// Cosines, then sines, one for each channel of a head.
-    turn: Option<NodeId>,
-    /// 1 where this token's keys and values go.
-    place: Option<NodeId>,
-    /// Rows.
-    context: usize,
-    kept: Vec<Kept>,
-    /// Cosines and sines for so many channels.
-    turns: BTreeMap<usize, [NodeId; 2]>,
-    /// The angles, which are the same in all blocks.
-    rotary: Option<Rotary>,
-}
 
 impl Recall {
     pub(crate) fn new(
