@@ -10,6 +10,9 @@ const size = (bytes) => {
 };
 const seconds = (s) => `${s < 10 ? s.toFixed(2) : s.toFixed(0)} s`;
 
+/** Bytes that are drawn side by side. */
+const ROW = 1024;
+
 // where scripts need leave to start others, this one has it for one file
 const policy = globalThis.trustedTypes?.createPolicy("polyveil", {
   createScriptURL: (url) => {
@@ -79,8 +82,7 @@ const events = {
     see("What was encrypted");
     show("leaves", true);
     show("answer", false);
-    const rows = Math.ceil(bytes.length / 512);
-    paint($("bytes"), bytes, 512, rows, 1);
+    paint($("bytes"), bytes, ROW, Math.ceil(bytes.length / ROW), 1);
     $("leaves-say").textContent =
       `${bytes.length.toLocaleString("en")} bytes, ${ciphertexts} ${ciphertexts === 1 ? "ciphertext" : "ciphertexts"}, encrypted in ${seconds(encrypted)}. Here they are, each byte a grey value:`;
     $("bytes").scrollIntoView({ block: "nearest" });

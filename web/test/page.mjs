@@ -21,7 +21,7 @@ const data = join(folder, "data");
 const program = join(programs, "polyveil-serve");
 const operate = (...line) => execFileSync(program, [...line, "--data", data], { encoding: "utf8" });
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
-const LONG = 300_000;
+const LONG = 120_000;
 
 const port = await new Promise((done) => {
   const probe = createServer().listen(0, "127.0.0.1", () => {
