@@ -308,6 +308,7 @@ pub(crate) mod tests {
             },
             input: port(0, 2),
             output: port(1, 1),
+            sequence: None,
             steps: vec![Step {
                 layer: "lower".into(),
                 purpose: Purpose::Weights,
