@@ -2,7 +2,7 @@
 //! are made, of random weights, and every further block takes as much as the second adds.
 //!
 //! ```text
-//! cargo run --release -p polyveil-compiler --example step -- [MODEL [CONTEXT [POWER [slots | coefficients | cheapest]]]]
+//! cargo run --release -p polyveil-compiler --example one_token -- [MODEL [CONTEXT [POWER [slots | coefficients | cheapest]]]]
 //! ```
 
 use nn::approximations::Approximations;
