@@ -1,7 +1,8 @@
 // A small network that knows digits drawn by straight strokes: made here, from strokes alone, by the programs themselves. For tests.
 
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fit } from "../page/drawing.js";
 
@@ -43,6 +44,21 @@ export function numbers(seed) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return state / 2 ** 32;
   };
+}
+
+/** What the network gives for pixels in the clear, by the program. */
+export function clear(programs, files, pixels) {
+  const folder = mkdtempSync(join(tmpdir(), "polyveil-clear-"));
+  try {
+    const head = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 28, 28), }".padEnd(117) + "\n";
+    const values = Buffer.from(Float32Array.from(pixels, (v) => v / 255).buffer);
+    const file = join(folder, "x.npy");
+    writeFileSync(file, Buffer.concat([Buffer.from("\x93NUMPY\x01\x00", "latin1"), Buffer.from([118, 0]), Buffer.from(head), values]));
+    const said = execFileSync(join(programs, "polyveil"), ["values", files.network, "--input", file], { stdio: ["ignore", "pipe", "ignore"] });
+    return JSON.parse(said).values.flat(9);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** Compiles the network into a folder, unless it is there: gives the names of its files. */

@@ -10,7 +10,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { crc32, deflateSync } from "node:zlib";
 import { load, Refused } from "../page/client.js";
-import { drawn, network, numbers } from "./digits.mjs";
+import { clear, drawn, network, numbers } from "./digits.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const programs = resolve(process.argv[2] ?? join(here, "../../target/release"));
@@ -69,10 +69,7 @@ try {
   assert.equal(native.logits.length, 10);
   assert.ok(apart(values, native.logits) < 1e-9, `program: ${apart(values, native.logits)}`);
   // the network in the clear
-  const clear = Buffer.from(Float32Array.from(pixels, (v) => v / 255).buffer);
-  const head = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 28, 28), }".padEnd(117) + "\n";
-  writeFileSync(at("x.npy"), Buffer.concat([Buffer.from("\x93NUMPY\x01\x00", "latin1"), Buffer.from([118, 0]), Buffer.from(head), clear]));
-  const wanted = JSON.parse(polyveil("values", files.network, "--input", at("x.npy"))).values.flat(9);
+  const wanted = clear(programs, files, pixels);
   assert.ok(apart(values, wanted) <= said.error, `clear: ${apart(values, wanted)} of ${said.error}`);
   console.log(`within ${apart(values, wanted).toExponential(1)} of the network in the clear (${said.error.toExponential(1)} stated), ${apart(values, native.logits).toExponential(1)} of the program`);
 
