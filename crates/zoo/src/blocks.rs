@@ -1,12 +1,11 @@
 //! What families of language models and encoders are built of, and what a family of language models says of itself ([`Decoder`]).
 
 use crate::random::uniform;
-use crate::step::Recall;
 use nn::attention::{AttentionScheme, Mask};
 use nn::format::state_dict::{StateDict, StateTensor};
 use nn::{
-    Attention, Conv2d, Error, Graph, NetworkBuilder, NodeId, Nonlinearity, Norm, NormKind, Op,
-    Pairing, Parameter, Result, Rotary,
+    Attention, Conv2d, Error, Graph, Kept, NetworkBuilder, NodeId, Nonlinearity, Norm, NormKind,
+    Op, Pairing, Parameter, Result, Rotary, Shape,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -251,6 +250,49 @@ pub(crate) struct Heads {
     /// Base of the rotary positions.
     pub(crate) base: f64,
     pub(crate) scheme: AttentionScheme,
+}
+
+/// What attention looks back by.
+#[derive(Debug, Default)]
+pub(crate) struct Recall {
+    /// Cosines, then sines, one for each channel of a head.
+    pub(crate) turn: Option<NodeId>,
+    /// 1 where this token's keys and values go.
+    pub(crate) place: Option<NodeId>,
+    /// Rows.
+    pub(crate) context: usize,
+    pub(crate) kept: Vec<Kept>,
+    /// Cosines and sines for so many channels.
+    pub(crate) turns: BTreeMap<usize, [NodeId; 2]>,
+    /// The angles, which are the same in all blocks.
+    pub(crate) rotary: Option<Rotary>,
+}
+
+impl Recall {
+    pub(crate) fn new(
+        network: &mut NetworkBuilder<Nonlinearity>,
+        sizes: &Sizes,
+        context: usize,
+    ) -> Result<Self> {
+        if context < 2 {
+            let detail = format!("a context of {context} tokens, at least 2 are needed");
+            return Err(Error::invalid("place", "Input", detail));
+        }
+        let turn = network.input("turn", Shape::image(2 * sizes.head, 1, 1))?;
+        let channels = sizes.kv_heads * sizes.head;
+        let place = network.input("place", Shape::image(channels, context, 1))?;
+        Ok(Self {
+            turn: Some(turn),
+            place: Some(place),
+            context,
+            ..Self::default()
+        })
+    }
+
+    pub(crate) fn inputs(&self) -> Result<[NodeId; 2]> {
+        let both = self.turn.zip(self.place).map(|(t, p)| [t, p]);
+        both.ok_or(Error::Inputs(1))
+    }
 }
 
 /// A graph under construction with the weights that it takes by name.

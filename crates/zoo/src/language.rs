@@ -6,9 +6,10 @@
 
 use crate::architecture::Architecture;
 use crate::blocks::{
-    Blocks, Role, Sizes, Weights, collect, fitting, fresh, parameter_of, read, state, within,
+    Blocks, Recall, Role, Sizes, Weights, collect, fitting, fresh, parameter_of, read, state,
+    within,
 };
-use crate::step::{Recall, Step};
+use crate::step::Step;
 use crate::{gguf_llama, llama2c};
 use nn::attention::AttentionScheme;
 use nn::format::state_dict::StateDict;

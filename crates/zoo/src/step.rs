@@ -7,56 +7,12 @@
 //! A row is written once and only read afterwards: `after = before + place·new`, where the place is 1 in one row. Rows that are still zeros score 0 and weigh
 //! nothing in Power-Softmax over the sum. A token reads what it has just written, as a query of the whole sequence sees its own key.
 
-use crate::blocks::{Blocks, Heads, Sizes};
+use crate::blocks::{Blocks, Heads, Recall, Sizes};
 use nn::attention::Mask;
 use nn::{
     Attention, Conv2d, Error, Graph, Kept, NetworkBuilder, NodeId, Nonlinearity, Op, Parameter,
     Repeat, Result, Rotary, Shape, Tensor,
 };
-use std::collections::BTreeMap;
-
-/// What attention looks back by.
-#[derive(Debug, Default)]
-pub(crate) struct Recall {
-    /// Cosines, then sines, one for each channel of a head.
-    turn: Option<NodeId>,
-    /// 1 where this token's keys and values go.
-    place: Option<NodeId>,
-    /// Rows.
-    context: usize,
-    kept: Vec<Kept>,
-    /// Cosines and sines for so many channels.
-    turns: BTreeMap<usize, [NodeId; 2]>,
-    /// The angles, which are the same in all blocks.
-    rotary: Option<Rotary>,
-}
-
-impl Recall {
-    pub(crate) fn new(
-        network: &mut NetworkBuilder<Nonlinearity>,
-        sizes: &Sizes,
-        context: usize,
-    ) -> Result<Self> {
-        if context < 2 {
-            let detail = format!("a context of {context} tokens, at least 2 are needed");
-            return Err(Error::invalid("place", "Input", detail));
-        }
-        let turn = network.input("turn", Shape::image(2 * sizes.head, 1, 1))?;
-        let channels = sizes.kv_heads * sizes.head;
-        let place = network.input("place", Shape::image(channels, context, 1))?;
-        Ok(Self {
-            turn: Some(turn),
-            place: Some(place),
-            context,
-            ..Self::default()
-        })
-    }
-
-    fn inputs(&self) -> Result<[NodeId; 2]> {
-        let both = self.turn.zip(self.place).map(|(t, p)| [t, p]);
-        both.ok_or(Error::Inputs(1))
-    }
-}
 
 impl Blocks<'_> {
     /// Attention of one token to those before it and itself.
