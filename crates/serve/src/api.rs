@@ -5,7 +5,6 @@ use crate::error::{Code, Error, Result};
 use crate::page::Page;
 use crate::records::{Account, Job, Keys, PART, State, digest};
 use crate::service::{Asked, Service, digest_missing, stopping};
-use crate::store::Object;
 use axum::Router;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{FromRequestParts, MatchedPath, Path, Query, Request, State as Of};
@@ -18,7 +17,7 @@ use futures_util::{StreamExt, stream};
 use polyveil::runtime::wire::container::HEADER_LEN;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
@@ -145,17 +144,13 @@ fn not_found() -> Error {
 /// Counts and logs a request: its route, not its address, which has ids in it.
 async fn watched(Of(app): Of<App>, request: Request, next: Next) -> Response {
     let start = Instant::now();
-    let method = request.method().clone();
+    let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_string(), |p| p.as_str().to_string());
     let mut response = next.run(request).await;
     let status = response.status();
     let (metrics, label) = (app.service.metrics(), status.as_u16().to_string());
-    let labels = [
-        ("method", method.as_str()),
-        ("route", &*route),
-        ("status", &*label),
-    ];
+    let labels = [("method", method), ("route", &*route), ("status", &*label)];
     metrics.add("requests_total", &labels, 1.0);
     let code = response.extensions_mut().remove::<Code>();
     if let Some(code) = code {
@@ -169,10 +164,17 @@ async fn watched(Of(app): Of<App>, request: Request, next: Next) -> Response {
     let whose = response.extensions_mut().remove::<Whose>();
     app.service.log().say(
         "request",
-        json!({ "method": method.as_str(), "route": route, "status": status.as_u16(), "code": code,
+        json!({ "method": method, "route": route, "status": status.as_u16(), "code": code,
             "account": whose.map(|w| w.0), "seconds": (start.elapsed().as_secs_f64() * 1e4).round() / 1e4 }),
     );
     response
+}
+
+/// A method's name for log and numbers. Whoever asks may make one up: there would be as many numbers, and what it holds is not ours to keep.
+fn known(method: &Method) -> &'static str {
+    let mut all = ROUTES.iter().flat_map(|r| r.1);
+    let same = all.find(|m| *m == method);
+    same.map_or("other", Method::as_str)
 }
 
 /// The account that asked, for the log.
@@ -188,7 +190,9 @@ async fn answer(Of(app): Of<App>, request: Request) -> Response {
     let names = names.map(|p| p.0).unwrap_or_default();
     let methods = ROUTES.iter().find(|r| r.0 == path.as_str()).map(|r| r.1);
     if !methods.is_some_and(|m| m.contains(&parts.method)) {
-        let cause = format!("{} does not go with this address", parts.method);
+        let all = methods.unwrap_or_default().iter().map(Method::as_str);
+        let all = all.collect::<Vec<_>>().join(", ");
+        let cause = format!("this address takes {all}, and no other method");
         return Error::new(Code::WrongMethod, cause, "see /openapi.json").into_response();
     }
     let call = Call {
@@ -314,7 +318,7 @@ impl Call<'_> {
                 }
                 ("/v1/jobs/{job}/{of}", _) if self.name("of") == "answer" => {
                     let job = service.job(own, self.name("job"))?;
-                    let (file, digest) = service.answer(&job)?;
+                    let (file, _, digest) = service.answer(&job)?;
                     ranged(file, Some(&digest), &self.parts.headers)?
                 }
                 ("/v1/jobs/{job}/{of}", _) if self.name("of") == "events" => {
@@ -646,8 +650,8 @@ fn event(name: &str, data: &Value) -> std::io::Result<Bytes> {
 const PIECE: u64 = 256 << 10;
 
 /// A file, or the range of it that is asked for.
-fn ranged(file: Object, digest: Option<&str>, headers: &HeaderMap) -> Result<Response> {
-    let length = file.length();
+fn ranged(mut file: std::fs::File, digest: Option<&str>, headers: &HeaderMap) -> Result<Response> {
+    let length = file.metadata().map_err(Error::io("the file"))?.len();
     let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
     let tag = digest.map(|d| format!("\"{d}\""));
     // a range of what it was before is no range of what it is now
@@ -664,7 +668,8 @@ fn ranged(file: Object, digest: Option<&str>, headers: &HeaderMap) -> Result<Res
             return Err(Error::new(Code::WrongRange, cause, remedy));
         }
     };
-    let file = file.part(from..to)?;
+    file.seek(SeekFrom::Start(from))
+        .map_err(Error::io("the file"))?;
     let stream = stream::unfold(Some((file, to - from)), |state| async move {
         let (mut file, left) = state?;
         if left == 0 {

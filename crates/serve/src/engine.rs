@@ -540,15 +540,12 @@ impl Engine {
         placement: Option<&polyveil::runtime::Placement>,
     ) -> Result<Server> {
         let name = "the evaluation keys";
+        let file = self.store.read(Kind::Keys, &job.keys)?;
         let preparation = Preparation::begin(plan.facts().buffer_bytes(placement))?;
         let plan = plan.clone();
         let server = match placement {
-            Some(p) => {
-                let file = self.store.local(Kind::Keys, &job.keys)?;
-                Server::open(plan, file, name, &p.kept, &mut |_, _| {})?
-            }
+            Some(p) => Server::open(plan, file, name, &p.kept, &mut |_, _| {})?,
             None => {
-                let file = self.store.read(Kind::Keys, &job.keys)?;
                 let file = BufReader::with_capacity(1 << 20, file);
                 Server::read(plan, file, name, &mut |_, _| {})?
             }

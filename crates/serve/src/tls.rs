@@ -95,9 +95,13 @@ mod own {
             &self,
             stream: TcpStream,
         ) -> std::io::Result<TlsStream<TcpStream>> {
-            let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
-            let acceptor = TlsAcceptor::from(config.clone());
-            drop(config);
+            let config = || {
+                self.config
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone()
+            };
+            let acceptor = TlsAcceptor::from(config());
             acceptor.accept(stream).await
         }
     }

@@ -7,8 +7,6 @@ mod load;
 mod page;
 mod plain;
 mod proxy;
-#[cfg(feature = "s3")]
-mod s3;
 mod strangers;
 mod support;
 #[cfg(feature = "tls")]

@@ -122,8 +122,9 @@ fn a_certificate_is_read_anew_and_a_bad_one_is_not_taken() {
     let site = site("renewed", "");
     let token = site.account("ada", "");
     let hup = || {
-        let asked = Command::new("kill").args(["-HUP", &site.id().to_string()]);
-        assert!(asked.status().expect("kill").success());
+        let id = site.id().to_string();
+        let asked = Command::new("kill").args(["-HUP", &id]).status();
+        assert!(asked.expect("kill").success());
     };
     let health = |of: [&[u8]; 3]| trusting(site.address, &token, of[2]).health();
     health(ONE).expect("one");
