@@ -6,6 +6,7 @@ mod own;
 mod pictures;
 mod published;
 mod records;
+mod requests;
 mod runs;
 mod sets;
 mod task;
@@ -21,6 +22,7 @@ pub(crate) fn all() -> Vec<Decoder> {
     let all = [
         own::all(),
         records::all(),
+        requests::all(),
         runs::all(),
         networks::all(),
         language::all(),

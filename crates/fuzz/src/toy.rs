@@ -332,8 +332,13 @@ pub(crate) const INPUT: [u8; 32] = [7; 32];
 
 impl Toy {
     pub(crate) fn new(plan: Plan) -> Self {
+        Self::of(plan, TASK)
+    }
+    /// The same with another task.
+    pub(crate) fn of(mut plan: Plan, task: &[u8]) -> Self {
+        plan.description.task = task_digest(task);
         let plan = Arc::new(VerifiedPlan::new(plan).expect("a valid seed"));
-        let file = plan.client_file(TASK.into()).expect("a valid seed");
+        let file = plan.client_file(task.into()).expect("a valid seed");
         let client = Client::new(file.clone(), &mut rng(1));
         let client_file = file.write(Vec::new(), "seed").expect("in memory");
         let client_key = client.write(Vec::new(), "seed").expect("in memory");

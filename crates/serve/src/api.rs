@@ -133,17 +133,13 @@ fn not_found() -> Error {
 /// Counts and logs a request: its route, not its address, which has ids in it.
 async fn watched(Of(app): Of<App>, request: Request, next: Next) -> Response {
     let start = Instant::now();
-    let method = request.method().clone();
+    let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_string(), |p| p.as_str().to_string());
     let mut response = next.run(request).await;
     let status = response.status();
     let (metrics, label) = (app.service.metrics(), status.as_u16().to_string());
-    let labels = [
-        ("method", method.as_str()),
-        ("route", &*route),
-        ("status", &*label),
-    ];
+    let labels = [("method", method), ("route", &*route), ("status", &*label)];
     metrics.add("requests_total", &labels, 1.0);
     let code = response.extensions_mut().remove::<Code>();
     if let Some(code) = code {
@@ -157,10 +153,17 @@ async fn watched(Of(app): Of<App>, request: Request, next: Next) -> Response {
     let whose = response.extensions_mut().remove::<Whose>();
     app.service.log().say(
         "request",
-        json!({ "method": method.as_str(), "route": route, "status": status.as_u16(), "code": code,
+        json!({ "method": method, "route": route, "status": status.as_u16(), "code": code,
             "account": whose.map(|w| w.0), "seconds": (start.elapsed().as_secs_f64() * 1e4).round() / 1e4 }),
     );
     response
+}
+
+/// A method's name for log and numbers. Whoever asks may make one up: there would be as many numbers, and what it holds is not ours to keep.
+fn known(method: &Method) -> &'static str {
+    let mut all = ROUTES.iter().flat_map(|r| r.1);
+    let same = all.find(|m| *m == method);
+    same.map_or("other", Method::as_str)
 }
 
 /// The account that asked, for the log.
@@ -176,7 +179,9 @@ async fn answer(Of(app): Of<App>, request: Request) -> Response {
     let names = names.map(|p| p.0).unwrap_or_default();
     let methods = ROUTES.iter().find(|r| r.0 == path.as_str()).map(|r| r.1);
     if !methods.is_some_and(|m| m.contains(&parts.method)) {
-        let cause = format!("{} does not go with this address", parts.method);
+        let all = methods.unwrap_or_default().iter().map(Method::as_str);
+        let all = all.collect::<Vec<_>>().join(", ");
+        let cause = format!("this address takes {all}, and no other method");
         return Error::new(Code::WrongMethod, cause, "see /openapi.json").into_response();
     }
     let call = Call {

@@ -14,7 +14,7 @@ use polyveil::runtime::machine::cpu_seconds;
 use polyveil::runtime::{Observer, Preparation, Reporter, Server, VerifiedPlan, limits};
 use serde_json::json;
 use std::collections::HashMap;
-use std::io::{BufReader, Write};
+use std::io::BufReader;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -626,9 +626,7 @@ impl Engine {
             (Err(e), false) => return Err(e.into()),
         };
         let bytes = server.write_answer(&answer, Vec::new(), "the answer")?;
-        let mut out = self.store.create(Kind::Answers, &job.id)?;
-        let written = out.write_all(&bytes).and_then(|()| out.finish());
-        written.map_err(Error::io("the answer"))?;
+        self.store.put(Kind::Answers, &job.id, &bytes)?;
         Ok(Outcome::Done {
             digest: hex(blake3::hash(&bytes).as_bytes()),
             bytes: bytes.len() as u64,

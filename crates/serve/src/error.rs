@@ -41,8 +41,6 @@ pub enum Code {
     WrongFile,
     /// The body is longer than it may be.
     TooLarge,
-    /// The length of the body is not said.
-    LengthMissing,
     /// The body came too slowly.
     TooSlow,
     /// The account's share of storage for keys is used up.
@@ -100,7 +98,6 @@ impl Code {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::LengthMissing => StatusCode::LENGTH_REQUIRED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::OverQuotaKeys | Self::OverQuotaCpu | Self::OverQuotaJobs => {
                 StatusCode::TOO_MANY_REQUESTS

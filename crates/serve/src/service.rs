@@ -142,6 +142,10 @@ impl Service {
     pub fn book(&self) -> &Book {
         &self.book
     }
+    /// The files.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
     /// What carries out jobs.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine

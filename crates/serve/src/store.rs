@@ -107,6 +107,14 @@ impl Store {
         disk::Output::create(&path, disk::Access::Owner).map_err(Error::io(kind.folder()))
     }
 
+    /// Writes a file whole.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn put(&self, kind: Kind, name: &str, bytes: &[u8]) -> Result<()> {
+        write(&self.path(kind, name), bytes)
+    }
+
     /// Opens a file.
     ///
     /// # Errors

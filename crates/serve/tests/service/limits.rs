@@ -77,6 +77,14 @@ fn bodies_that_are_too_long_are_refused_before_they_are_read() {
     request(site.address, "GET /v2 HTTP/1.1", &[]).refuses(404, "not_found");
     ada.call("PUT", "/v1/jobs", "", b"x")
         .refuses(405, "wrong_method");
+    // a method that is made up is said nowhere
+    ada.call(&ada.token, "/v1/jobs", "", &[])
+        .refuses(405, "wrong_method");
+    let metrics = ada.get("/metrics").body;
+    for all in [&metrics[..], site.said().as_bytes()] {
+        assert!(!crate::support::has(all, ada.token.as_bytes()));
+    }
+    assert!(crate::support::has(&metrics, b"method=\"other\""));
     ada.get(&format!("/v1/jobs/{}/secrets", "0".repeat(32)))
         .refuses(404, "not_found");
     ada.get("/v1/keys/nonsense").refuses(400, "bad_request");
