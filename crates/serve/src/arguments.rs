@@ -20,7 +20,8 @@ A client:
   polyveil-serve ask cat.input --keys keys/ -o cat.answer
   polyveil decrypt --key keys/client.key cat.answer
 
-TLS is a proxy's work (nginx, Caddy) in front of the server, which listens to this machine alone.";
+TLS is a proxy's work (nginx, Caddy) in front of the server, which listens to this machine alone; or the server's own, where it was built
+with the feature `tls`: start --certificate FILE --certificate-key FILE.";
 
 /// Neural networks on encrypted data, for many clients.
 #[derive(Parser, Debug)]
@@ -69,6 +70,12 @@ pub(crate) struct Start {
     /// Address to listen at: one of this machine alone, unless a network is trusted.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+    /// Speak TLS: the server's certificate and those between it and its authority, PEM; SIGHUP reads it anew.
+    #[arg(long, value_name = "FILE", requires = "certificate_key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The certificate's key, PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) certificate_key: Option<PathBuf>,
     /// Most memory to use [default: what the system leaves].
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_memory: Option<u64>,
@@ -197,8 +204,11 @@ pub(crate) struct At {
     /// The file that holds the account's token.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: PathBuf,
+    /// Certificate of the authority that vouches for the service, PEM [default: those of the web].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authority: Option<PathBuf>,
     /// The way to the service is protected by something else than TLS.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "authority")]
     pub(crate) protected_way: bool,
 }
 

@@ -175,11 +175,13 @@ fn opened(path: &Path, kind: container::Kind) -> Result<(File, Header)> {
 }
 
 /// Whether a token may cross a network as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
-    /// Only to this machine itself, unless it is encrypted.
+    /// Only to this machine itself, unless it is encrypted for a service that an authority of the web vouches for.
     #[default]
     Protected,
+    /// The same, but these authorities vouch, and no other: their certificates, PEM.
+    Authority(String),
     /// Anywhere: someone else protects the way, a tunnel say.
     AsItIs,
 }
@@ -249,8 +251,15 @@ impl Remote {
                 );
             }
         }
+        let agent = Agent::config_builder();
+        #[cfg(feature = "tls")]
+        let agent = match (&transport, scheme) {
+            (_, "http") => agent,
+            (Transport::Authority(pem), _) => agent.tls_config(crate::tls::trust(Some(pem))?),
+            _ => agent.tls_config(crate::tls::trust(None)?),
+        };
         let step = Some(Duration::from_secs(30));
-        let agent = Agent::config_builder()
+        let agent = agent
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_connect(Some(Duration::from_secs(10)))
@@ -292,6 +301,16 @@ impl Remote {
             Some(body) => self.agent.run(request.body(body).map_err(|e| unsent(&e))?),
             None => self.agent.run(request.body(()).map_err(|e| unsent(&e))?),
         };
+        #[cfg(feature = "tls")]
+        if let Err(e) = &sent
+            && crate::tls::is_refusal(e)
+        {
+            return Err(Error::new(
+                Code::Refused,
+                format!("{}: {e}; nothing was sent", self.base),
+                "see that this is the service's address, that its certificate names it and is in its time, and give the certificate of its authority with --authority if it is none of the web's",
+            ));
+        }
         let mut response = sent.map_err(|e| unsent(&e))?;
         if response.status().is_success() {
             return Ok(response);

@@ -12,22 +12,22 @@ const NAME: &str = "service.json";
 /// The file beside the keys, its owner's alone: a token is in it.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Enrolled {
-    url: String,
+    /// The service's address.
+    pub(crate) url: String,
     /// The plan's name at the service.
     pub(crate) plan: String,
-    token: String,
-    protected_way: bool,
+    /// The account's token.
+    pub(crate) token: String,
+    /// Certificates of the authorities that vouch for the service, PEM; those of the web if none.
+    #[serde(default)]
+    pub(crate) authority: Option<String>,
+    /// Whether the way is protected by something else than TLS.
+    pub(crate) protected_way: bool,
 }
 
 impl Enrolled {
     /// Writes it into a folder, which is made if missing.
-    pub(crate) fn make(
-        folder: &Path,
-        url: String,
-        plan: &Plan,
-        token: &Token,
-        protected_way: bool,
-    ) -> Result<()> {
+    pub(crate) fn write(&self, folder: &Path, plan: &Plan) -> Result<()> {
         let mut made = std::fs::DirBuilder::new();
         let made = made.recursive(true).mode(0o700).create(folder);
         made.map_err(Error::io(folder.display()))?;
@@ -45,13 +45,7 @@ impl Enrolled {
                 "choose another folder: keys are of one plan",
             ));
         }
-        let own = Self {
-            url,
-            plan: plan.name.clone(),
-            token: token.reveal().into(),
-            protected_way,
-        };
-        let text = serde_json::json!(own).to_string();
+        let text = serde_json::json!(self).to_string();
         store::write(&folder.join(NAME), text.as_bytes())
     }
 
@@ -68,9 +62,10 @@ impl Enrolled {
 
     /// Its service.
     pub(crate) fn remote(&self) -> Result<Remote> {
-        let transport = match self.protected_way {
-            true => Transport::AsItIs,
-            false => Transport::Protected,
+        let transport = match &self.authority {
+            _ if self.protected_way => Transport::AsItIs,
+            None => Transport::Protected,
+            Some(pem) => Transport::Authority(pem.clone()),
         };
         Remote::new(&self.url, Token::new(&self.token)?, transport)
     }

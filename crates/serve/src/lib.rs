@@ -8,7 +8,8 @@
 //!   keys, inputs, answers: ciphertexts ◄───────► evaluation.keys, inputs; client.key never leaves
 //! ```
 //!
-//! * [`service`] is what accounts may do, [`api`] says it in HTTP, [`listener`] holds connections to their limits.
+//! * [`service`] is what accounts may do, [`api`] says it in HTTP, [`listener`] holds connections to their limits, over
+//!   [`tls`] where there is a certificate.
 //! * [`engine`] carries out jobs: keys in memory, room for them, checkpoints. Jobs come to it through [`queue`].
 //! * [`book`] keeps [`records`] in a transactional database, [`store`] keeps files, [`watch`] tells the operator.
 //! * [`operator`] publishes plans and makes accounts; [`client`] and [`doctor`] are the other side.
@@ -29,6 +30,7 @@ pub mod queue;
 pub mod records;
 pub mod service;
 pub mod store;
+pub mod tls;
 pub mod watch;
 
 pub use error::{Code, Error, Result};
@@ -45,6 +47,8 @@ use std::time::Duration;
 pub struct Start {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The certificate that it shows; none where TLS is left to a proxy.
+    pub tls: Option<Arc<tls::Tls>>,
     /// What the machine may be used for.
     pub capacity: engine::Capacity,
     /// Connections at the same time.
@@ -107,7 +111,8 @@ pub fn serve(
             let _ = stopped.wait_for(|s| *s).await;
             engine.stop();
         });
-        let listened = listener::listen(app, start.listen, start.connections, stop).await;
+        let at = (start.listen, start.tls.clone());
+        let listened = listener::listen(app, at, start.connections, stop).await;
         swept.abort();
         stopping.abort();
         listened

@@ -2,6 +2,7 @@
 
 use crate::api::{App, router};
 use crate::error::{Error, Result};
+use crate::tls::Tls;
 use futures_util::future::{Either, select};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -15,7 +16,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -27,13 +29,21 @@ const LAST: Duration = Duration::from_secs(5);
 const HEAD: usize = 64 << 10;
 
 /// A connection whose other side must take what it is sent.
-struct Patient {
-    stream: TokioIo<TcpStream>,
+struct Patient<S> {
+    stream: TokioIo<S>,
     idle: Duration,
     waits: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
+impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
+    fn new(stream: S, idle: Duration) -> Self {
+        Self {
+            stream: TokioIo::new(stream),
+            idle,
+            waits: None,
+        }
+    }
+
     /// Holds a write to the time that it may wait.
     fn held<T>(
         &mut self,
@@ -53,7 +63,7 @@ impl Patient {
     }
 }
 
-impl Read for Patient {
+impl<S: AsyncRead + AsyncWrite + Unpin> Read for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -63,7 +73,7 @@ impl Read for Patient {
     }
 }
 
-impl Write for Patient {
+impl<S: AsyncRead + AsyncWrite + Unpin> Write for Patient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -73,10 +83,13 @@ impl Write for Patient {
         self.held(polled, cx)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // TLS holds bytes back until it is flushed
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.held(polled, cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.held(polled, cx)
     }
 }
 
@@ -86,7 +99,7 @@ impl Write for Patient {
 /// An address that can't be listened at.
 pub async fn listen(
     app: App,
-    address: SocketAddr,
+    (address, tls): (SocketAddr, Option<Arc<Tls>>),
     connections: usize,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
@@ -96,7 +109,7 @@ pub async fn listen(
     let service = app.service.clone();
     service.log().say(
         "listening",
-        json!({ "address": at.to_string(), "this_machine_alone": at.ip().is_loopback() }),
+        json!({ "address": at.to_string(), "this_machine_alone": at.ip().is_loopback(), "tls": tls.is_some() }),
     );
     let routes = router(app.clone());
     let places = Arc::new(Semaphore::new(connections));
@@ -116,8 +129,10 @@ pub async fn listen(
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             service.metrics().add("connections_refused_total", &[], 1.0);
-            // what does not fit into the socket's buffer at once is not said
-            let _ = stream.try_write(FULL);
+            // what does not fit into the socket's buffer at once is not said, nor what would be no TLS
+            if tls.is_none() {
+                let _ = stream.try_write(FULL);
+            }
             continue;
         };
         service.metrics().set(
@@ -127,13 +142,18 @@ pub async fn listen(
         // small answers are not to wait for more
         let _ = stream.set_nodelay(true);
         let (routes, ended, patience) = (routes.clone(), ended.clone(), app.patience);
+        let tls = tls.clone();
         tokio::spawn(async move {
-            let io = Patient {
-                stream: TokioIo::new(stream),
-                idle: patience.idle,
-                waits: None,
-            };
-            serve(io, routes, patience.header, ended).await;
+            let idle = patience.idle;
+            match tls {
+                None => serve(Patient::new(stream, idle), routes, patience.header, ended).await,
+                // a handshake that fails is its client's business
+                Some(tls) => {
+                    if let Ok(Ok(stream)) = timeout(patience.header, tls.accept(stream)).await {
+                        serve(Patient::new(stream, idle), routes, patience.header, ended).await;
+                    }
+                }
+            }
             drop(place);
         });
     }
@@ -143,8 +163,8 @@ pub async fn listen(
     Ok(())
 }
 
-async fn serve(
-    io: Patient,
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    io: Patient<S>,
     routes: axum::Router,
     header: Duration,
     mut ended: watch::Receiver<bool>,

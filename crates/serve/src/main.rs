@@ -9,9 +9,10 @@ use clap::Parser;
 use enrolled::Enrolled;
 use polyveil::machine::Machine;
 use polyveil_serve::api::Patience;
-use polyveil_serve::client::{EncryptedInput, PublicKeys, Remote, Token, Transport};
+use polyveil_serve::client::{EncryptedInput, PublicKeys, Token};
 use polyveil_serve::engine::Capacity;
 use polyveil_serve::operator::{self, Security};
+use polyveil_serve::tls::Tls;
 use polyveil_serve::watch::Log;
 use polyveil_serve::{Code, Error, Result, doctor, serve};
 use std::io::Write;
@@ -107,8 +108,13 @@ fn seconds(what: &str, value: f64) -> Result<Duration> {
 fn start(a: &arguments::Start) -> Result<()> {
     const DAY: f64 = 86400.0;
     let idle = seconds("--idle", a.idle)?;
+    let tls = match (&a.certificate, &a.certificate_key) {
+        (Some(certificate), Some(key)) => Some(Arc::new(Tls::open(certificate, key)?)),
+        _ => None,
+    };
     let settings = polyveil_serve::Start {
         listen: a.listen,
+        tls: tls.clone(),
         capacity: Capacity {
             memory: a.max_memory,
             runs: a.runs.clamp(1, 64),
@@ -124,31 +130,40 @@ fn start(a: &arguments::Start) -> Result<()> {
         },
         sweep: seconds("--sweep", a.sweep.max(0.05))?,
     };
+    let log = Arc::new(Log::new(std::io::stdout()));
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let signals = signal_hook::iterator::Signals::new([
-        signal_hook::consts::SIGTERM,
-        signal_hook::consts::SIGINT,
-    ]);
+    signals(stop, tls, log.clone())?;
+    serve(&a.data.folder, &settings, log, stopped)
+}
+
+/// SIGTERM and SIGINT stop; SIGHUP reads the certificate anew, where there is one.
+fn signals(
+    stop: tokio::sync::watch::Sender<bool>,
+    tls: Option<Arc<Tls>>,
+    log: Arc<Log>,
+) -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut heard = vec![SIGTERM, SIGINT];
+    heard.extend(tls.is_some().then_some(SIGHUP));
+    let signals = signal_hook::iterator::Signals::new(heard);
     let mut signals = signals.map_err(Error::io("signals"))?;
-    let waiting = std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            let mut came = signals.forever();
-            if came.next().is_some() {
-                stop.send_replace(true);
+    let listening = move || {
+        for signal in signals.forever() {
+            match &tls {
+                Some(tls) if signal == SIGHUP => match tls.reload() {
+                    Ok(()) => log.say("certificate_read", serde_json::json!({})),
+                    Err(e) => log.say("certificate_kept", serde_json::json!(e)),
+                },
+                // whoever asks twice does not wait for checkpoints
+                _ if stop.send_replace(true) => std::process::exit(1),
+                _ => {}
             }
-            // whoever asks twice does not wait for checkpoints
-            if came.next().is_some() {
-                std::process::exit(1);
-            }
-        });
-    waiting.map_err(Error::io("a thread"))?;
-    serve(
-        &a.data.folder,
-        &settings,
-        Arc::new(Log::new(std::io::stdout())),
-        stopped,
-    )
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".into());
+    let thread = thread.spawn(listening).map_err(Error::io("a thread"))?;
+    drop(thread);
+    Ok(())
 }
 
 /// As many connections as there are descriptors for, with some left for files.
@@ -236,19 +251,20 @@ fn account(command: AccountCommand) -> Result<()> {
     }
 }
 
-fn remote(at: &At) -> Result<(Remote, Token)> {
-    let file = &at.token_file;
-    let text = std::fs::read_to_string(file).map_err(Error::io(file.display()))?;
-    let token = Token::new(&text)?;
-    let transport = match at.protected_way {
-        true => Transport::AsItIs,
-        false => Transport::Protected,
-    };
-    Ok((Remote::new(&at.url, token.clone(), transport)?, token))
+/// What the arguments say of a service; the plan is not known yet.
+fn enrolled(at: &At) -> Result<Enrolled> {
+    let text = |file: &PathBuf| std::fs::read_to_string(file).map_err(Error::io(file.display()));
+    Ok(Enrolled {
+        url: at.url.clone(),
+        plan: String::new(),
+        token: Token::new(&text(&at.token_file)?)?.reveal().into(),
+        authority: at.authority.as_ref().map(text).transpose()?,
+        protected_way: at.protected_way,
+    })
 }
 
 fn examine(a: &Doctor) -> Result<()> {
-    let (remote, _) = remote(&a.at)?;
+    let remote = enrolled(&a.at)?.remote()?;
     let folder = std::env::temp_dir().join(format!("polyveil-doctor-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(Error::io(folder.display()))?;
     let remote = remote.patient(Duration::from_secs(10));
@@ -258,7 +274,8 @@ fn examine(a: &Doctor) -> Result<()> {
 }
 
 fn enrol(a: &Enrol) -> Result<()> {
-    let (remote, token) = remote(&a.at)?;
+    let mut enrolled = enrolled(&a.at)?;
+    let remote = enrolled.remote()?;
     let plan = match &a.plan {
         Some(name) => remote.plan(name)?,
         None => {
@@ -287,13 +304,8 @@ fn enrol(a: &Enrol) -> Result<()> {
         ));
     }
     let file = remote.client_file(&plan)?;
-    Enrolled::make(
-        &a.output,
-        a.at.url.clone(),
-        &plan,
-        &token,
-        a.at.protected_way,
-    )?;
+    enrolled.plan = plan.name.clone();
+    enrolled.write(&a.output, &plan)?;
     let path = a.output.join(polyveil::network::CLIENT_FILE);
     let bytes = file.write(Vec::new(), "the client file")?;
     polyveil_serve::store::write(&path, &bytes)?;

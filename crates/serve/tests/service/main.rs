@@ -8,4 +8,6 @@ mod plain;
 mod proxy;
 mod strangers;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod whole;
