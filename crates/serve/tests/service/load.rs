@@ -114,86 +114,137 @@ fn metric(caller: &Caller, name: &str) -> f64 {
     line.and_then(|v| v.parse().ok()).expect("a number")
 }
 
+/// A client that asks the same again and again, and what it got first.
+struct Asker {
+    caller: Caller,
+    party: Party,
+    keys: String,
+    input: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Asker {
+    /// Of a network's own shape: numbers that are the same in each run.
+    fn new(site: &Site, name: &str) -> Self {
+        let caller = Caller {
+            address: site.address,
+            token: site.account(name, "--cpu-seconds 1e9 --key-bytes 900GB"),
+        };
+        let party = site.client(name);
+        let keys = caller.upload(&party.keys);
+        let count = site.plan.plan().input.shape.iter().product::<usize>();
+        let values: Vec<f64> = (0..count).map(|i| (i % 11) as f64 / 11.0).collect();
+        let client = party.client.keys();
+        let input = client.input(&values, &mut polyveil::session::rng());
+        let mut asker = Self {
+            caller,
+            party,
+            keys,
+            input: input.expect("encrypts"),
+            answer: Vec::new(),
+        };
+        asker.answer = asker.ask("first");
+        let first = asker.party.client.keys().answer(&asker.answer);
+        first.expect("can be right");
+        asker
+    }
+
+    /// Asks, waits, fetches and deletes.
+    fn ask(&self, name: &str) -> Vec<u8> {
+        let asked = self.caller.ask(&self.keys, name, &self.input).json();
+        let id = asked["id"].as_str().unwrap_or_else(|| panic!("{asked}"));
+        let answer = self.caller.answer(id);
+        let gone = self
+            .caller
+            .call("DELETE", &format!("/v1/jobs/{id}"), "", &[]);
+        assert_eq!(gone.status, 204);
+        answer
+    }
+
+    /// None is lost, and all have the same bits.
+    fn again(&self, name: &str) {
+        assert!(self.ask(name) == self.answer, "{name} is wrong");
+    }
+}
+
+/// A service of the network that `POLYVEIL_PLAN` names (its client file beside it), or of a toy.
+fn measured(name: &str, toy: Toy) -> Site {
+    match std::env::var("POLYVEIL_PLAN") {
+        Ok(plan) => Site::of(name, &plan),
+        Err(_) => Site::new(name, toy, ""),
+    }
+}
+
+/// How many requests: `POLYVEIL_REQUESTS`.
+fn requests(otherwise: usize) -> usize {
+    let given = std::env::var("POLYVEIL_REQUESTS").ok();
+    given.map_or(otherwise, |n| n.parse().expect("a number"))
+}
+
 #[test]
-#[ignore = "a minute: 1,000 requests"]
+#[ignore = "a minute or more: 1,000 requests; POLYVEIL_PLAN and POLYVEIL_REQUESTS choose others"]
 fn memory_stays_flat_over_a_thousand_requests() {
-    let site = Site::new("soak", Toy::Small, "");
-    let caller = Caller {
-        address: site.address,
-        token: site.account("ada", ""),
-    };
-    let party = site.client("ada");
-    let keys = caller.upload(&party.keys);
-    let mut before = 0.0;
-    for i in 0..1000 {
-        let job = caller
-            .ask(&keys, &format!("request-{i}"), &party.input(row(1, i)))
-            .json();
-        let id = job["id"].as_str().expect("an id").to_string();
-        let had = party
-            .client
-            .decrypt(&caller.answer(&id))
-            .expect("can be right");
-        for (had, want) in had.iter().zip(clear(row(1, i))) {
-            assert!((had - want).abs() < 1e-3, "request {i}");
-        }
-        assert_eq!(
-            caller
-                .call("DELETE", &format!("/v1/jobs/{id}"), "", &[])
-                .status,
-            204
-        );
-        if i == 200 {
-            before = metric(&caller, "polyveil_resident_bytes");
+    let site = measured("soak", Toy::Small);
+    let asker = Asker::new(&site, "ada");
+    let (all, mut before) = (requests(1000), 0.0);
+    for i in 0..all {
+        asker.again(&format!("request-{i}"));
+        if i == all / 5 {
+            before = metric(&asker.caller, "polyveil_resident_bytes");
         }
     }
-    let after = metric(&caller, "polyveil_resident_bytes");
+    let after = metric(&asker.caller, "polyveil_resident_bytes");
     println!(
-        "{:.2} MB after 200 requests, {:.2} MB after 1,000",
+        "{:.2} MB after {} requests, {:.2} MB after {all}",
         before / 1e6,
+        all / 5,
         after / 1e6
     );
     assert!((after / before - 1.0).abs() < 0.03, "{before} {after}");
 }
 
 #[test]
-#[ignore = "measures: wants a quiet machine"]
+#[ignore = "measures: wants a quiet machine; POLYVEIL_PLAN and POLYVEIL_REQUESTS choose another network and number"]
 fn clients_at_once_get_as_much_as_one_after_the_other() {
-    let site = Site::new("throughput", Toy::Bootstraps, "");
-    let parties: Vec<(Caller, Party, String)> = (0..4)
-        .map(|i| {
-            let caller = Caller {
-                address: site.address,
-                token: site.account(&format!("client-{i}"), ""),
-            };
-            let party = site.client(&format!("client-{i}"));
-            let keys = caller.upload(&party.keys);
-            (caller, party, keys)
-        })
-        .collect();
-    let ask = |(caller, party, keys): &(Caller, Party, String), name: &str| {
-        let job = caller.ask(keys, name, &party.input([0.5; 4])).json();
-        caller.answer(job["id"].as_str().expect("an id"));
-    };
-    // keys into memory
-    parties.iter().for_each(|p| ask(p, "first"));
+    let mut site = measured("throughput", Toy::Bootstraps);
+    // room for one run, all clients' keys, and what the process itself takes
+    let first = Asker::new(&site, "first");
+    let plan = first.caller.get("/v1/plans/toy").json();
+    let bytes = |name: &str| plan[name].as_u64().expect("bytes");
+    let most = bytes("run_memory") + CLIENTS as u64 * bytes("key_memory") + (64 << 20);
+    site.stop();
+    site.start(&format!("--max-memory {most}B"));
+    let askers = (1..CLIENTS).map(|i| Asker::new(&site, &format!("client-{i}")));
+    let askers: Vec<Asker> = [first].into_iter().chain(askers).collect();
+    askers[0].again("keys into memory");
+    let rounds = requests(5);
     let start = std::time::Instant::now();
-    for round in 0..5 {
-        parties
-            .iter()
-            .for_each(|p| ask(p, &format!("alone-{round}")));
+    for round in 0..rounds {
+        for asker in &askers {
+            asker.again(&format!("alone-{round}"));
+        }
     }
     let alone = start.elapsed();
     let start = std::time::Instant::now();
-    std::thread::scope(|scope| {
-        for party in &parties {
-            scope.spawn(move || (0..5).for_each(|round| ask(party, &format!("together-{round}"))));
+    let resident = std::thread::scope(|scope| {
+        let work = |asker: &Asker| (0..rounds).for_each(|i| asker.again(&format!("together-{i}")));
+        let threads: Vec<_> = askers
+            .iter()
+            .map(|a| scope.spawn(move || work(a)))
+            .collect();
+        let mut resident = 0.0f64;
+        while !threads.iter().all(|t| t.is_finished()) {
+            resident = resident.max(metric(&askers[0].caller, "polyveil_resident_bytes"));
+            std::thread::sleep(std::time::Duration::from_millis(50));
         }
+        resident
     });
     let together = start.elapsed();
     let share = alone.as_secs_f64() / together.as_secs_f64();
     println!(
-        "20 requests: {alone:?} one after the other, {together:?} at once: {share:.2} of the throughput"
+        "{CLIENTS} clients, {rounds} requests each, none lost or wrong: {alone:?} one after the other, {together:?} at once: {share:.2} of the throughput; {:.0} MB resident of {:.0} allowed",
+        resident / 1e6,
+        most as f64 / 1e6
     );
-    assert!(share >= 0.9, "{share}");
+    assert!(resident <= most as f64 && share >= 0.9, "{share}");
 }

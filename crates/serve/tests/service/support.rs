@@ -179,6 +179,22 @@ impl Site {
     pub(crate) fn new(name: &str, toy: Toy, options: &str) -> Self {
         let folder = Folder::new(name);
         let plan = toy.compile(&folder, "toy");
+        Self::served(folder, plan, options)
+    }
+    /// Publishes somebody's plan as `toy`, its client file and weights beside it.
+    pub(crate) fn of(name: &str, path: &str) -> Self {
+        let (folder, path) = (Folder::new(name), std::path::Path::new(path));
+        for ending in ["plan", "client", "weights"] {
+            let from = path.with_extension(ending);
+            if ending != "weights" || from.exists() {
+                let to = folder.path(&format!("toy.{ending}"));
+                std::fs::copy(&from, to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+            }
+        }
+        let plan = polyveil::network::plan(path).expect("a plan");
+        Self::served(folder, Arc::new(plan), "")
+    }
+    fn served(folder: Folder, plan: Arc<runtime::VerifiedPlan>, options: &str) -> Self {
         let mut site = Self {
             folder,
             plan,
