@@ -92,7 +92,7 @@ impl CostModel {
         let levels = self.levels();
         for slots in periods {
             // of fewer than four slots there are none
-            if self.rises.len() > 0 && slots >= 8 && !self.rises.contains_key(&slots) {
+            if !self.rises.is_empty() && slots >= 8 && !self.rises.contains_key(&slots) {
                 self.rise_to(slots)?;
             }
             if !self.has_bootstrap() || self.bootstraps.contains_key(&slots) {

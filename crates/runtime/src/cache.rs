@@ -187,7 +187,7 @@ impl<E: Engine> Server<E> {
         let all = fresh.chain(cache.ciphertexts.iter().cloned());
         let given = all.map(|c| Ok(engine.upload(c)?));
         let state: State<E::Value> = plan.start(given.collect::<Result<_>>()?, key)?;
-        let (answer, kept) = plan.run_keeping(engine, state, observer)?;
+        let [answer, kept] = plan.run_keeping(engine, state, observer)?;
         let download = |values: Vec<E::Value>| {
             let all = values.iter().map(|y| Ok(engine.download(y)?));
             all.collect::<Result<Vec<_>>>()

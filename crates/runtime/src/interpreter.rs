@@ -126,11 +126,11 @@ impl VerifiedPlan {
         a: &A,
         mut state: State<A::Value>,
         observer: &mut (impl Observer<A::Value> + ?Sized),
-    ) -> Result<(Vec<A::Value>, Vec<A::Value>)> {
+    ) -> Result<[Vec<A::Value>; 2]> {
         while state.next < self.plan().steps.len() {
             self.advance(a, &mut state, observer)?;
         }
-        Ok((self.answer(&state)?, self.left(&state)?))
+        Ok([self.answer(&state)?, self.left(&state)?])
     }
 
     /// What is kept after the last step.
