@@ -282,9 +282,7 @@ pub(crate) fn through_files(plan: &VerifiedPlan, tell: Listener<'_>) -> Result<V
     let weights = path.with_extension(WEIGHTS);
     let files = [opened(&path, Kind::Plan)?, opened(&weights, Kind::Weights)?];
     write_apart(plan, files)?;
-    let bytes = std::fs::metadata(&path)
-        .map_err(|e| named(&*path)(e))?
-        .len();
+    let bytes = std::fs::metadata(&path).map_err(|e| named(&path)(e))?.len();
     let before = cpu_seconds();
     let read = self::plan(&path);
     tell.note(format_args!(
