@@ -271,7 +271,7 @@ pub(super) fn all() -> Vec<Decoder> {
         weights(),
         own(
             "plan",
-            &[&files[..], &[steps.file.clone()]]
+            &[&files[..], std::slice::from_ref(&steps.file)]
                 .concat()
                 .iter()
                 .collect::<Vec<_>>(),
