@@ -15,9 +15,9 @@ use crate::check::Overshoot;
 pub use crate::simulated::Simulated;
 use crate::verified::VerifiedPlan;
 use crate::wire::ports::{place, place_all};
-use crate::{Register, Result};
-use ckks::Complex64;
+use crate::{Register, Result, State};
 use ckks::clear::{SPLIT_MIX_STEP, split_mix};
+use ckks::{Arithmetic, Clear, Complex64};
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 
@@ -180,10 +180,23 @@ impl VerifiedPlan {
             inputs.iter_mut().for_each(|v| normal.disturb(v, deviation));
         }
         let (clear, mut state) = self.start_in_the_clear(&inputs)?;
-        while state.next < plan.steps.len() {
+        self.carry_out(&clear, &mut state, &mut normal)?;
+        Ok((self.clear_answer(&state)?, self.clear_alarm(&state)))
+    }
+}
+
+impl VerifiedPlan {
+    /// All steps that are left, each result with its errors where some are drawn.
+    fn carry_out(
+        &self,
+        clear: &Clear,
+        state: &mut State<<Clear as Arithmetic>::Value>,
+        normal: &mut Option<(&Noise, Normal)>,
+    ) -> Result<()> {
+        while state.next < self.plan().steps.len() {
             let index = state.next;
-            self.advance(&clear, &mut state, &mut ())?;
-            if let Some((noise, normal)) = &mut normal {
+            self.advance(clear, state, &mut ())?;
+            if let Some((noise, normal)) = normal {
                 for (r, &deviation) in &noise.steps[index] {
                     if let Some(v) = state.live.get_mut(r) {
                         normal.disturb(&mut v.values, deviation);
@@ -191,11 +204,9 @@ impl VerifiedPlan {
                 }
             }
         }
-        Ok((self.clear_answer(&state)?, self.clear_alarm(&state)))
+        Ok(())
     }
-}
 
-impl VerifiedPlan {
     /// The answers that a step computes in f64 on the inputs of a sequence, in order, with what each run leaves for the next: exactly, or with one draw of all
     /// steps' errors in every run, so that errors of what is kept go on as they do under encryption.
     ///
@@ -221,17 +232,7 @@ impl VerifiedPlan {
             }
             slots.append(&mut kept);
             let (clear, mut state) = self.start_in_the_clear(&slots)?;
-            while state.next < plan.steps.len() {
-                let index = state.next;
-                self.advance(&clear, &mut state, &mut ())?;
-                if let Some((noise, normal)) = &mut normal {
-                    for (r, &deviation) in &noise.steps[index] {
-                        if let Some(v) = state.live.get_mut(r) {
-                            normal.disturb(&mut v.values, deviation);
-                        }
-                    }
-                }
-            }
+            self.carry_out(&clear, &mut state, &mut normal)?;
             answers.push(self.clear_answer(&state)?);
             kept = self.left(&state)?.into_iter().map(|v| v.values).collect();
         }

@@ -2,7 +2,7 @@
 //! small ring for each output. What is kept, and what is made of it, stays in slots.
 
 use super::costs::{Costs, within_memory, within_room};
-use super::transformer::{KEYS, needs, weighing};
+use super::transformer::{KEYS, finished, needs};
 use crate::draft::Draft;
 use crate::{Error, Target};
 use ckks::ParametersSpec;
@@ -24,12 +24,6 @@ pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
         key_seconds: KEYS * target.key_seconds,
         ..target.clone()
     };
-    let mut draft = Draft::normal(graph, &dear, set, None)?;
-    let packed = draft.pack()?;
-    draft.weighing = weighing(&draft, &mut costs)?;
-    let splits = draft.split(&packed);
-    let (decisions, _) = draft.schedule(&splits, None)?;
-    let mut plan = draft.written(&packed, &splits, &decisions)?;
-    plan.parameters = costs.narrow(&mut plan.steps)?;
-    within_memory(graph, target, VerifiedPlan::new(plan)?)
+    let draft = Draft::normal(graph, &dear, set, None)?;
+    within_memory(graph, target, finished(draft, &mut costs)?)
 }

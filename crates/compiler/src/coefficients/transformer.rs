@@ -60,18 +60,23 @@ pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
         key_seconds: KEYS * target.key_seconds,
         ..target.clone()
     };
-    let mut draft = Draft::normal(graph, &dear, set, Some(&sequence))?;
+    let draft = Draft::normal(graph, &dear, set, Some(&sequence))?;
+    within_memory(graph, target, finished(draft, &mut costs)?)
+}
+
+/// The plan of a normal form some of whose maps lie in coefficients.
+pub(super) fn finished(mut draft: Draft<'_>, costs: &mut Costs) -> Result<VerifiedPlan, Error> {
     let packed = draft.pack()?;
-    draft.weighing = weighing(&draft, &mut costs)?;
+    draft.weighing = weighing(&draft, costs)?;
     let splits = draft.split(&packed);
     let (decisions, _) = draft.schedule(&splits, None)?;
     let mut plan = draft.written(&packed, &splits, &decisions)?;
     plan.parameters = costs.narrow(&mut plan.steps)?;
-    within_memory(graph, target, VerifiedPlan::new(plan)?)
+    Ok(VerifiedPlan::new(plan)?)
 }
 
 /// Seconds of every linear map in coefficients, its sources' ways down shared among those that read them.
-pub(super) fn weighing(draft: &Draft<'_>, costs: &mut Costs) -> Result<Vec<f64>, Error> {
+fn weighing(draft: &Draft<'_>, costs: &mut Costs) -> Result<Vec<f64>, Error> {
     let (all, n) = (&draft.normal.quantities, draft.cost.parameters().n());
     let low = |q: &crate::normal::Quantity| q.domain == Domain::Coefficients;
     let mut readers: BTreeMap<usize, usize> = BTreeMap::new();
