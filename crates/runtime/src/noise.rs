@@ -2,14 +2,14 @@
 //!
 //! A plan's bound multiplies worst cases, which is no use where a network divides: a doubling of Goldschmidt's multiplies the bound, while
 //! in truth errors of quotient and divisor shrink or cancel. What is bounded badly is simulated well: the plan is read by
-//! [`Clear`](ckks::Clear) on an input, and after every step each slot of each result is given a complex Gaussian error of the root mean square that the
+//! [`Clear`] on an input, and after every step each slot of each result is given a complex Gaussian error of the root mean square that the
 //! meter predicts for *that step alone*, its operands exact ([`Noise`]). Errors then travel through products, divisions and bootstraps as
 //! they do under encryption, correlations included. The difference from the same run without errors is one draw of the answer's error.
 //!
 //! The meter's formulas are measured on ciphertexts (`docs/noise.md`): exact, or above the truth (constants' magnitude for a factor's, all
 //! coefficients of a ring for those of few slots). What one step's error has and the simulation lacks are its tails, products of two
 //! Gaussians where it draws one, and its correlation between slots; an answer sums thousands of them. The sine's bias is in both runs and
-//! drops out: [`Clear`](ckks::Clear) has it, the network's own oracle doesn't.
+//! drops out: [`Clear`] has it, the network's own oracle doesn't.
 
 use crate::check::Overshoot;
 pub use crate::simulated::Simulated;
