@@ -598,10 +598,10 @@ impl Importing<'_, '_> {
         ) {
             return self.refuse("keep_aspect_ratio_policy is not read; give fixed sizes");
         }
-        let mut y = x;
+        let mut sampled = Vec::with_capacity(axes.len());
         for (i, &axis) in axes.iter().enumerate() {
             let from = dims[axis];
-            let (to, scale) = match (&scales, &sizes) {
+            sampled.push(match (&scales, &sizes) {
                 (_, Some(sizes)) if sizes.len() == axes.len() => {
                     let to = self.length(sizes[i])?;
                     (to, to as f32 / from as f32)
@@ -615,7 +615,15 @@ impl Importing<'_, '_> {
                     (to as usize, scales[i])
                 }
                 _ => return self.refuse("it needs either scales or sizes, one for each axis"),
-            };
+            });
+        }
+        // where no length changes ONNX Runtime copies, whatever the scales: 4 × 1.2 is 4, and the operator's text would sample at 0, 0.83, 1.67, 2.5
+        if axes.iter().zip(&sampled).all(|(&a, s)| dims[a] == s.0) {
+            return Ok(x);
+        }
+        let mut y = x;
+        for (&axis, &(to, scale)) in axes.iter().zip(&sampled) {
+            let from = dims[axis];
             if to == from && scale == 1.0 {
                 continue;
             }
