@@ -117,7 +117,60 @@ fn pictures_have_the_names_that_releases_are_compared_by() {
 }
 
 #[test]
+#[ignore = "full size: minutes and 4 GB"]
+fn a_run_that_was_killed_goes_on_in_its_folder() {
+    let folder = Folder::new("estimate-keep");
+    let config = folder.file("config.json", CONFIG.as_bytes());
+    let kept = folder.path("kept");
+    let arguments =
+        format!("estimate {config} --length 32 --run --keep {kept} --json --machine shipped");
+    let mut first = support::command(&arguments, &[])
+        .spawn()
+        .expect("it starts");
+    let find = |name: &str| {
+        let own = std::fs::read_dir(&kept).ok()?.next()?.ok()?.path();
+        Some(own.join(name)).filter(|path| path.exists())
+    };
+    while find("times.json").is_none() {
+        assert!(first.try_wait().expect("known").is_none(), "it ended");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    first.kill().expect("killed");
+    first.wait().expect("ended");
+    let key = std::fs::read(find("keys/client.key").expect("made")).expect("read");
+    let (text, notes) = done(&arguments, &[]);
+    assert!(notes.contains("going on at step"), "{notes}");
+    assert_eq!(
+        std::fs::read(find("keys/client.key").expect("there")).expect("read"),
+        key
+    );
+    let row: serde_json::Value = serde_json::from_str(&text).expect("one object, of one input");
+    for name in NAMES {
+        assert!(row[name].is_number(), "{name} is not in {row}");
+    }
+    let number = |name: &str| row[name].as_f64().expect(name);
+    assert!(number("max_abs_error") <= number("stated_error"), "{row}");
+    // every step's time is there, that of the killed process too
+    let each = row["work"].as_array().expect("by what steps do").iter();
+    let sum: f64 = each
+        .map(|w| w["cpu_seconds"].as_f64().expect("measured"))
+        .sum();
+    assert!((sum / number("cpu_seconds") - 1.0).abs() < 1e-9, "{row}");
+    assert!(
+        number("cpu_seconds") > 0.7 * number("predicted_cpu_seconds"),
+        "{row}"
+    );
+    for of in ["purposes", "primitives"] {
+        assert!(
+            row[of].as_array().is_some_and(|list| list.len() > 3),
+            "{row}"
+        );
+    }
+}
+
+#[test]
 fn refusals() {
+    refused("estimate pythia-70m --keep x", &[], &["--run"]);
     let folder = Folder::new("estimate-refusals");
     refused(
         "estimate gpt-5",

@@ -7,8 +7,8 @@
 use crate::Result;
 use crate::approximations::{self, Approximations};
 use crate::error::Error;
-use crate::evaluate::{self, Trace};
-use crate::graph::{Graph, Network};
+use crate::evaluate::{self, Outside};
+use crate::graph::{Graph, Network, Node};
 use crate::histogram::Histogram;
 use crate::op::{BatchNorm, ElementFunction, Op};
 use crate::poly_graph::Range;
@@ -58,42 +58,46 @@ impl Calibration {
         approximations: &Approximations,
         input: &Tensor,
     ) -> Result<()> {
-        let trace = network.evaluate_all_with(approximations, input)?;
-        self.see(network, approximations, &trace)
+        let outside = network.visit(approximations, input, |node, value, inputs| {
+            self.see(approximations, node, value, inputs)
+        })?;
+        self.count(&outside);
+        Ok(())
+    }
+
+    /// One input more, with what left an interval.
+    fn count(&mut self, outside: &[Outside]) {
+        self.inputs += 1;
+        self.outside += usize::from(!outside.is_empty());
     }
 
     fn see<N: ElementFunction>(
         &mut self,
-        network: &Network<N>,
         approximations: &Approximations,
-        trace: &Trace,
+        node: &Node<N>,
+        value: &Tensor,
+        inputs: &[&Tensor],
     ) -> Result<()> {
-        self.inputs += 1;
-        self.outside += usize::from(!trace.outside.is_empty());
-        for (node, value) in network.nodes().iter().zip(&trace.values) {
-            let range = &mut self.ranges[node.id().index()];
-            for &v in value.values() {
-                if !v.is_finite() {
-                    return Err(Error::Diverged {
-                        node: node.name().into(),
-                        value: v,
-                    });
-                }
-                range.min = range.min.min(v);
-                range.max = range.max.max(v);
+        let range = &mut self.ranges[node.id().index()];
+        for &v in value.values() {
+            if !v.is_finite() {
+                return Err(Error::Diverged {
+                    node: node.name().into(),
+                    value: v,
+                });
             }
-            let Some(histogram) = &mut self.histograms[node.id().index()] else {
-                continue;
-            };
-            let inputs = node.inputs().iter().map(|i| &trace.values[i.index()]);
-            let inputs: Vec<&Tensor> = inputs.collect();
-            if let Some(divisors) = approximations::divisors(node, &inputs, approximations.first) {
-                divisors.into_iter().for_each(|v| histogram.add(v));
-            } else if let (Op::Elementwise(_), Some(x)) = (node.op(), inputs.first()) {
-                let values = x.values().iter().enumerate();
-                let encrypted = values.filter(|(i, _)| approximations.covers(x.shape(), *i));
-                encrypted.for_each(|(_, &v)| histogram.add(v));
-            }
+            range.min = range.min.min(v);
+            range.max = range.max.max(v);
+        }
+        let Some(histogram) = &mut self.histograms[node.id().index()] else {
+            return Ok(());
+        };
+        if let Some(divisors) = approximations::divisors(node, inputs, approximations.first) {
+            divisors.into_iter().for_each(|v| histogram.add(v));
+        } else if let (Op::Elementwise(_), Some(x)) = (node.op(), inputs.first()) {
+            let values = x.values().iter().enumerate();
+            let encrypted = values.filter(|(i, _)| approximations.covers(x.shape(), *i));
+            encrypted.for_each(|(_, &v)| histogram.add(v));
         }
         Ok(())
     }
@@ -198,7 +202,11 @@ pub fn calibrate_steps<N: ElementFunction>(
         for inputs in steps {
             let trace = network.evaluate_step(approximations, inputs, &kept)?;
             kept = network.left(&trace);
-            seen.see(network, approximations, &trace)?;
+            for (node, value) in network.nodes().iter().zip(&trace.values) {
+                let inputs = node.inputs().iter().map(|i| &trace.values[i.index()]);
+                seen.see(approximations, node, value, &inputs.collect::<Vec<_>>())?;
+            }
+            seen.count(&trace.outside);
         }
         Ok(seen)
     };

@@ -81,15 +81,12 @@ impl<N: ElementFunction> Network<N> {
         approximations: &Approximations,
         input: &Tensor,
     ) -> Result<Evaluation> {
-        let last_use = self.last_uses();
         let output = self.output().id().index();
+        let last_use = self.last_uses();
         let given = self.only(input)?;
         let (mut values, outside) = self.run(approximations, given, |values, now| {
-            for i in self.nodes()[now].inputs() {
-                if last_use[i.index()] == now && i.index() != output {
-                    values[i.index()] = None;
-                }
-            }
+            self.forget(&last_use, values, now);
+            Ok(())
         })?;
         let output = values[output]
             .take()
@@ -102,23 +99,48 @@ impl<N: ElementFunction> Network<N> {
     /// # Errors
     /// [`Error::InputShape`].
     pub fn evaluate_all(&self, input: &Tensor) -> Result<Trace> {
-        self.evaluate_all_with(&Approximations::default(), input)
-    }
-
-    /// As [`Network::evaluate_all`], with approximations in place of functions.
-    ///
-    /// # Errors
-    /// [`Error::InputShape`].
-    pub(crate) fn evaluate_all_with(
-        &self,
-        approximations: &Approximations,
-        input: &Tensor,
-    ) -> Result<Trace> {
-        let (values, outside) = self.run(approximations, self.only(input)?, |_, _| {})?;
+        let none = Approximations::default();
+        let (values, outside) = self.run(&none, self.only(input)?, |_, _| Ok(()))?;
         Ok(Trace {
             values: values.into_iter().flatten().collect(),
             outside,
         })
+    }
+
+    /// Shows every node with its value and those of its inputs, in topological order, and lets go of what nothing takes any more: a network of
+    /// attention written in primitives has values that together take many times the memory of those alive at once. Gives what left an interval.
+    ///
+    /// # Errors
+    /// [`Error::InputShape`], and what `see` finds.
+    pub(crate) fn visit(
+        &self,
+        approximations: &Approximations,
+        input: &Tensor,
+        mut see: impl FnMut(&Node<N>, &Tensor, &[&Tensor]) -> Result<()>,
+    ) -> Result<Vec<Outside>> {
+        let last_use = self.last_uses();
+        let given = self.only(input)?;
+        let (_, outside) = self.run(approximations, given, |values, now| {
+            let node = &self.nodes()[now];
+            let inputs = node.inputs().iter();
+            let inputs: Vec<&Tensor> = inputs.filter_map(|i| values[i.index()].as_ref()).collect();
+            if let Some(value) = &values[now] {
+                see(node, value, &inputs)?;
+            }
+            self.forget(&last_use, values, now);
+            Ok(())
+        })?;
+        Ok(outside)
+    }
+
+    /// Drops the values that node number `now` is the last to take, but the output's.
+    fn forget(&self, last_use: &[usize], values: &mut [Option<Tensor>], now: usize) {
+        let output = self.output().id().index();
+        for i in self.nodes()[now].inputs() {
+            if last_use[i.index()] == now && i.index() != output {
+                values[i.index()] = None;
+            }
+        }
     }
 
     /// Every node's value in one step of a sequence: `inputs` as [`Network::inputs`] has them, `kept` what the step before left of
@@ -144,7 +166,7 @@ impl<N: ElementFunction> Network<N> {
         let given = given.map(|(id, x)| (id, self.fitting(id, x)));
         let given = given.map(|(id, x)| Ok((id, x?)));
         let given = given.collect::<Result<Given<'_>>>()?;
-        let (values, outside) = self.run(approximations, given, |_, _| {})?;
+        let (values, outside) = self.run(approximations, given, |_, _| Ok(()))?;
         Ok(Trace {
             values: values.into_iter().flatten().collect(),
             outside,
@@ -184,7 +206,7 @@ impl<N: ElementFunction> Network<N> {
         &self,
         approximations: &Approximations,
         given: Given<'_>,
-        mut after: impl FnMut(&mut [Option<Tensor>], usize),
+        mut after: impl FnMut(&mut [Option<Tensor>], usize) -> Result<()>,
     ) -> Result<(Vec<Option<Tensor>>, Vec<Outside>)> {
         let nothing = Tensor::zeros(self.input().shape());
         let mut values: Vec<Option<Tensor>> = vec![None; self.nodes().len()];
@@ -204,7 +226,7 @@ impl<N: ElementFunction> Network<N> {
             let value = apply(node, approximations, own, &inputs);
             outside.extend(leaves_interval(node, &inputs, approximations));
             values[i] = Some(value);
-            after(&mut values, i);
+            after(&mut values, i)?;
         }
         Ok((values, outside))
     }

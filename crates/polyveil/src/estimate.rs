@@ -3,6 +3,7 @@
 use crate::error::{Result, named};
 use crate::estimate_tokens::{Whole, held_bytes, whole};
 use crate::files::{self, Existing};
+use crate::kept_run::{Facts, Folder, Made};
 use crate::machine::{Machine, Probing};
 use crate::markdown::{Table, or_none};
 use crate::memory::forget_peak;
@@ -16,7 +17,7 @@ use compiler::{Scale, Target, sketch};
 use nn::approximations::Substitute;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use runtime::machine::available_memory;
-use runtime::{Basis, Operation, Prediction, Purpose, Step, Work};
+use runtime::{Basis, Operation, Prediction, Purpose, Report, Step, Work, report};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -63,7 +64,7 @@ pub struct Estimating {
     )]
     pub lengths: Vec<usize>,
     /// Inputs side by side in one run, a power of two; given several times, a row each. If none is given 1 (the least latency), and for transformers
-    /// as many as fit (the most inputs an hour). Networks from files take one such number.
+    /// as many as fit (the most inputs an hour), but not where they are run. Networks from files take one such number.
     #[cfg_attr(feature = "clap", arg(long = "batch", value_name = "N"))]
     pub batches: Vec<usize>,
     /// Transformers: exponent of Power-Softmax, which stands for softmax (x^P over the sum of all x^P); even. 2 and 4 have been trained.
@@ -109,6 +110,12 @@ pub struct Estimating {
     /// Also compile each network, with random weights where it is no file's, and run it encrypted here: what the estimate is worth on this machine.
     #[cfg_attr(feature = "clap", arg(long))]
     pub run: bool,
+    /// Transformers that are run: a folder for plan, keys, input and checkpoints of each run. The same command goes on with a run that was stopped.
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "FOLDER", requires = "run", conflicts_with = "size")
+    )]
+    pub keep: Option<PathBuf>,
 }
 
 impl Default for Estimating {
@@ -128,6 +135,7 @@ impl Default for Estimating {
             max_memory: None,
             machine: Machine::default(),
             run: false,
+            keep: None,
         }
     }
 }
@@ -234,6 +242,9 @@ struct Measured {
     largest_logit: f64,
     /// Where the time went, by what steps do.
     work: Vec<Share>,
+    /// The same by what P2 divides by, and by primitive.
+    purposes: Vec<report::Share>,
+    primitives: Vec<report::Share>,
 }
 
 /// Estimates of several models: tables as text.
@@ -274,6 +285,7 @@ pub fn estimate(models: &[String], a: &Estimating, tell: Listener<'_>) -> Result
             let length = own.unwrap_or(asked);
             let full = (slots / length.next_power_of_two()).max(1);
             let batches: Vec<usize> = match &a.batches[..] {
+                [] if a.run => vec![1],
                 [] => vec![1, full],
                 given => given.to_vec(),
             };
@@ -369,8 +381,141 @@ impl Job<'_> {
     /// Makes the network with random weights, compiles it, and runs it encrypted beside itself in the clear.
     fn run(&self, row: &Row, limit: Option<u64>, tell: Listener<'_>) -> Result<Measured> {
         let name = self.name;
+        let folder = self.a.keep.as_ref().map(|folder| {
+            let own = format!("{name}-{}-{}", self.length, self.batch);
+            Folder::open(folder.join(own), tell)
+        });
+        let folder = folder.transpose()?;
+        let found = folder.as_ref().map(|f| f.find(tell)).transpose()?.flatten();
+        let (made, lowered) = match found {
+            Some(made) => (made, None),
+            None => {
+                let (made, graph) = self.make(row, limit, tell)?;
+                (made, Some(graph))
+            }
+        };
+        let threads = rayon::current_num_threads();
+        // the plan does not depend on what the machine does at the moment, but its run's time does
+        let basis = self.a.machine.basis(Probing::Probe)?;
+        let prediction = Prediction::new(&made.plan, basis, threads);
+        let mut work = shares(&made.plan, &prediction.steps);
         tell.note(format_args!(
-            "{name}: making the network with random weights and its plan, before a run of about {}",
+            "{name}: {} bootstraps, {} keys, peak {}, {} on {threads} threads; made in {}",
+            made.plan.facts().bootstraps,
+            made.plan.facts().keys.0.len(),
+            runtime::size(made.plan.facts().peak_bytes),
+            duration(prediction.seconds),
+            duration(made.facts.compile_seconds)
+        ));
+        require_memory(&made.plan, prediction.peak_bytes, limit)?;
+        // what weights are made of is as large as the network
+        let file = match (&folder, &lowered) {
+            (None, Some(graph)) => Some(crate::client_file(&made.plan, graph)?),
+            _ => None,
+        };
+        let Made { plan, clear, facts } = made;
+        let plan = match (&folder, &lowered) {
+            (Some(folder), Some(graph)) => {
+                let made = Made {
+                    plan,
+                    clear: clear.clone(),
+                    facts,
+                };
+                folder.keep(&made, graph, tell)?
+            }
+            (None, _) if plan.plan().integer_bytes() >= APART => {
+                Arc::new(network::through_files(&plan, tell)?)
+            }
+            _ => plan,
+        };
+        drop(lowered);
+        let shape = plan.plan().input.shape.clone();
+        let values: Vec<f64> = (self.inputs(&shape)?.iter())
+            .flat_map(|x| x.values().to_vec())
+            .collect();
+        let before = reference();
+        // what compiling took does not count as the run's
+        forget_peak();
+        let outcome = match (&folder, file) {
+            (Some(folder), _) => {
+                folder.run((&plan, &prediction), &values, &self.a.machine, tell)?
+            }
+            (None, Some(file)) => {
+                let session = Session::of(plan.clone(), file, prediction.clone(), tell)?;
+                session.run(&values, Precision::Unmeasured, tell)?
+            }
+            (None, None) => return Err("a plan without its network".into()),
+        };
+        let peak_bytes = runtime::machine::peak_bytes();
+        let report = Report::new(
+            &plan,
+            &prediction,
+            &outcome.measured,
+            report::Answer::default(),
+        );
+        let weigh = |s: &Step| matches!(s.operation, Operation::Weigh { .. });
+        let (layers, weight_bytes) = match plan.plan().steps.iter().any(weigh) {
+            true => ("coefficients", plan.plan().integer_bytes()),
+            false => ("slots", held_bytes(plan.plan())),
+        };
+        add_measured(&mut work, &plan, &outcome.measured.steps);
+        let bounds = plan.answer_bounds();
+        let (mut largest_error, mut largest_value) = (0.0f64, 0.0f64);
+        for (a, t) in outcome.values.iter().zip(&clear) {
+            largest_error = largest_error.max((a - t).abs());
+            largest_value = largest_value.max(t.abs());
+        }
+        Ok(Measured {
+            layers,
+            compile_seconds: facts.compile_seconds,
+            seconds: outcome.measured.seconds.unwrap_or_default(),
+            cpu_seconds: outcome.measured.cpu_seconds.unwrap_or_default(),
+            bootstraps: report.bootstraps,
+            keys: plan.facts().keys.0.len(),
+            peak_bytes,
+            predicted_cpu_seconds: report.predicted_cpu_seconds,
+            predicted_seconds: report.predicted_seconds,
+            predicted_peak_bytes: plan.facts().peak_bytes,
+            prompts_per_hour: 3600.0 * self.batch as f64 / report.predicted_seconds,
+            threads,
+            reference_ms: 0.5 * (before + reference()),
+            compile_peak_bytes: facts.compile_peak_bytes,
+            key_bytes: report.key_bytes,
+            weight_bytes,
+            security_bits: plan.parameters().security_bits(),
+            max_abs_error: largest_error,
+            error_bound: bounds.error,
+            stated_error: bounds.of_network(),
+            stated_encryption_error: bounds.stated_error(),
+            largest_logit: largest_value,
+            work,
+            purposes: report.purposes,
+            primitives: report.primitives,
+        })
+    }
+
+    /// Inputs that calibration did not see.
+    fn inputs(&self, shape: &[usize]) -> Result<Vec<nn::Tensor>> {
+        let &[channels, height, width] = shape else {
+            return Err("a transformer's input is no sequence".into());
+        };
+        let shape = nn::Shape::image(channels, height, width);
+        let number = |i: usize| UNSEEN + MOST_RUNS + i as u64;
+        Ok((0..self.batch)
+            .map(|i| sequence(shape, number(i)))
+            .collect())
+    }
+
+    /// The network with random weights, and its plan.
+    fn make(
+        &self,
+        row: &Row,
+        limit: Option<u64>,
+        tell: Listener<'_>,
+    ) -> Result<(Made, nn::PolyGraph)> {
+        tell.note(format_args!(
+            "{}: making the network with random weights and its plan, before a run of about {}",
+            self.name,
             duration(row.seconds)
         ));
         // what the rows before took does not count as compiling
@@ -380,98 +525,27 @@ impl Job<'_> {
             .shape
             .random(self.scheme()?, self.length)?
             .polynomials(self.polynomials())?;
+        let graph = lowered.graph;
         let target = Target {
             batch: self.batch,
             ..self.a.machine.target(limit)
         };
         // sequences that calibration did not see
-        let shape = lowered.graph.input_shape();
-        let unseen = move |number: u64| sequence(shape, UNSEEN + number);
-        let samples = Samples::Made(Box::new(move |number, _| Ok(unseen(number))));
-        let plan = crate::compiled(&lowered.graph, &target)?;
-        let plan = Arc::new(stating(plan, &lowered.graph, &samples)?);
-        let compiled = start.elapsed().as_secs_f64();
-        let compile_peak_bytes = runtime::machine::peak_bytes();
-        let facts = plan.facts();
-        let threads = rayon::current_num_threads();
-        // the plan does not depend on what the machine does at the moment, but its run's time does
-        let prediction = Prediction::new(&plan, self.a.machine.basis(Probing::Probe)?, threads);
-        let mut work = shares(&plan, &prediction.steps);
-        tell.note(format_args!(
-            "{name}: {} bootstraps, {} keys, peak {}, {} on {threads} threads; made in {}",
-            facts.bootstraps,
-            facts.keys.0.len(),
-            runtime::size(facts.peak_bytes),
-            duration(prediction.seconds),
-            duration(compiled)
-        ));
-        require_memory(&plan, prediction.peak_bytes, limit)?;
-        let inputs: Vec<nn::Tensor> = (0..self.batch)
-            .map(|i| unseen(MOST_RUNS + i as u64))
-            .collect();
-        let clear = |x| Ok(lowered.graph.evaluate(x)?.output);
-        let clear: Vec<nn::Tensor> = inputs.iter().map(clear).collect::<Result<_>>()?;
-        let file = crate::client_file(&plan, &lowered.graph)?;
-        let plan = if plan.plan().integer_bytes() < APART {
-            plan
-        } else {
-            // what weights are made of is as large as the network
-            let stored = network::through_files(&plan, tell)?;
-            drop((plan, lowered));
-            Arc::new(stored)
+        let shape = graph.input_shape();
+        let samples = Samples::Made(Box::new(move |number, _| {
+            Ok(sequence(shape, UNSEEN + number))
+        }));
+        let plan = crate::compiled(&graph, &target)?;
+        let plan = Arc::new(stating(plan, &graph, &samples)?);
+        let facts = Facts {
+            compile_seconds: start.elapsed().as_secs_f64(),
+            compile_peak_bytes: runtime::machine::peak_bytes(),
         };
-        let facts = plan.facts();
-        let before = reference();
-        // what compiling took does not count as the run's
-        forget_peak();
-        let session = Session::of(plan.clone(), file, prediction, tell)?;
-        let values: Vec<f64> = inputs.iter().flat_map(|x| x.values().to_vec()).collect();
-        let begun = Instant::now();
-        let outcome = session.run(&values, Precision::Unmeasured, tell)?;
-        let seconds = begun.elapsed().as_secs_f64();
-        let peak_bytes = runtime::machine::peak_bytes();
-        let predicted_cpu_seconds = session.prediction().cpu_seconds;
-        let predicted_seconds = session.prediction().seconds;
-        let weigh = |s: &Step| matches!(s.operation, Operation::Weigh { .. });
-        let (layers, weight_bytes) = match plan.plan().steps.iter().any(weigh) {
-            true => ("coefficients", plan.plan().integer_bytes()),
-            false => ("slots", held_bytes(plan.plan())),
-        };
-        add_measured(&mut work, &plan, &outcome.measured.steps);
-        let bounds = plan.answer_bounds();
-        let (mut largest_error, mut largest_value) = (0.0f64, 0.0f64);
-        let each = outcome.values.chunks(outcome.values.len() / inputs.len());
-        for (clear, answer) in clear.iter().zip(each) {
-            for (a, t) in answer.iter().zip(clear.values()) {
-                largest_error = largest_error.max((a - t).abs());
-                largest_value = largest_value.max(t.abs());
-            }
+        let mut clear = Vec::new();
+        for x in self.inputs(&plan.plan().input.shape)? {
+            clear.extend_from_slice(graph.evaluate(&x)?.output.values());
         }
-        Ok(Measured {
-            layers,
-            compile_seconds: compiled,
-            seconds,
-            cpu_seconds: outcome.measured.cpu_seconds.unwrap_or_default(),
-            bootstraps: facts.bootstraps,
-            keys: facts.keys.0.len(),
-            peak_bytes,
-            predicted_cpu_seconds,
-            predicted_seconds,
-            predicted_peak_bytes: facts.peak_bytes,
-            prompts_per_hour: 3600.0 * self.batch as f64 / predicted_seconds,
-            threads,
-            reference_ms: 0.5 * (before + reference()),
-            compile_peak_bytes,
-            key_bytes: facts.key_file_bytes,
-            weight_bytes,
-            security_bits: plan.parameters().security_bits(),
-            max_abs_error: largest_error,
-            error_bound: bounds.error,
-            stated_error: bounds.of_network(),
-            stated_encryption_error: bounds.stated_error(),
-            largest_logit: largest_value,
-            work,
-        })
+        Ok((Made { plan, clear, facts }, graph))
     }
 
     /// The row with linear layers in coefficients, where that is cheaper; where it is not, or not known, why.

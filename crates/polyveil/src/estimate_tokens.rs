@@ -8,8 +8,8 @@ use runtime::{Operation, Plan, Purpose, VerifiedPlan, size};
 use std::collections::BTreeMap;
 use zoo::shape::{Polynomials, TransformerShape};
 
-/// Bytes that compiling takes for each weight: the network in single precision, what is made of it row by row.
-const EACH_WEIGHT: u64 = 12;
+/// Bytes that compiling takes for each weight: as an integer, and what is made of it row by row. The network's own are random and made where they are read.
+const EACH_WEIGHT: u64 = 5;
 
 /// What a run would take.
 #[derive(Clone, Debug, Default, PartialEq)]

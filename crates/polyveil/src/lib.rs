@@ -48,6 +48,7 @@ pub mod evaluate;
 pub mod files;
 pub mod inputs;
 pub mod inspect;
+mod kept_run;
 mod key_folder;
 pub mod keys;
 pub mod machine;

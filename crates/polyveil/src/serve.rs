@@ -187,6 +187,19 @@ pub fn serve(
     a: &Serving,
     tell: Listener<'_>,
 ) -> Result<Report> {
+    let (measured, found) = measure(plan, prediction, placement, a, &mut (), tell)?;
+    Ok(Report::new(plan, prediction, &measured, found))
+}
+
+/// [`serve`], watched by one more observer, which comes behind the checkpoints'; gives what was measured, and the answer where it was checked.
+pub(crate) fn measure(
+    plan: &Arc<VerifiedPlan>,
+    prediction: &Prediction,
+    placement: Option<&Placement>,
+    a: &Serving,
+    more: &mut impl Observer<Ciphertext>,
+    tell: Listener<'_>,
+) -> Result<(Measured, Answer)> {
     require_memory(plan, prediction.peak_bytes, a.max_memory)?;
     let (output, checkpoint) = a.outputs(tell)?;
     let [keys, input, key] = [Some(&a.keys), Some(&a.input), a.check.as_ref()]
@@ -233,13 +246,14 @@ pub fn serve(
     let mut told = |p: runtime::Progress<'_>| tell.step(&p);
     let mut reporter = Reporter::new(prediction.step_seconds(), &mut told);
     let mut saver = (checkpoint.as_ref())
-        .map(|path| Checkpointer::new(plan, server.engine(), path.clone(), digest));
+        .map(|path| Checkpointer::new(plan, server.engine(), path.clone(), digest).sparing());
     let cpu = cpu_seconds();
     let answer = {
         let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
         if let Some(s) = saver.as_mut() {
             observers.push(s);
         }
+        observers.push(more);
         if let Some(c) = check.as_mut() {
             observers.push(c);
         }
@@ -285,7 +299,7 @@ pub fn serve(
         tell.note("every layer stayed within its predicted bound");
         tell.note("keep this report to yourself: whoever sees decrypted values or their errors can attack the key (IND-CPA-D, SECURITY.md)");
     }
-    Ok(Report::new(plan, prediction, &measured, found))
+    Ok((measured, found))
 }
 
 /// A server with its keys, in memory or partly on disk.

@@ -1,4 +1,4 @@
-//! Checkpoints: after each bootstrap the live registers go into a file, so that a killed run resumes with the same answer.
+//! Checkpoints: after bootstraps the live registers go into a file, so that a killed run resumes with the same answer.
 
 use crate::Register;
 use crate::interpreter::{Done, Observer, State};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Meta {
@@ -30,6 +31,10 @@ pub(crate) struct Meta {
     pub(crate) registers: Vec<(Register, usize, usize)>,
 }
 
+/// A sparing checkpointer computes so many times as long as it took to write the last checkpoint before it writes another: a large plan comes to
+/// thousands of places, with a gigabyte alive at some.
+const PAUSE: u32 = 20;
+
 /// Writes a checkpoint after each bootstrap; the file is replaced atomically.
 #[derive(Debug)]
 pub struct Checkpointer<'a, E: Engine = Evaluator> {
@@ -37,7 +42,9 @@ pub struct Checkpointer<'a, E: Engine = Evaluator> {
     engine: &'a E,
     path: PathBuf,
     input: Digest,
-    written: bool,
+    sparing: bool,
+    /// When the last one was written, and how long that took.
+    written: Option<(Instant, Duration)>,
 }
 
 /// Digest of an input file, which ties a checkpoint to it.
@@ -85,12 +92,30 @@ impl<'a, E: Engine> Checkpointer<'a, E> {
             engine,
             path,
             input,
-            written: false,
+            sparing: false,
+            written: None,
+        }
+    }
+    /// The same that leaves checkpoints out where they would take more than a twentieth of the time.
+    #[must_use]
+    pub fn sparing(self) -> Self {
+        Self {
+            sparing: true,
+            ..self
         }
     }
     /// Whether the run has come to a bootstrap and wrote the file.
     pub fn has_written(&self) -> bool {
-        self.written
+        self.written.is_some()
+    }
+    /// Whether one is due after this step. In coefficients, what is alive is small: before the way up and after the way down.
+    fn is_due(&self, operation: &Operation) -> bool {
+        let place = matches!(
+            operation,
+            Operation::Bootstrap { .. } | Operation::Weigh { .. } | Operation::Descend { .. }
+        );
+        let pause = |(at, took): (Instant, Duration)| self.sparing && at.elapsed() < PAUSE * took;
+        place && !self.written.is_some_and(pause)
     }
     /// Writes the state to the file, which is replaced atomically.
     ///
@@ -136,13 +161,10 @@ impl<'a, E: Engine> Checkpointer<'a, E> {
 
 impl<E: Engine> Observer<E::Value> for Checkpointer<'_, E> {
     fn end(&mut self, done: &Done<'_, E::Value>) -> Result<()> {
-        // in coefficients, what is alive is small: before the way up and after the way down
-        if matches!(
-            done.step.operation,
-            Operation::Bootstrap { .. } | Operation::Weigh { .. } | Operation::Descend { .. }
-        ) {
+        if self.is_due(&done.step.operation) {
+            let begun = Instant::now();
             self.save(done.state)?;
-            self.written = true;
+            self.written = Some((Instant::now(), begun.elapsed()));
         }
         Ok(())
     }

@@ -610,7 +610,7 @@ impl Engine {
         };
         let mut reporter = Reporter::new(prediction.step_seconds(), &mut told);
         let mut keeper = Keeper {
-            saver: Checkpointer::new(plan, server.engine(), path.clone(), input),
+            saver: Checkpointer::new(plan, server.engine(), path.clone(), input).sparing(),
             live,
             engine: self,
             job: &job.id,

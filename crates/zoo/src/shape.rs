@@ -16,15 +16,17 @@ use nn::Result;
 use nn::attention::AttentionScheme;
 use nn::calibrate::FitOptions;
 use nn::lower::{Adapted, Options, adapt, expand};
-use nn::{PolyGraph, Shape, Tensor};
+use nn::{Op, PolyGraph, Shape, Tensor};
 use std::collections::BTreeMap;
 
 /// Channels that a stand-in's heads have.
 const HEAD: usize = 2;
 /// Tokens of a stand-in's sequence.
 const TOKENS: usize = 8;
-/// Sequences that a stand-in's intervals and ranges are taken from.
-const SEQUENCES: u64 = 8;
+/// Sequences that a stand-in's intervals and ranges are taken from, and those of a network of [`LARGE`] or more weights, each of which takes minutes.
+const SEQUENCES: [u64; 2] = [8, 2];
+/// Weights of a large network.
+const LARGE: usize = 300_000_000;
 
 /// What training keeps of blocks for the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -335,7 +337,17 @@ impl StandIn {
     /// Those of [`adapt`].
     pub fn polynomials(&self, options: Polynomials) -> Result<Adapted> {
         let shape = self.graph.input().shape();
-        let inputs: Vec<Tensor> = (0..SEQUENCES).map(|i| sequence(shape, i)).collect();
+        let weights: usize = (self.graph.nodes().iter())
+            .filter_map(|n| match n.op() {
+                Op::Conv2d(c) => Some(c.weight.shape().iter().product::<usize>()),
+                Op::Linear(l) => Some(l.weight.shape().iter().product()),
+                _ => None,
+            })
+            .sum();
+        let large = weights >= LARGE;
+        let inputs: Vec<Tensor> = (0..SEQUENCES[usize::from(large)])
+            .map(|i| sequence(shape, i))
+            .collect();
         let options = Options {
             bits: options.bits,
             margin: options.widened - 1.0,

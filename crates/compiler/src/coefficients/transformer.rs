@@ -28,7 +28,7 @@ pub(super) fn is(graph: &PolyGraph) -> bool {
     graph.nodes().iter().any(|n| unfolds(n.op()))
 }
 
-/// What compiling takes: weights in double precision, as integers and in the plan; what moves slots; verification.
+/// What compiling takes beside the network: weights as integers; what moves slots; verification.
 pub(super) fn needs(graph: &PolyGraph) -> Needs {
     let weights = |op: &Op<_>| match op {
         Op::Conv2d(c) => c.weight.values().len() as u64,
@@ -38,7 +38,7 @@ pub(super) fn needs(graph: &PolyGraph) -> Needs {
     let weights: u64 = graph.nodes().iter().map(|n| weights(n.op())).sum();
     let (each, any) = SECONDS;
     Needs {
-        bytes: 12 * weights + MOVES + LEAST_ROOM,
+        bytes: 5 * weights + MOVES + LEAST_ROOM,
         seconds: any + each * weights as f64 + simulating(graph, 0.0),
     }
 }
