@@ -12,7 +12,7 @@ use rand_core::SeedableRng;
 use runtime::machine::{cpu_seconds, peak_bytes};
 use runtime::{ClearTwin, Client, Excess, LockStep, Operation, Purpose, Server, VerifiedPlan};
 use std::sync::Arc;
-use support::transformer::{SMALL, Size, transformer};
+use support::transformer::{SMALL, Size, attention, transformer};
 use zoo::shape::{Polynomials, TransformerShape};
 use zoo::vit::{Config, Start, VisionTransformer};
 
@@ -92,6 +92,80 @@ fn transformer_layers() {
             .count();
         assert!(count >= 7, "{count}");
     }
+}
+
+/// Heads, widths, lengths and masks drawn at random: in the clear all, one of four on ciphertexts beside the twin, step by step.
+#[test]
+fn random_transformers_compute_what_the_oracle_says() {
+    let mut random = support::Random(11);
+    let mut one_of = |list: &[usize]| {
+        let at = (random.uniform().abs() * list.len() as f64) as usize;
+        list[at.min(list.len() - 1)]
+    };
+    for trial in 0..20 {
+        let (kv_heads, shared, head) = (one_of(&[1, 2, 3]), one_of(&[1, 2]), one_of(&[2, 4, 6]));
+        let (heads, length) = (kv_heads * shared, one_of(&[5, 6, 7, 8, 9, 11, 13, 16]));
+        let public = one_of(&[0, 0, 1]) == 1;
+        let size = Size {
+            width: heads * head,
+            heads,
+            kv_heads,
+            hidden: one_of(&[5, 12, 18]),
+            vocabulary: one_of(&[0, 7, 21]),
+            length,
+            public,
+            valid: [None, Some(length - one_of(&[1, 2]))][one_of(&[0, 1])],
+            ..SMALL
+        };
+        let (graph, inputs) = transformer(20 + trial, size, 4);
+        let plan = compile(&graph, &target(9)).unwrap_or_else(|e| panic!("{size:?}: {e}"));
+        compare(
+            &format!("{size:?}"),
+            &graph,
+            &plan,
+            &inputs[trial as usize % 4],
+        );
+        if trial % 4 == 0 {
+            let had = on_ciphertexts(&plan, &inputs[0], true);
+            let want = graph.evaluate(&inputs[0]).expect("runs").output;
+            let off = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
+            assert!(
+                off < 5e-3 * largest(want.values().iter().copied()),
+                "{size:?}: {off}"
+            );
+        }
+    }
+}
+
+/// A row is one head's attention of one token: each is held to f64's on its own, relative to the largest value that it could give.
+#[test]
+fn ten_thousand_rows_of_attention_are_those_of_f64() {
+    let size = Size {
+        width: 16,
+        heads: 4,
+        kv_heads: 2,
+        length: 16,
+        ..SMALL
+    };
+    let (head, rows) = (size.width / size.heads, size.heads * size.length);
+    let (graph, inputs) = attention(5, size, 10_000usize.div_ceil(rows));
+    let plan = compile(&graph, &target(9)).expect("compiles");
+    let (mut count, mut worst) = (0, 0.0f64);
+    for x in &inputs {
+        let want = graph.evaluate(x).expect("runs").output;
+        let twin = ClearTwin::new(&plan, &plan.client_spec(), x.values()).expect("fits");
+        let had = twin.finish().expect("in range");
+        let most = largest(want.values().iter().copied());
+        for row in 0..rows {
+            let (of, token) = (row / size.length, row % size.length);
+            let places = (0..head).map(|c| (of * head + c) * size.length + token);
+            let off = largest(places.map(|i| had[i] - want.values()[i]));
+            worst = worst.max(off / most);
+            count += 1;
+        }
+    }
+    println!("{count} rows, the worst {worst:.1e} off");
+    assert!(count >= 10_000 && worst < 5e-3, "{count}, {worst}");
 }
 
 /// Through files, on ciphertexts: client, server, client; the answer. Every step beside the clear twin, if `checked`.

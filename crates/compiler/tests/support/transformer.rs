@@ -56,6 +56,28 @@ pub(crate) const SMALL: Size = Size {
 pub(crate) fn transformer(seed: u64, size: Size, inputs: usize) -> (PolyGraph, Vec<Tensor>) {
     let mut random = Random(seed);
     let graph = network(&mut random, size);
+    lowered(&graph, &mut random, size, inputs)
+}
+
+/// The same of one block's attention alone.
+#[allow(dead_code)]
+pub(crate) fn attention(seed: u64, size: Size, inputs: usize) -> (PolyGraph, Vec<Tensor>) {
+    let mut random = Random(seed);
+    let mut b = Network::builder();
+    let x = b
+        .input("tokens", Shape::image(size.width, 1, size.length))
+        .expect("valid");
+    let x = attends(&mut b, &mut random, size, "", x);
+    let graph = b.finish(x).expect("valid");
+    lowered(&graph, &mut random, size, inputs)
+}
+
+fn lowered(
+    graph: &Graph,
+    random: &mut Random,
+    size: Size,
+    inputs: usize,
+) -> (PolyGraph, Vec<Tensor>) {
     let mut inputs: Vec<Tensor> = (0..inputs)
         .map(|_| random.tensor(graph.input().shape()))
         .collect();
@@ -78,7 +100,7 @@ pub(crate) fn transformer(seed: u64, size: Size, inputs: usize) -> (PolyGraph, V
         begin,
         ..Options::default()
     };
-    let lowered = adapt(&graph, &inputs, &options).expect("within reach");
+    let lowered = adapt(graph, &inputs, &options).expect("within reach");
     let hidden = usize::from(size.public);
     let encrypted = inputs
         .iter()
@@ -108,14 +130,10 @@ fn norm(b: &mut Builder, random: &mut Random, name: &str, width: usize, x: NodeI
     b.add(name, Op::Norm(norm), &[x]).expect("valid")
 }
 
-fn network(random: &mut Random, size: Size) -> Graph {
-    let Size { width, hidden, .. } = size;
-    let head = width / size.heads;
+/// Queries, keys and values of `n`, with rotary positions, and what attention makes of them.
+fn attends(b: &mut Builder, random: &mut Random, size: Size, at: &str, n: NodeId) -> NodeId {
+    let (width, head) = (size.width, size.width / size.heads);
     let kv = size.kv_heads * head;
-    let mut b = Network::builder();
-    let mut x = b
-        .input("tokens", Shape::image(width, 1, size.length))
-        .expect("valid");
     let rotary = Rotary {
         head,
         rotated: head,
@@ -133,21 +151,30 @@ fn network(random: &mut Random, size: Size) -> Graph {
         },
         scheme: AttentionScheme::Power(PowerSoftmax::new(4, size.epsilon).expect("valid")),
     };
+    let at = |part: &str| format!("{at}{part}");
+    let q = mix(b, random, &at("q"), (width, width, 1.0), n);
+    let q = b
+        .add(at("q.turned"), Op::Rotary(rotary), &[q])
+        .expect("valid");
+    let k = mix(b, random, &at("k"), (width, kv, 1.0), n);
+    let k = b
+        .add(at("k.turned"), Op::Rotary(rotary), &[k])
+        .expect("valid");
+    let v = mix(b, random, &at("v"), (width, kv, 1.0), n);
+    b.add(at("attention"), Op::Attention(attention), &[q, k, v])
+        .expect("valid")
+}
+
+fn network(random: &mut Random, size: Size) -> Graph {
+    let Size { width, hidden, .. } = size;
+    let mut b = Network::builder();
+    let mut x = b
+        .input("tokens", Shape::image(width, 1, size.length))
+        .expect("valid");
     for layer in 0..size.layers {
         let at = |part: &str| format!("layer{layer}.{part}");
         let n = norm(&mut b, random, &at("norm1"), width, x);
-        let q = mix(&mut b, random, &at("q"), (width, width, 1.0), n);
-        let q = b
-            .add(at("q.turned"), Op::Rotary(rotary), &[q])
-            .expect("valid");
-        let k = mix(&mut b, random, &at("k"), (width, kv, 1.0), n);
-        let k = b
-            .add(at("k.turned"), Op::Rotary(rotary), &[k])
-            .expect("valid");
-        let v = mix(&mut b, random, &at("v"), (width, kv, 1.0), n);
-        let a = b
-            .add(at("attention"), Op::Attention(attention), &[q, k, v])
-            .expect("valid");
+        let a = attends(&mut b, random, size, &at(""), n);
         let a = mix(&mut b, random, &at("out"), (width, width, 0.4), a);
         x = b.add(at("add1"), Op::Add, &[x, a]).expect("valid");
         let n = norm(&mut b, random, &at("norm2"), width, x);
