@@ -221,6 +221,14 @@ pub trait Arithmetic: Sync {
     ) -> Result<Coefficients<Self::Value>, Error> {
         packing::pack(self, leaves, spacing)
     }
+    /// One value in coefficients as its classes modulo `spacing`: see [`packing::unpack`].
+    fn unpack(
+        &self,
+        x: &Coefficients<Self::Value>,
+        spacing: usize,
+    ) -> Result<Vec<Coefficients<Self::Value>>, Error> {
+        packing::unpack(self, x, spacing)
+    }
     /// A linear layer in coefficients: products, then packing ([`packing::convolve`]). Nothing where no channel of the output lies. At the operands' level,
     /// at the product of both scales; integers and scale as for [`Arithmetic::weigh`].
     fn convolve(

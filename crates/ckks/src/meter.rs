@@ -869,6 +869,28 @@ impl Arithmetic for Meter {
         self.spend(passes(2.0 * self.at(x.value().info.level).kept));
         Ok(x.clone())
     }
+    fn unpack(
+        &self,
+        x: &Coefficients<MeterValue>,
+        spacing: usize,
+    ) -> Result<Vec<Coefficients<MeterValue>>, Error> {
+        let here = x.value();
+        let classes = packing::unpack(self, x, spacing)?;
+        // step by step errors are counted in the mean over all coefficients, but a class is read where they are largest: at its own, where a sum with an
+        // image doubles them, as in packing
+        let one = self.switched(here.info.level) / here.info.scale;
+        let own = one * (((spacing as f64).powi(2) - 1.0) / 3.0).sqrt();
+        let each = classes.into_iter().map(|class| {
+            let errors = self.with_error(here, own).errors;
+            class.with(|class| {
+                Ok(MeterValue {
+                    errors,
+                    ..class.clone()
+                })
+            })
+        });
+        each.collect()
+    }
     fn convolve(
         &self,
         xs: &[Coefficients<MeterValue>],

@@ -77,7 +77,7 @@ fn tree<A: Arithmetic + ?Sized>(
 }
 
 /// The classes of coefficients modulo `spacing`: class i as a polynomial in X^spacing, all else zero. spacing − 1 switches of keys, with
-/// the keys of packing.
+/// the keys of packing. What a class keeps has the operand's error and, for M classes, V·√((M² − 1)/3) more.
 ///
 /// # Errors
 /// [`Error::Conformance`] for a spacing that is no power of two of at most N.

@@ -5,9 +5,8 @@ use ckks::coefficients::Parts;
 use ckks::map::{Classes, Giants, Term, Values};
 use ckks::work::{At, Hoisting};
 use ckks::{
-    Arithmetic, BlockMap, Bootstrap, Clear, Coefficients, Complex64, Context, Descent, Error,
-    Evaluator, HalfBootstrap, Info, Level, MapSize, Meter, Parameters, ParametersSpec, Polynomial,
-    SecretKey,
+    Arithmetic, BlockMap, Bootstrap, Clear, Complex64, Context, Error, Evaluator, HalfBootstrap,
+    Info, Level, MapSize, Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -356,128 +355,6 @@ fn override_is_definition(
     }
 }
 
-/// A reproducible random walk: up from coefficients, some slot by slot work, down again with masks, and a rescale where a product would be.
-struct Cycle {
-    seed: u64,
-    slots: usize,
-    turns: usize,
-}
-
-/// Values in coefficients and in slots.
-type Both<V> = (Vec<Coefficients<V>>, Vec<V>);
-
-impl Cycle {
-    fn run<A: Arithmetic>(
-        &self,
-        a: &A,
-        x: &Coefficients<A::Value>,
-    ) -> Result<Both<A::Value>, Error> {
-        let mut rng = ChaCha20Rng::seed_from_u64(self.seed);
-        let p = a.parameters();
-        let (mut low, mut high) = (vec![x.clone()], Vec::new());
-        for _ in 0..self.turns {
-            let target = p.residual().index() - rng.next_u32() as usize % 2;
-            let x = low.last().expect("one at least");
-            // read at the scale that the target needs: a factor within a few per mille
-            let x = x.with_scale(a, p.base_scale(Level::new(target)))?;
-            let parts = a.half_bootstrap(&x, &HalfBootstrap { target })?;
-            let coefficients: Vec<f64> = (0..=3 + rng.next_u32() as usize % 5)
-                .map(|k| 0.2 * unit(&mut rng) / (1.0 + k as f64))
-                .collect();
-            let polynomial = Polynomial::new(coefficients)?;
-            let parts = parts.each(|v| a.polynomial(v, &polynomial))?;
-            high.push(parts.first.clone());
-            high.extend(parts.second.clone());
-            let both = 1 + usize::from(parts.second.is_some());
-            let masked = rng.next_u32().is_multiple_of(2);
-            let masks = (0..if masked { both } else { 0 })
-                .map(|_| (0..16).map(|_| (rng.next_u32() % 2) as f32).collect())
-                .collect();
-            let d = Descent {
-                slots: self.slots,
-                scale: p.scale(p.products()),
-                masks,
-            };
-            let y = a.to_coefficients(&parts, &d)?;
-            low.push(y.clone());
-            // as after a product with the constant 2^16
-            let y = Coefficients::of(a, a.mul_integer(y.value(), 1 << 16)?)?;
-            let scale = p.scale(p.products()) * 16f64.exp2();
-            let y = y.with_scale(a, a.info(y.value()).scale * 16f64.exp2())?;
-            assert!((a.info(y.value()).scale / scale - 1.0).abs() < 1e-12);
-            low.push(y.rescale(a)?.with_scale(a, p.scale(Level::new(0)))?);
-        }
-        Ok((low, high))
-    }
-}
-
-#[test]
-fn three_interpreters_agree_on_random_cycles() {
-    let spec = ParametersSpec::toy_coefficients(10, 4).expect("a preset");
-    let parameters = Parameters::new(spec).expect("toy");
-    let mut rng = ChaCha20Rng::seed_from_u64(12);
-    let secret = SecretKey::generate(&parameters, &mut rng);
-    let base = Level::new(0);
-    for (seed, slots) in [(0, 512), (1, 512), (2, 64), (3, 16), (4, 256)] {
-        let cycle = Cycle {
-            seed,
-            slots,
-            turns: 2,
-        };
-        let v: Vec<f64> = (0..2 * slots).map(|_| 0.5 * unit(&mut rng)).collect();
-        let context = Context::new(&parameters);
-        let meter = Meter::new(&context);
-        let x = meter.input(base, slots, 0.5).expect("fits");
-        let x = Coefficients::of(&meter, x).expect("level 0");
-        let (low, high) = cycle.run(&meter, &x).expect("meter");
-        let clear = Clear::new(&context, seed);
-        let meant = clear.coefficients(&v, base).expect("fits");
-        let (clear_low, clear_high) = cycle.run(&clear, &meant).expect("clear");
-        let keys = secret.evaluation_keys(&meter.keys(), &mut rng);
-        let evaluator = Evaluator::new(&context, keys.expect("keys"));
-        let c = secret
-            .encrypt_coefficients(&v, base, &mut rng)
-            .expect("fits")
-            .expand(&parameters);
-        let c = Coefficients::of(&evaluator, c).expect("level 0");
-        let done = cycle.run(&evaluator, &c).expect("the meter's keys suffice");
-        let (had_low, had_high) = &done;
-        for (step, ((m, c), e)) in low.iter().zip(&clear_low).zip(had_low).enumerate() {
-            let infos = [
-                meter.info(m.value()),
-                clear.info(c.value()),
-                evaluator.info(e.value()),
-            ];
-            assert!(infos.iter().all(|i| *i == infos[0]), "{seed}: {infos:?}");
-            let want = clear.read(c).expect("reads");
-            let had = secret.decrypt_coefficients(e);
-            let worst =
-                (want.iter().zip(had.iter())).fold(0.0f64, |w, (a, b)| w.max((a - b).abs()));
-            // an error in slots is that in coefficients times √N
-            let bound = m.value().error_bound() / (parameters.n() as f64).sqrt();
-            println!(
-                "seed {seed} slots {slots} low {step}: 2^{:.2} bound 2^{:.2}",
-                worst.log2(),
-                bound.log2()
-            );
-            assert!(worst <= bound, "seed {seed} step {step}");
-        }
-        for (step, ((m, c), e)) in high.iter().zip(&clear_high).zip(had_high).enumerate() {
-            let infos = [meter.info(m), clear.info(c), evaluator.info(e)];
-            assert!(infos.iter().all(|i| *i == infos[0]), "{seed}: {infos:?}");
-            let had = secret.decrypt(e).expect("degree");
-            let worst = had.iter().zip(&c.values).map(|(a, b)| (a - b).norm());
-            let worst = worst.fold(0.0, f64::max);
-            println!(
-                "seed {seed} slots {slots} high {step}: 2^{:.2} bound 2^{:.2}",
-                worst.log2(),
-                m.error_bound().log2()
-            );
-            assert!(worst <= m.error_bound(), "seed {seed} step {step}");
-        }
-    }
-}
-
 #[test]
 fn what_a_half_bootstrap_means_is_what_its_circuit_computes() {
     let spec = ParametersSpec::toy_coefficients(9, 2).expect("a preset");
@@ -593,42 +470,4 @@ fn bootstraps_of_one_vector_and_of_two_agree_in_three_interpreters() {
     let low = Parts::one(low.expect("fits").expand(&parameters));
     let refused = evaluator.bootstrap(&low, &b);
     assert!(refused.is_err_and(|e| e.to_string().contains("level")));
-}
-
-/// Work is shared out to threads by limbs and by polynomials: no bit of a result may depend on how many there are.
-#[test]
-fn half_bootstraps_and_ways_down_do_not_depend_on_threads() {
-    let spec = ParametersSpec::toy_coefficients(11, 4).expect("a preset");
-    let parameters = Parameters::new(spec).expect("toy");
-    let context = Context::new(&parameters);
-    let cycle = Cycle {
-        seed: 5,
-        slots: parameters.max_slots(),
-        turns: 1,
-    };
-    let base = Level::new(0);
-    let meter = Meter::new(&context);
-    let x = meter.input(base, cycle.slots, 0.5).expect("fits");
-    let x = Coefficients::of(&meter, x).expect("level 0");
-    cycle.run(&meter, &x).expect("meter");
-    let mut rng = ChaCha20Rng::seed_from_u64(15);
-    let secret = SecretKey::generate(&parameters, &mut rng);
-    let keys = secret.evaluation_keys(&meter.keys(), &mut rng);
-    let keys = keys.expect("keys");
-    let v: Vec<f64> = (0..2 * cycle.slots).map(|_| 0.5 * unit(&mut rng)).collect();
-    let c = secret.encrypt_coefficients(&v, base, &mut rng);
-    let c = c.expect("fits").expand(&parameters);
-    let words = |threads: usize| -> Vec<Vec<u64>> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        pool.expect("threads").install(|| {
-            let evaluator = Evaluator::new(&Context::new(&parameters), keys.clone());
-            let x = Coefficients::of(&evaluator, c.clone()).expect("level 0");
-            let (low, high) = cycle.run(&evaluator, &x).expect("keys");
-            let all = low.iter().map(Coefficients::value).chain(&high);
-            all.flat_map(|x| x.limbs().map(<[u64]>::to_vec)).collect()
-        })
-    };
-    let one = words(1);
-    assert!(one.iter().any(|limb| limb.iter().any(|&w| w != 0)));
-    assert!(one == words(2) && one == words(3));
 }

@@ -63,7 +63,16 @@ fn half_bootstraps_and_bootstraps_of_few_slots_cost_less() {
         }
     }
     // share of a full bootstrap, and gigabytes of all keys
-    for (free, most, gigabytes) in [(2, 0.62, 1.1), (4, 0.71, 1.2), (9, 0.92, 1.4)] {
+    for (free, most, gigabytes) in [
+        (2, 0.62, 1.0),
+        (3, 0.67, 1.05),
+        (4, 0.71, 1.1),
+        (5, 0.76, 1.15),
+        (6, 0.80, 1.2),
+        (7, 0.84, 1.25),
+        (8, 0.88, 1.3),
+        (9, 0.92, 1.35),
+    ] {
         let spec = ParametersSpec::coefficients(free).expect("a preset");
         let context = Context::new(&Parameters::new(spec).expect("secure"));
         let p = context.parameters();

@@ -7,7 +7,7 @@ use nn::{Conv2d, Network, Op, Padding, PolyGraph, Shape};
 use polyveil_compiler::{CostTable, Layers, Outline, Target, compile};
 use runtime::VerifiedPlan;
 use support::transformer::{SMALL, Size, transformer};
-use support::{Random, act, conv_bn, replaced, resnet, twin};
+use support::{Random, act, alarm_share, conv_bn, little_alarm, replaced, resnet, twin};
 
 /// Seconds that a byte of keys counts.
 const KEY_BYTE: f64 = 1e-9;
@@ -201,6 +201,7 @@ fn counts_decide_where_they_can() {
     let full: Vec<_> = (0..8).map(|_| (128, 3, 1, 1)).collect();
     let wide = pictures(83, [128, 24], &full, 4);
     let plan = compile(&wide, &Target::default()).expect("compiles");
+    little_alarm("full layers", &plan, &CostTable::default());
     let why = &plan.plan().description.parameters;
     assert!(why.contains("\nlayers in coefficients: "), "{why}");
     assert!(why.contains("CPU seconds at least, by count"), "{why}");
@@ -211,7 +212,8 @@ fn counts_decide_where_they_can() {
     assert!(why.contains("CPU seconds at least"), "{why}");
 }
 
-/// None is more than 5 % dearer than the better of both ways; gives how many lie in slots and in coefficients.
+/// None is more than 5 % dearer than the better of both ways, and of none with a bootstrap the alarm takes more than 2 %; gives how many lie in slots and in
+/// coefficients.
 fn cheaper_ways(networks: Vec<(&'static str, PolyGraph)>) -> [usize; 2] {
     let mut taken = [0, 0];
     for (name, graph) in networks {
@@ -221,6 +223,14 @@ fn cheaper_ways(networks: Vec<(&'static str, PolyGraph)>) -> [usize; 2] {
                 ..Target::default()
             };
             let plan = compile(&graph, &target).map_err(|e| format!("{name}: {e}"))?;
+            match layers {
+                Layers::Cheapest => little_alarm(name, &plan, &target.cost),
+                // what nobody takes but who asks for it
+                _ => {
+                    let share = 100.0 * alarm_share(&plan, &target.cost);
+                    println!("{name}, {layers:?}: the alarm takes {share:.2} %");
+                }
+            }
             let why = plan.plan().description.parameters.clone();
             Ok::<_, String>((price(&plan, &target), why))
         };
@@ -262,6 +272,7 @@ fn what_no_set_without_bootstraps_holds_takes_the_one_with() {
     let plan = compile(&graph, &target).expect("compiles");
     let why = &plan.plan().description.parameters;
     assert!(why.contains("taken: 2^16: standard-16"), "{why}");
+    little_alarm("a transformer", &plan, &target.cost);
     assert!(why.contains("finds too few of the 41 levels"), "{why}");
 }
 
@@ -342,7 +353,7 @@ fn outlines_know_both_ways() {
     assert!(low.cheapest(&free, Some(2)).expect("fits").is_none());
 }
 
-/// Four pictures of CIFAR's size in one run of a ResNet-20 take at most 1.8 times what one takes (1.5 was aimed at), each in its cheaper way.
+/// Four pictures of CIFAR's size in one run of a ResNet-20 take at most 1.725 times what one takes (15 % above the aim of 1.5), each in its cheaper way.
 #[test]
 #[ignore = "a ResNet-20 compiled in slots, twice"]
 fn four_pictures_share_ciphertexts() {
@@ -356,11 +367,12 @@ fn four_pictures_share_ciphertexts() {
         };
         let plan = compile(&graph, &target).expect("compiles");
         println!("{}", plan.plan().description.parameters);
+        little_alarm("ResNet-20", &plan, &target.cost);
         plan.predicted_steps(&target.cost).iter().sum::<f64>()
     };
     let (one, four) = (of(1), of(4));
     println!("one {one:.1}, four {four:.1}");
-    assert!(four <= 1.8 * one, "{four}: {one}");
+    assert!(four <= 1.725 * one, "{four}: {one}");
 }
 
 /// With little room layers lie in coefficients; a run that may not have the memory for that is refused.

@@ -42,14 +42,7 @@ fn golden_plan() {
         text == std::fs::read_to_string(golden).expect("readable"),
         "the plan has changed: compare `git diff` after POLYVEIL_BLESS=1"
     );
-    // the alarm costs 2 % of the CPU time at most
-    let seconds = verified.predicted_steps(&target.cost);
-    let of = plan.steps.iter().zip(&seconds);
-    let alarm = of.filter(|(s, _)| s.work() == runtime::Work::Alarm);
-    let alarm: f64 = alarm.map(|(_, s)| s).sum();
-    let share = alarm / seconds.iter().sum::<f64>();
-    println!("the alarm takes {:.2} % of the CPU time", 100.0 * share);
-    assert!(0.0 < share && share <= 0.02, "{share}");
+    support::little_alarm("degree 15", &verified, &target.cost);
     if !cfg!(debug_assertions) {
         support::agree(&graph, &target, &inputs, 1e-5);
     }
@@ -67,6 +60,6 @@ fn of_degree_four() {
     let (graph, _) = twin(&graph, &mut random, 1, 4);
     let plan = compile(&graph, &Target::default()).expect("compiles");
     let summary = summarise(plan.plan());
-    println!("degree 4: {} bootstraps", summary.bootstraps);
+    support::little_alarm("degree 4", &plan, &Target::default().cost);
     assert!(summary.bootstraps <= 7, "{summary:?}");
 }

@@ -313,7 +313,7 @@ pub(crate) fn plans() -> [Plan; 4] {
 }
 
 /// A plan that is a step of a sequence of three: what it keeps is the sum of what came in and of the input at a place.
-fn step() -> Plan {
+pub(crate) fn step() -> Plan {
     let operations = vec![
         Operation::Multiply {
             left: 0,
@@ -404,7 +404,7 @@ pub(crate) struct Toy {
 }
 
 /// The task of every client file.
-const TASK: &[u8] = b"task of cats and dogs";
+pub(crate) const TASK: &[u8] = b"task of cats and dogs";
 
 /// The input that checkpoints belong to.
 pub(crate) const INPUT: [u8; 32] = [7; 32];

@@ -1,5 +1,5 @@
-//! Files of the final wire formats (`docs/format.md`): the fuzzer's toy plans with every operation and all that their sides exchange, in
-//! `golden/VERSION`. A program reads those of the last two, whatever else it reads, and they give the same answers.
+//! Files of the final wire formats (`docs/format.md`): the fuzzer's toy plans with every operation, one that is a step of a sequence, and all that
+//! their sides exchange, in `golden/VERSION`. A program reads those of the last two, whatever else it reads, and they give the same answers.
 
 extern crate polyveil_runtime as runtime;
 
@@ -7,38 +7,74 @@ extern crate polyveil_runtime as runtime;
 #[path = "../../fuzz/src/toy.rs"]
 mod toy;
 
+use ckks::Parameters;
 use ckks::parameters::Zone;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use runtime::alarm::gain;
 use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::wire::container::VERSION;
-use runtime::{ClearTwin, Client, ClientFile, Limits, Plan, Server, State, VerifiedPlan};
+use runtime::{
+    Alarm, Cache, ClearTwin, Client, ClientFile, Limits, Operation, Plan, Purpose, Server, State,
+    Step, VerifiedPlan,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
-use toy::{INPUT, SLOTS, Toy, plans};
+use toy::{INPUT, SLOTS, TASK, Toy, plans, step};
 
 /// The first format that is final.
 const FIRST: u16 = 6;
 const NAMES: [&str; 4] = ["arithmetic", "polynomials", "bootstraps", "coefficients"];
-/// The last two once more, under parameters whose bootstraps are exact enough to have an answer.
-const ANSWERED: [&str; 2] = ["refreshed", "layers"];
+/// The last two once more, under parameters whose bootstraps are exact enough to have an answer, and the last with an alarm, squared below the levels for
+/// slots: the last of its numbers is what that reads.
+const ANSWERED: [&str; 3] = ["refreshed", "layers", "alarmed"];
+/// A step of a sequence: its numbers are the answers of the first two runs.
+const STEP: &str = "step";
 
 fn path(version: u16, name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     folder.join(version.to_string()).join(name)
 }
 
-fn answer_of(server: &Server, client: &Client, state: State<ckks::Ciphertext>) -> Vec<f64> {
+fn read(version: u16, name: &str, ending: &str) -> Vec<u8> {
+    let path = path(version, &format!("{name}.{ending}"));
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Writes those files of a plan that have bytes.
+fn write(name: &str, files: &[(&str, &[u8])]) {
+    for (ending, bytes) in files.iter().filter(|(_, bytes)| !bytes.is_empty()) {
+        let path = path(VERSION, &format!("{name}.{ending}"));
+        std::fs::write(path, bytes).expect("a file");
+    }
+}
+
+fn close(name: &str, values: &[f64], known: &[f64], within: f64) {
+    let near = |(a, b): (&f64, &f64)| (a - b).abs() <= within;
+    let all = values.len() == known.len() && values.iter().zip(known).all(near);
+    assert!(all, "{name}: {values:?}, {known:?}");
+}
+
+fn answer_of(
+    server: &Server,
+    client: &Client,
+    state: State<ckks::Ciphertext>,
+    name: &str,
+) -> Vec<f64> {
     let answer = server.run(state, &mut ()).expect("runs");
     let bytes = server.write_answer(&answer, Vec::new(), "answer");
-    values(client, &bytes.expect("in memory"))
+    values(client, &bytes.expect("in memory"), name)
 }
 
 /// Toys compute little that makes sense: of an answer that can't be right there are no values.
-fn values(client: &Client, answer: &[u8]) -> Vec<f64> {
+fn values(client: &Client, answer: &[u8], name: &str) -> Vec<f64> {
     match client.read_doubtful(answer, "answer") {
         Err(runtime::Error::Answer { .. }) => Vec::new(),
-        judged => judged.expect("an answer").values,
+        judged => {
+            let judged = judged.expect("an answer");
+            let reads = judged.alarm.filter(|_| name == "alarmed");
+            (judged.values.into_iter().chain(reads.map(|m| m.measured))).collect()
+        }
     }
 }
 
@@ -48,9 +84,9 @@ const GIVEN: [f64; SLOTS] = [0.5, -0.375, 0.25, 0.125, -0.5, 0.0, 0.3125, -0.187
 const WITHIN: f64 = 1e-4;
 
 /// Instead of a sine of degree 3, whose values are none, one of degree 15.
-fn answered() -> [Plan; 2] {
+fn answered() -> [Plan; 3] {
     let [.., bootstraps, coefficients] = plans();
-    [bootstraps, coefficients].map(|mut plan| {
+    let [bootstraps, coefficients] = [bootstraps, coefficients].map(|mut plan| {
         let spec = &mut plan.parameters;
         if let Some(b) = &mut spec.bootstrap {
             b.eval_mod = vec![Zone::new(6, &[50])];
@@ -58,7 +94,50 @@ fn answered() -> [Plan; 2] {
         }
         spec.special_bits.push(spec.special_bits[0]);
         plan
-    })
+    });
+    let alarmed = alarmed(coefficients.clone());
+    [bootstraps, coefficients, alarmed]
+}
+
+/// With the fourth powers of what comes from the half bootstrap, squared at the level of SlotToCoeff and at that of products.
+fn alarmed(mut plan: Plan) -> Plan {
+    let parameters = Parameters::new(plan.parameters.clone()).expect("a valid seed");
+    let gains = [2, 1].map(|level| gain(&parameters, level));
+    let squares = |factor, input, output, level| Operation::Squares {
+        inputs: vec![(factor, input)],
+        sum: None,
+        output,
+        level,
+    };
+    let slots = 4;
+    let operations = [
+        // small values, of which the sums shall still say something
+        squares(2.5 / (gains[0] * gains[1].sqrt()).sqrt(), 2, 6, 2),
+        squares(1.0, 6, 7, 1),
+        Operation::Fold {
+            input: 7,
+            output: 8,
+            slots,
+            level: 0,
+        },
+    ];
+    let steps = operations.map(|operation| Step {
+        layer: "alarm".into(),
+        purpose: Purpose::Weights,
+        operation,
+        unit: 1.0,
+        interval: None,
+    });
+    plan.steps.splice(2..2, steps);
+    plan.description.alarm = Some(Alarm {
+        register: 8,
+        slots,
+        level: 0,
+        threshold: 0.25,
+        reach: 1.5,
+        watched: 1,
+    });
+    plan
 }
 
 /// The two sides of a plan, and what they exchange where the input is [`GIVEN`].
@@ -84,10 +163,7 @@ fn given(plan: Plan) -> Toy {
 fn files_of_the_last_two_final_formats_give_known_values() {
     for version in FIRST.max(VERSION - 1)..=VERSION {
         for name in NAMES.into_iter().chain(ANSWERED) {
-            let file = |ending: &str| {
-                let path = path(version, &format!("{name}.{ending}"));
-                std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-            };
+            let file = |ending: &str| read(version, name, ending);
             let weights = path(version, &format!("{name}.weights"));
             let beside = weights.exists().then_some(weights.as_path());
             let plan =
@@ -99,28 +175,111 @@ fn files_of_the_last_two_final_formats_give_known_values() {
             let server = Server::read(plan.clone(), &keys[..], name, &mut |_, _| {});
             let server = server.expect("evaluation keys");
             let known: Vec<f64> = serde_json::from_slice(&file("json")).expect("numbers");
-            let same = |values: Vec<f64>, within: f64| {
-                let close = |(a, b): (&f64, &f64)| (a - b).abs() <= within;
-                let all = values.len() == known.len() && values.iter().zip(&known).all(close);
-                assert!(all, "{name} of version {version}: {values:?}, {known:?}");
-            };
-            same(values(&client, &file("answer")), 1e-12);
+            let same = |values: Vec<f64>, within| close(name, &values, &known, within);
+            same(values(&client, &file("answer"), name), 1e-12);
             if ANSWERED.contains(&name) {
                 let clear = ClearTwin::new(&plan, client.spec(), &GIVEN).expect("a tensor");
-                same(clear.finish().expect("within its intervals"), WITHIN);
+                let mut values = clear.finish().expect("within its intervals");
+                // what the alarm reads is not among them
+                values.extend(&known[values.len()..]);
+                same(values, WITHIN);
             }
             let input = server
                 .read_input(&file("input")[..], name)
                 .expect("an input");
-            same(answer_of(&server, &client, input), 1e-3);
+            same(answer_of(&server, &client, input, name), 1e-3);
             let state =
                 read_checkpoint_from(&file("checkpoint")[..], name, &plan, &INPUT, client.key());
             let state = server
                 .resume(state.expect("a checkpoint"))
                 .expect("resumes");
-            same(answer_of(&server, &client, state), 1e-3);
+            same(answer_of(&server, &client, state, name), 1e-3);
         }
     }
+}
+
+/// More than its error, and less than its threshold.
+#[test]
+fn an_alarm_reads_something() {
+    let known: Vec<f64> = serde_json::from_slice(&read(FIRST, "alarmed", "json")).expect("numbers");
+    assert!(
+        known.len() == SLOTS + 1 && (0.01..0.25).contains(&known[SLOTS]),
+        "{known:?}"
+    );
+}
+
+#[test]
+fn steps_of_the_last_two_final_formats_give_known_values() {
+    for version in FIRST.max(VERSION - 1)..=VERSION {
+        let file = |ending: &str| read(version, STEP, ending);
+        let plan = VerifiedPlan::read(&file("plan")[..], STEP).expect("a plan");
+        let plan = Arc::new(plan);
+        let client_file = ClientFile::read(&file("client")[..], STEP).expect("a client file");
+        let client = Client::read(&file("key")[..], STEP, client_file).expect("a key");
+        let keys = file("keys");
+        let server = Server::read(plan.clone(), &keys[..], STEP, &mut |_, _| {});
+        let server = server.expect("evaluation keys");
+        let known: [Vec<f64>; 2] = serde_json::from_slice(&file("json")).expect("numbers");
+        close(
+            STEP,
+            &values(&client, &file("answer"), STEP),
+            &known[0],
+            1e-12,
+        );
+        let input = plan.read_input(&file("input")[..], STEP, client.key());
+        let input = input.expect("an input");
+        let cache = |ending| Cache::read(&plan, client.key(), &file(ending)[..], STEP);
+        let caches = ["cache", "next"].map(|ending| cache(ending).expect("a cache"));
+        for (run, cache) in caches.iter().enumerate() {
+            assert_eq!(cache.runs(), run);
+            let (answer, next) = server.step(&input, cache, &mut ()).expect("runs");
+            let bytes = server.write_answer(&answer, Vec::new(), STEP);
+            let had = values(&client, &bytes.expect("in memory"), STEP);
+            close(STEP, &had, &known[run], 1e-3);
+            assert_eq!(next.runs(), run + 1);
+        }
+    }
+}
+
+/// Two runs of a step, whose place is the first.
+fn stepped() {
+    let rng = ChaCha20Rng::seed_from_u64;
+    let plan = Arc::new(VerifiedPlan::new(step()).expect("a valid seed"));
+    let file = plan.client_file(TASK.into()).expect("a valid seed");
+    let client = Client::new(file.clone(), &mut rng(1));
+    let keys = client
+        .write_evaluation_keys(Vec::new(), STEP, &mut rng(2), &mut |_, _| {})
+        .expect("in memory");
+    let server = Server::read(plan.clone(), &keys[..], STEP, &mut |_, _| {}).expect("keys");
+    let tensor = [GIVEN, [1.0; SLOTS]].concat();
+    let input = client.input(&tensor, &mut rng(3)).expect("in memory");
+    let read = plan.read_input(&input[..], STEP, client.key());
+    let read = read.expect("an input");
+    let run = |cache: &Cache| {
+        let (answer, next) = server.step(&read, cache, &mut ()).expect("runs");
+        let answer = server.write_answer(&answer, Vec::new(), STEP);
+        (answer.expect("in memory"), next)
+    };
+    let first = Cache::empty(&plan, client.key()).expect("a valid seed");
+    let (answer, next) = run(&first);
+    let known = [&answer, &run(&next).0].map(|a| values(&client, a, STEP));
+    assert!(known.iter().all(|v| v.len() == SLOTS) && known[0] != known[1]);
+    let cache = |c: &Cache| c.write(&plan, Vec::new(), STEP).expect("in memory");
+    let own = |bytes: runtime::Result<Vec<u8>>| bytes.expect("in memory");
+    write(
+        STEP,
+        &[
+            ("plan", &own(plan.plan().write(Vec::new(), STEP))),
+            ("client", &own(file.write(Vec::new(), STEP))),
+            ("key", &own(client.write(Vec::new(), STEP))),
+            ("keys", &keys),
+            ("input", &input),
+            ("cache", &cache(&first)),
+            ("next", &cache(&next)),
+            ("answer", &answer),
+            ("json", &serde_json::to_vec(&known).expect("numbers")),
+        ],
+    );
 }
 
 #[test]
@@ -131,7 +290,7 @@ fn golden_files_are_made() {
     let answered = ANSWERED.into_iter().zip(answered().map(given));
     let there = |name: &str| path(VERSION, &format!("{name}.plan")).exists();
     for (name, toy) in toys.chain(answered).filter(|(name, _)| !there(name)) {
-        let known = values(&toy.client, &toy.answer);
+        let known = values(&toy.client, &toy.answer, name);
         assert!(name == "bootstraps" || name == "coefficients" || !known.is_empty());
         let known = serde_json::to_vec(&known).expect("numbers");
         let plan = toy.plan.plan();
@@ -143,21 +302,22 @@ fn golden_files_are_made() {
                 (bytes, weights) = both.expect("in memory");
             }
         }
-        for (ending, bytes) in [
-            ("plan", &bytes),
-            ("weights", &weights),
-            ("client", &toy.client_file),
-            ("key", &toy.client_key),
-            ("keys", &toy.keys),
-            ("input", &toy.input),
-            ("checkpoint", &toy.checkpoint),
-            ("answer", &toy.answer),
-            ("json", &known),
-        ] {
-            if !bytes.is_empty() {
-                let path = path(VERSION, &format!("{name}.{ending}"));
-                std::fs::write(path, bytes).expect("a file");
-            }
-        }
+        write(
+            name,
+            &[
+                ("plan", &bytes),
+                ("weights", &weights),
+                ("client", &toy.client_file),
+                ("key", &toy.client_key),
+                ("keys", &toy.keys),
+                ("input", &toy.input),
+                ("checkpoint", &toy.checkpoint),
+                ("answer", &toy.answer),
+                ("json", &known),
+            ],
+        );
+    }
+    if !there(STEP) {
+        stepped();
     }
 }

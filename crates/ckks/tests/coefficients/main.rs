@@ -1,5 +1,6 @@
-//! Linear layers on values in coefficients: layouts against a plain convolution, products and packing exactly modulo Q, noise against its formula.
+//! Linear layers on values in coefficients: layouts against a plain convolution, products and packing exactly modulo Q, noise against its formula, whole cycles in three interpreters.
 
+mod cycles;
 mod layers;
 mod layouts;
 mod products;

@@ -2,7 +2,7 @@
 
 use super::{Random, layers};
 use ckks::folded::Convolution;
-use ckks::packing::{convolve, packing_keys, switches, unpack};
+use ckks::packing::{convolve, packing_keys, switches};
 use ckks::{
     Arithmetic, Ciphertext, Clear, Coefficients, Context, Error, Evaluator, Info, KeyRequest,
     Level, Meter, Parameters, ParametersSpec, SecretKey,
@@ -173,7 +173,7 @@ fn packing_is_exact_and_unpacking_its_inverse() {
         }
     }
     for spacing in [1, 2, 8, n] {
-        let classes = unpack(&e, &cts[5], spacing).expect("unpacks");
+        let classes = e.unpack(&cts[5], spacing).expect("unpacks");
         assert_eq!(classes.len(), spacing);
         for (i, class) in classes.iter().enumerate() {
             let class = phase(class);
@@ -189,7 +189,7 @@ fn packing_is_exact_and_unpacking_its_inverse() {
     let leaf = |to| (0, to, &cts[0]);
     assert!(e.pack(&[], 8).is_err() && e.pack(&[leaf(8)], 8).is_err());
     assert!(e.pack(&[leaf(1), leaf(1)], 8).is_err() && e.pack(&[leaf(0)], 6).is_err());
-    assert!(unpack(&e, &cts[0], 2 * n).is_err());
+    assert!(e.unpack(&cts[0], 2 * n).is_err());
 }
 
 #[test]
@@ -243,6 +243,87 @@ fn the_error_of_packing_is_what_the_formula_says() {
         (measured / formula - 1.0).abs() < 0.25,
         "{measured} {formula}"
     );
+}
+
+/// Each class alone keeps the operand's error and takes V·√((M² − 1)/3) more, V the deviation of one switch; over all coefficients, which other classes
+/// leave at zero, it is V·√(M − 1). Values, keys and switches in all three interpreters.
+#[test]
+fn unpacking_means_costs_and_errs_as_the_formula_says() {
+    let p = toy(10);
+    let (n, spacing) = (p.n(), 64);
+    let context = Context::new(&p);
+    let key = SecretKey::generate(&p, &mut ChaCha20Rng::seed_from_u64(17));
+    let e = evaluator(&p, &key, spacing);
+    let values = Random::new(18).signed(20, n);
+    let values: Vec<f64> = values.iter().map(|&v| f64::from(v) / 2097152.0).collect();
+    let x = key.encrypt_coefficients(&values, LEVEL, &mut ChaCha20Rng::seed_from_u64(19));
+    let x = Coefficients::of(&e, x.expect("encrypts").expand(&p)).expect("coefficients");
+    let before = key.decrypt_coefficients(&x);
+    let had = e.unpack(&x, spacing).expect("unpacks");
+    let clear = Clear::new(&context, 1);
+    let x = clear.coefficients(&values, LEVEL).expect("coefficients");
+    let meant = clear.unpack(&x, spacing).expect("unpacks");
+    let meter = Meter::new(&context);
+    let x = meter.input(LEVEL, p.max_slots(), 0.5).expect("an input");
+    let foreseen = |x| {
+        let x = Coefficients::of(&meter, x).expect("coefficients");
+        meter.unpack(&x, spacing).expect("unpacks")
+    };
+    let bounds = foreseen(x.clone());
+    let names: Vec<_> = meter.keys().0.into_keys().collect();
+    let mut needed = packing_keys(&p, spacing);
+    needed.sort_unstable();
+    assert_eq!(names, needed);
+    let switches: u64 = meter.key_use().times.values().sum();
+    assert_eq!(switches, spacing as u64 - 1);
+    let exact = foreseen(x.exact());
+    let mut errors = Vec::new();
+    for (i, ((e_of, c), m)) in had.iter().zip(&meant).zip(&bounds).enumerate() {
+        let infos = [e.info(e_of.value()), clear.info(c.value())];
+        assert_eq!(infos, [meter.info(m.value()); 2]);
+        let (had, meant) = (key.decrypt_coefficients(e_of), clear.read(c).expect("read"));
+        let bound = m.value().error_bound() / (n as f64).sqrt();
+        for (j, (had, meant)) in had.iter().zip(meant).enumerate() {
+            let mine = j % spacing == 0;
+            let (want, was) = match mine {
+                true => (values[i + j], before[i + j]),
+                false => (0.0, 0.0),
+            };
+            assert!(
+                (meant - want).abs() < 1e-12,
+                "class {i}: {meant}, not {want}"
+            );
+            assert!(
+                (had - meant).abs() <= bound,
+                "class {i}: {had} of {bound:e}"
+            );
+            errors.push((mine, had - was));
+        }
+    }
+    let rms = |errors: Vec<f64>| {
+        let sum: f64 = errors.iter().map(|e| e * e).sum();
+        (sum / errors.len() as f64).sqrt() * p.scale(LEVEL)
+    };
+    let kept = rms(errors.iter().filter(|e| e.0).map(|e| e.1).collect());
+    let all = rms(errors.iter().map(|e| e.1).collect());
+    let one = ((1.0 + 2.0 * n as f64 / 3.0) / 12.0).sqrt();
+    let of = spacing as f64;
+    let formulas = [
+        one * ((of * of - 1.0) / 3.0).sqrt(),
+        one * (of - 1.0).sqrt(),
+    ];
+    let said = exact[5].value().deviation() * p.scale(LEVEL) / (n as f64).sqrt();
+    println!(
+        "unpacking {spacing} classes: kept {kept:.1}, formula {:.1}, the meter {said:.1}; all {all:.1}, formula {:.1}",
+        formulas[0], formulas[1]
+    );
+    for (what, had, formula) in [
+        ("kept", kept, formulas[0]),
+        ("all", all, formulas[1]),
+        ("the meter", said, formulas[0]),
+    ] {
+        assert!((had / formula - 1.0).abs() < 0.1, "{what}: {had} {formula}");
+    }
 }
 
 /// What does not fit is refused before any work.

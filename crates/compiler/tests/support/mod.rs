@@ -11,7 +11,7 @@ use nn::{
     BatchNorm, Conv2d, Graph, Linear, Network, NetworkBuilder, NodeId, Nonlinearity, Op, Padding,
     Parameter, PolyGraph, Shape, Tensor,
 };
-use polyveil_compiler::{Target, compile};
+use polyveil_compiler::{CostTable, Target, compile};
 use runtime::{Operation, Plan, VerifiedPlan};
 
 /// The same network with polynomials in the place of activations, one after the other.
@@ -26,6 +26,25 @@ pub(crate) fn replaced(
     };
     let nodes = graph.clone().try_map::<Polynomial>(next);
     PolyGraph::from(nodes.expect("polynomials alone"))
+}
+
+/// What the alarm takes of a plan's CPU time, predicted.
+pub(crate) fn alarm_share(plan: &VerifiedPlan, cost: &CostTable) -> f64 {
+    let seconds = plan.predicted_steps(cost);
+    let of = plan.plan().steps.iter().zip(&seconds);
+    let alarm = of.filter(|(s, _)| s.work() == runtime::Work::Alarm);
+    alarm.map(|(_, s)| s).sum::<f64>() / seconds.iter().sum::<f64>()
+}
+
+/// Of a plan with a bootstrap the alarm takes 2 % of the CPU time at most.
+pub(crate) fn little_alarm(name: &str, plan: &VerifiedPlan, cost: &CostTable) {
+    let (share, bootstraps) = (alarm_share(plan, cost), plan.facts().bootstraps);
+    println!(
+        "{name}: {bootstraps} bootstraps, the alarm takes {:.2} %",
+        100.0 * share
+    );
+    let little = 0.0 < share && share <= 0.02;
+    assert!(bootstraps == 0 || little, "{name}: {share}");
 }
 
 /// SplitMix64.
