@@ -57,6 +57,16 @@ def attentions():
         yield reshaped(17, (1, 2, 3, 4), nodes, {"w": floats(4, width), "two": np.float32(2), "mask": mask})
 
 
+def norms():
+    """Over groups of channels, and by the channels' sizes as ConvNeXt V2 does."""
+    for groups, shape in ((2, [1, 6, 3, 4]), (1, [1, 4, 5]), (3, [1, 6, 2, 2])):
+        nodes = [("GroupNormalization", ["-", "s", "b"], {"num_groups": groups, "epsilon": 1e-3})]
+        yield model(21, shape, nodes, {"s": floats(shape[1]), "b": floats(shape[1])})
+    nodes = [("ReduceL2", ["-"], {"axes": [2, 3]}), ("ReduceMean", ["-"], {"axes": [1]}), ("Add", ["-", "e"], {}), ("Div", ["v0", "-"], {}),
+             ("Mul", ["x", "-"], {}), ("Mul", ["-", "s"], {}), ("Add", ["-", "b"], {}), ("Add", ["x", "-"], {})]
+    yield model(17, [1, 4, 3, 3], nodes, {"e": np.float32(1e-6), "s": floats(4, 1, 1), "b": floats(4, 1, 1)})
+
+
 def clips():
     """Between ends so far away that one side is none."""
     for low, high in ((0, 1e20), (-1e29, 6), (-3.4028235e38, 6), (0, 3.4028235e38), (-np.inf, 1), (0, 1e-6)):
@@ -121,6 +131,10 @@ def resizes():
     for scale in (0.3, 0.6, 0.7, 1.2, 1.4):
         for length in (10, 6):
             yield resize(13, [1, 1, length, 1], (scale, 1), **floor)
+    # places that are in the middle between two values but for their rounding
+    for nearest in ("round_prefer_ceil", "round_prefer_floor"):
+        for length, scale, how in ((10, 1.2, "asymmetric"), (17, 1.3, "half_pixel"), (17, 0.3, "half_pixel")):
+            yield resize(16, [1, 1, length, 1], (scale, 1), mode="nearest", nearest_mode=nearest, coordinate_transformation_mode=how)
     for mode in ("linear", "nearest"):
         for scale in (0.5, 0.6, 0.7, 1.3):
             yield resize(10, [1, 4, 6, 6], (scale, scale), old=True, mode=mode)
@@ -145,7 +159,7 @@ def main():
     options.log_severity_level = 3
     count = 0
     with open(sys.argv[1], "wb") as f:
-        for group in (attentions, clips, folded, products, reductions, pads, resizes):
+        for group in (attentions, norms, clips, folded, products, reductions, pads, resizes):
             for m, x in group():
                 y = onnxruntime.InferenceSession(m.SerializeToString(), options).run(None, {"x": x})[0]
                 for part in (m.SerializeToString(), x.astype("<f4").tobytes(), y.astype("<f4").tobytes()):
