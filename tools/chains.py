@@ -41,6 +41,24 @@ class Chain:
     def floats(self, *shape, scale=1.0, shift=0.0):
         return self.constant((self.rng.standard_normal(shape) * scale + shift).astype(np.float32))
 
+    def weights(self, *shape, scale):
+        """Floats, or whole numbers under DequantizeLinear."""
+        if self.opset < 10 or self.pick(0, 0, 1) == 0:
+            return self.floats(*shape, scale=scale)
+        kind = self.pick(np.int8, np.uint8)
+        ends = np.iinfo(kind)
+        along = self.opset >= 13 and self.pick(0, 1)
+        axis = int(self.rng.integers(len(shape))) if along else 0
+        of = (shape[axis],) if along else ()
+        inputs = [self.constant(self.rng.integers(ends.min, ends.max, shape, kind, endpoint=True)),
+                  self.constant((self.rng.uniform(0.5, 1.5, of) * scale / 64).astype(np.float32))]
+        if kind == np.uint8 or self.pick(0, 1):
+            middle = (int(ends.min) + int(ends.max) + 1) // 2
+            inputs.append(self.constant(self.rng.integers(middle - 9, middle + 9, of).astype(kind)))
+        name = self.name()
+        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [name], **({"axis": axis} if along else {})))
+        return name
+
     def ints(self, values):
         return self.constant(np.asarray(values, np.int64))
 
@@ -75,7 +93,7 @@ class Chain:
         to = [(s[2 + i] + pads[i] + pads[i + n] - spans[i]) // st[i] + 1 for i in range(n)]
         if min(to) < 1 or any(s[2 + i] + pads[i] + pads[i + n] < spans[i] for i in range(n)):
             return False
-        w = self.floats(out, s[1] // g, *k, scale=0.4)
+        w = self.weights(out, s[1] // g, *k, scale=0.4)
         inputs = [x, w] + ([self.floats(out)] if self.pick(0, 1) else [])
         self.node("Conv", inputs, (1, out, *to), kernel_shape=k, dilations=d, strides=st, group=g, pads=pads)
         return True
@@ -93,7 +111,7 @@ class Chain:
         if min(to) < 1:
             return False
         each = int(self.rng.integers(1, 3))
-        w = self.floats(s[1], each, *k, scale=0.4)
+        w = self.weights(s[1], each, *k, scale=0.4)
         inputs = [x, w] + ([self.floats(g * each)] if self.pick(0, 1) else [])
         self.node("ConvTranspose", inputs, (1, g * each, *to), kernel_shape=k, strides=st, group=g, pads=pads, output_padding=more)
         return True
@@ -305,9 +323,9 @@ class Chain:
         if np.prod(to) * n * max(s[-2:]) > 20000:
             return False
         if self.pick(0, 0, 1) and len(s) > 2:
-            self.node("MatMul", [self.floats(*batch, n, s[-2], scale=0.4), x], (*to, n, s[-1]))
+            self.node("MatMul", [self.weights(*batch, n, s[-2], scale=0.4), x], (*to, n, s[-1]))
         else:
-            self.node("MatMul", [x, self.floats(*batch, s[-1], n, scale=0.4)], (*to, s[-2], n))
+            self.node("MatMul", [x, self.weights(*batch, s[-1], n, scale=0.4)], (*to, s[-2], n))
         return True
 
     def gemm(self, x, s):
@@ -315,7 +333,7 @@ class Chain:
             return False
         n = int(self.rng.integers(1, 6))
         trans = self.pick(0, 1)
-        w = self.floats(n, s[1], scale=0.4) if trans else self.floats(s[1], n, scale=0.4)
+        w = self.weights(n, s[1], scale=0.4) if trans else self.weights(s[1], n, scale=0.4)
         self.node("Gemm", [x, w, self.floats(n)], (s[0], n), transB=trans, alpha=float(self.pick(1.0, 0.5)), beta=float(self.pick(1.0, 2.0)))
         return True
 
@@ -327,6 +345,47 @@ class Chain:
         order[-1], order[-2] = order[-2], order[-1]
         self.nodes.append(helper.make_node("Transpose", [x], [t], perm=order))
         self.node("MatMul", [x, t], (*s[:-1], s[-2]))
+        return True
+
+    def attention(self, x, s):
+        """As exporters write it: queries, keys and values of one sequence, scores scaled and masked or not."""
+        if len(s) < 3 or s[-2] < 2 or int(np.prod(s[:-1])) * max(s[-2:]) > 5000:
+            return False
+        each = [x] * 3
+        for i in range(3):
+            if self.pick(0, 1):
+                each[i] = self.name()
+                self.nodes.append(helper.make_node("MatMul", [x, self.weights(s[-1], s[-1], scale=0.4)], [each[i]]))
+        order = list(range(len(s)))
+        order[-1], order[-2] = order[-2], order[-1]
+        turned, scores, shares = (self.name() for _ in range(3))
+        self.nodes.append(helper.make_node("Transpose", [each[1]], [turned], perm=order))
+        self.nodes.append(helper.make_node("MatMul", [each[0], turned], [scores]))
+        steps = [("Div", np.sqrt(s[-1])), ("Mul", 0.3), (None, None)]
+        op, by = steps[self.rng.integers(3)]
+        if op:
+            scaled = self.name()
+            self.nodes.append(helper.make_node(op, [scores, self.constant(np.float32(by))], [scaled]))
+            scores = scaled
+        mask = self.pick("causal", "full", "random", None)
+        if mask:
+            above = np.triu(np.full((s[-2], s[-2]), self.pick(-1e9, -np.inf), np.float32), 1)
+            values = {"causal": above, "full": np.zeros((s[-2], s[-2]), np.float32), "random": self.rng.standard_normal((s[-2], s[-2])).astype(np.float32)}
+            masked = self.name()
+            self.nodes.append(helper.make_node("Add", [scores, self.constant(values[mask])], [masked]))
+            scores = masked
+        self.nodes.append(helper.make_node("Softmax", [scores], [shares], axis=self.pick(-1, len(s) - 1) if self.opset >= 11 else len(s) - 1))
+        self.node("MatMul", [shares, each[2]], s)
+        return True
+
+    def group_norm(self, x, s):
+        # before opset 21 it has a scale for each group, which is refused
+        if self.opset < 21 or len(s) < 3:
+            return False
+        groups = self.pick(*(g for g in range(1, s[1] + 1) if s[1] % g == 0))
+        if np.prod(s[2:]) * s[1] // groups < 2:
+            return False
+        self.node("GroupNormalization", [x, self.floats(s[1]), self.floats(s[1])], s, num_groups=groups, epsilon=1e-3)
         return True
 
     def layer_norm(self, x, s):
@@ -426,7 +485,7 @@ class Chain:
 
 
 KINDS = [k for k, v in vars(Chain).items() if callable(v) and not k.startswith("_")
-         and k not in ("pick", "name", "constant", "floats", "ints", "node", "listed", "step")]
+         and k not in ("pick", "name", "constant", "floats", "weights", "ints", "node", "listed", "step")]
 
 
 def chain(rng):

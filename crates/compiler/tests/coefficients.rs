@@ -366,7 +366,7 @@ fn shapes_alone_say_what_a_plan_costs() {
 
 /// At full size, layers wherever they cost least.
 #[test]
-#[ignore = "eight networks of up to 138 million weights"]
+#[ignore = "sixteen networks of up to 144 million weights"]
 fn shapes_alone_say_what_published_networks_cost() {
     let polynomial = approx::remez(|x| Activation::Silu.value(x), (-4.0, 4.0), 4).expect("fits");
     for name in zoo::imagenet::ImageNet::NAMES {

@@ -33,20 +33,45 @@ pub enum Root {
     Plain,
     /// A dictionary with the state dict in it, as checkpoints of training have it.
     Wrapped,
+    /// Modules within modules, as TorchScript archives have them.
+    Modules,
 }
 
 /// The pickle of a state dict, its storages named by number.
 pub fn state_dict(entries: &[Tensor<'_>], root: Root) -> Opcodes {
     let ordered: [&[u8]; 3] = [b"ccollections\nOrderedDict\n", b")", b"R"];
-    let mut out = ops([b"\x80\x02", b"}", b"q\0"]).to_vec();
-    if root == Root::Wrapped {
-        out.push(text("state_dict"));
-        out.extend(ops(ordered));
+    let module: [&[u8]; 5] = [b"c__torch__.nn\nModule\n", b")", b"\x81", b"}", b"("];
+    let mut out = ops([b"\x80\x02"]).to_vec();
+    match root {
+        Root::Plain => out.extend(ops([b"}", b"q\0", b"("])),
+        Root::Wrapped => {
+            out.extend(ops([b"}", b"q\0", &text("state_dict")]));
+            out.extend(ops(ordered));
+            out.push(b"(".to_vec());
+        }
+        Root::Modules => {
+            out.extend(ops(module));
+            out.extend([text("training"), b"\x89".to_vec(), text("sizes")]);
+            out.extend(ops([
+                b"ctorch.jit._pickle\nbuild_intlist\n",
+                b"]",
+                b"\x85",
+                b"R",
+            ]));
+        }
     }
-    out.push(b"(".to_vec());
     for (i, (name, kind, _, length, shape, stride)) in entries.iter().enumerate() {
         let [low, high] = (*length as u16).to_le_bytes();
-        out.push(text(name));
+        let (within, own) = match (root, name.rsplit_once('.')) {
+            (Root::Modules, Some(parts)) => parts,
+            _ => ("", *name),
+        };
+        let modules: Vec<&str> = within.split('.').filter(|m| !m.is_empty()).collect();
+        for name in &modules {
+            out.push(text(name));
+            out.extend(ops(module));
+        }
+        out.push(text(own));
         out.extend(ops([b"ctorch._utils\n_rebuild_tensor_v2\n", b"(", b"("]));
         let kind = format!("ctorch\n{kind}\n").into_bytes();
         out.extend([text("storage"), kind, text(&i.to_string()), text("cpu")]);
@@ -56,10 +81,15 @@ pub fn state_dict(entries: &[Tensor<'_>], root: Root) -> Opcodes {
         out.push(b"\x89".to_vec());
         out.extend(ops(ordered));
         out.extend(ops([b"t", b"R", &[b'q', i as u8 + 1]]));
+        for _ in modules {
+            out.extend(ops([b"u", b"b"]));
+        }
     }
     out.push(b"u".to_vec());
-    if root == Root::Wrapped {
-        out.push(b"s".to_vec());
+    match root {
+        Root::Plain => {}
+        Root::Wrapped => out.push(b"s".to_vec()),
+        Root::Modules => out.push(b"b".to_vec()),
     }
     out.push(b".".to_vec());
     out
@@ -67,8 +97,8 @@ pub fn state_dict(entries: &[Tensor<'_>], root: Root) -> Opcodes {
 
 /// An opcode to put in: small values, containers, the memo, what the machine must refuse.
 fn opcode(r: &mut Random) -> Vec<u8> {
-    const ALONE: &[u8] = b"()}]teusa0N.QRb\x85\x86\x87\x88\x89\x94";
-    const WITH_ARGUMENT: [&[u8]; 18] = [
+    const ALONE: &[u8] = b"()}]teusa0N.QRb\x81\x85\x86\x87\x88\x89\x94";
+    const WITH_ARGUMENT: [&[u8]; 20] = [
         b"K\x07",
         b"M\xff\xff",
         b"J\xff\xff\xff\xff",
@@ -87,6 +117,8 @@ fn opcode(r: &mut Random) -> Vec<u8> {
         b"r\0\0\0\x80",
         b"j\0\0\0\x80",
         b"cos\nsystem\n",
+        b"c__torch__.nn\nModule\n",
+        b"ctorch.jit._pickle\nbuild_tensorlist\n",
     ];
     match r.one_in(2) {
         true => vec![*r.pick(ALONE)],
@@ -227,6 +259,12 @@ pub fn zip(tensors: &[Tensor<'_>], root: Root) -> Zip {
         entry(PICKLE, Vec::new()),
         entry(b"m/byteorder", b"little".to_vec()),
     ];
+    if root == Root::Modules {
+        entries.push(Entry {
+            method: 8,
+            ..entry(b"m/code/__torch__.py", b"pass".to_vec())
+        });
+    }
     for (i, t) in tensors.iter().enumerate() {
         entries.push(entry(format!("m/data/{i}").as_bytes(), data(t)));
     }

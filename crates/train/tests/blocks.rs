@@ -1,9 +1,9 @@
-//! Losses and gradients of four blocks as PyTorch computes them: `training/pytorch_gradients.py` wrote `golden/blocks.json`.
+//! Losses and gradients of blocks as PyTorch computes them: `training/pytorch_gradients.py` wrote `golden/blocks.json`.
 
 use approx::Activation;
 use nn::{
     Attention, AttentionScheme, BatchNorm, Conv2d, Graph, Mask, NodeId, Nonlinearity, Norm,
-    NormKind, Op, Padding, Parameter, Rearrange, Shape,
+    NormKind, Op, Padding, Parameter, Rearrange, Shape, format::onnx,
 };
 use std::collections::HashMap;
 use train::mode::Mode;
@@ -155,15 +155,66 @@ fn to_rows(x: &[f32], shape: Shape) -> Vec<f32> {
     x.chunks_exact(shape.len()).flat_map(one).collect()
 }
 
+#[derive(serde::Deserialize)]
+struct Golden {
+    loss: f64,
+    gradients: HashMap<String, Vec<f32>>,
+}
+
+fn golden() -> HashMap<String, Golden> {
+    serde_json::from_str(include_str!("golden/blocks.json")).expect("the script's")
+}
+
+/// The model after a step back from the script's loss, which must be `golden`'s.
+fn stepped(name: &str, graph: Graph, golden: &Golden) -> Model {
+    let shape = graph.input().shape();
+    let mut model = Model::new(graph, Parameterization::Plain).expect("trains");
+    let x = to_rows(&numbers(99, BATCH * shape.len(), 1.5), shape);
+    let y = model.forward(x, BATCH, Mode::Train).to_vec();
+    let loss: f64 = y.iter().map(|&y| f64::from(y).powi(2) / 2.0).sum();
+    let off = (loss - golden.loss).abs() / golden.loss;
+    assert!(off < 1e-5, "{name}: loss {loss}, PyTorch's {}", golden.loss);
+    model.backward(y);
+    model
+}
+
+/// Holds the gradient of the parameter of this name against PyTorch's, whose values have other places.
+fn agrees(model: &Model, name: &str, golden: (&Golden, &str), place: impl Fn(usize) -> usize) {
+    let (golden, theirs) = golden;
+    let p = model.parameters.iter().find(|p| p.name == name);
+    let (p, expected) = (p.expect(name), &golden.gradients[theirs]);
+    let all = golden.gradients.values().flatten();
+    let scale = all.fold(0.0f32, |m, v| m.max(v.abs()));
+    assert_eq!(p.gradient.len(), expected.len(), "{theirs}");
+    for (i, e) in expected.iter().enumerate() {
+        let g = p.gradient[place(i)];
+        assert!(
+            (g - e).abs() < 2e-5 * scale,
+            "{theirs}[{i}]: {g}, PyTorch's {e} (largest {scale})"
+        );
+    }
+}
+
+/// (O, C, Kh, Kw) in PyTorch, (Kh, Kw, C, O) here.
+fn of_convolution(shape: &[usize]) -> impl Fn(usize) -> usize {
+    let (outputs, channels, taps) = (shape[0], shape[1], shape[2] * shape[3]);
+    move |i| {
+        let (o, rest) = (i / (taps * channels), i % (taps * channels));
+        (rest % taps * channels + rest / taps) * outputs + o
+    }
+}
+
+/// (C, O, Kh, Kw) in PyTorch, (Kh, Kw, C, O) here, taps from the end.
+fn of_transposed(shape: &[usize]) -> impl Fn(usize) -> usize {
+    let (outputs, channels, taps) = (shape[0], shape[1], shape[2] * shape[3]);
+    move |i| {
+        let (c, o, tap) = (i / taps / outputs, i / taps % outputs, i % taps);
+        ((taps - 1 - tap) * channels + c) * outputs + o
+    }
+}
+
 #[test]
 fn blocks_have_the_gradients_that_pytorch_gives() {
-    #[derive(serde::Deserialize)]
-    struct Golden {
-        loss: f64,
-        gradients: HashMap<String, Vec<f32>>,
-    }
-    let golden: HashMap<String, Golden> =
-        serde_json::from_str(include_str!("golden/blocks.json")).expect("the script's");
     type Build = fn(&mut Block, NodeId) -> NodeId;
     let blocks: [(&str, Shape, Build); 4] = [
         (
@@ -187,39 +238,72 @@ fn blocks_have_the_gradients_that_pytorch_gives() {
         let x = b.network.input("x", shape).expect("fits");
         let y = build(&mut b, x);
         let graph = b.network.finish(y).expect("a network");
-        let mut model = Model::new(graph, Parameterization::Plain).expect("trains");
-        let x = to_rows(&numbers(99, BATCH * shape.len(), 1.5), shape);
-        let y = model.forward(x, BATCH, Mode::Train).to_vec();
-        let loss: f64 = y.iter().map(|&y| f64::from(y).powi(2) / 2.0).sum();
-        let golden = &golden[name];
-        let off = (loss - golden.loss).abs() / golden.loss;
-        assert!(off < 1e-5, "{name}: loss {loss}, PyTorch's {}", golden.loss);
-        model.backward(y);
+        let golden = &golden()[name];
+        let model = stepped(name, graph, golden);
         assert_eq!(model.parameters.len(), golden.gradients.len(), "{name}");
-        let all = golden.gradients.values().flatten();
-        let scale = all.fold(0.0f32, |m, v| m.max(v.abs()));
         for p in &model.parameters {
-            let expected = &golden.gradients[&p.name];
             let node = p.name.rsplit_once('.').map_or("", |(node, _)| node);
-            // (O, C, Kh, Kw) there, (Kh, Kw, C, O) here
-            let place = |i: usize| match model.template().find(node).map(nn::Node::op) {
+            match model.template().find(node).map(nn::Node::op) {
                 Some(Op::Conv2d(c)) if p.name.ends_with(".weight") => {
-                    let s = c.weight.shape();
-                    let (taps, channels) = (s[2] * s[3], s[1]);
-                    let (o, rest) = (i / (taps * channels), i % (taps * channels));
-                    (rest % taps * channels + rest / taps) * s[0] + o
+                    let place = of_convolution(c.weight.shape());
+                    agrees(&model, &p.name, (golden, &p.name), place);
                 }
-                _ => i,
-            };
-            assert_eq!(p.gradient.len(), expected.len(), "{name}, {}", p.name);
-            for (i, e) in expected.iter().enumerate() {
-                let g = p.gradient[place(i)];
-                assert!(
-                    (g - e).abs() < 2e-5 * scale,
-                    "{name}, {}[{i}]: {g}, PyTorch's {e} (largest {scale})",
-                    p.name
-                );
+                _ => agrees(&model, &p.name, (golden, &p.name), |i| i),
             }
         }
     }
+}
+
+/// Transposed convolutions, Resize, Split, Concat, norms over groups and places and their activations, which the importer writes in other operators. The
+/// gradient of the first convolution is made of those of all that lies behind it; what a norm's scales are imported as is not trained.
+#[test]
+fn imported_blocks_have_the_gradients_that_pytorch_gives() {
+    let u_net = &include_bytes!("golden/u-net.onnx")[..];
+    let norms = &include_bytes!("golden/norms.onnx")[..];
+    let mut compared = 0;
+    for (name, bytes, layers) in [
+        (
+            "u-net",
+            u_net,
+            [
+                ("first", "/Conv"),
+                ("down", "/Conv_1"),
+                ("up", "/ConvTranspose"),
+                ("last", "/Conv_2"),
+            ],
+        ),
+        (
+            "norms",
+            norms,
+            [
+                ("first", "/Conv"),
+                ("second", "/Conv_1"),
+                ("third", "/Conv_2"),
+                ("last", "/Conv_3"),
+            ],
+        ),
+    ] {
+        let golden = &golden()[name];
+        let model = stepped(name, onnx::from_bytes(bytes).expect("reads"), golden);
+        for (theirs, node) in layers {
+            let Some(Op::Conv2d(c)) = model.template().find(node).map(nn::Node::op) else {
+                panic!("{name}: {node} is no convolution");
+            };
+            let (shape, weight) = (c.weight.shape(), format!("{theirs}.weight"));
+            let (own, golden_weight) = (format!("{node}.weight"), (golden, weight.as_str()));
+            match node.ends_with("Transpose") {
+                true => agrees(&model, &own, golden_weight, of_transposed(shape)),
+                false => agrees(&model, &own, golden_weight, of_convolution(shape)),
+            }
+            let bias = format!("{theirs}.bias");
+            agrees(&model, &format!("{node}.bias"), (golden, &bias), |i| i);
+            compared += 2;
+        }
+        let scales = golden.gradients.keys().filter(|k| {
+            let norm = k.split('.').next().unwrap_or_default();
+            ["groups", "places", "response"].contains(&norm)
+        });
+        assert_eq!(golden.gradients.len() - scales.count(), 8, "{name}");
+    }
+    assert_eq!(compared, 16);
 }

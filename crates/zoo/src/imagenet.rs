@@ -88,7 +88,7 @@ fn vgg<N: ElementFunction>(
     for &(channels, pooled) in layers {
         x = match normalised {
             true => b.convolution(&name(at), &name(at + 1), x, (channels, 3), 1)?,
-            false => b.plain(&name(at), x, (channels, 3, 1), 1)?,
+            false => b.biased(&name(at), x, (channels, 3))?,
         };
         at += 1 + usize::from(normalised);
         x = b.activation(&name(at), x)?;
@@ -175,34 +175,32 @@ const INVERTED: [[usize; 4]; 7] = [
     [6, 320, 1, 1],
 ];
 
-/// Channels of VGG16's convolutions, and whether pooling follows.
-const CHAIN: [(usize, bool); 13] = [
-    (64, false),
-    (64, true),
-    (128, false),
-    (128, true),
-    (256, false),
-    (256, false),
-    (256, true),
-    (512, false),
-    (512, false),
-    (512, true),
-    (512, false),
-    (512, false),
-    (512, true),
-];
+/// VGG with so many convolutions in each of its five stages (Simonyan and Zisserman 2014, table 1: A, B, D, E), pooling behind the last of them.
+fn published_chain(counts: [usize; 5], normalised: bool) -> Body {
+    let stages = counts.into_iter().zip([64, 128, 256, 512, 512]);
+    let layers = stages.flat_map(|(count, channels)| (1..=count).map(move |i| (channels, i == count)));
+    Body::Chain(layers.collect(), normalised)
+}
 
 impl ImageNet {
     /// Names that are known.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 16] = [
         "resnet18",
         "resnet34",
         "resnet50",
         "resnet101",
         "resnet152",
         "wide_resnet50_2",
+        "wide_resnet101_2",
         "mobilenet_v2",
+        "vgg11",
+        "vgg11_bn",
+        "vgg13",
+        "vgg13_bn",
+        "vgg16",
         "vgg16_bn",
+        "vgg19",
+        "vgg19_bn",
     ];
 
     /// The published network of this name, with 1000 classes.
@@ -215,9 +213,22 @@ impl ImageNet {
             "resnet101" => Body::Bottleneck([3, 4, 23, 3], 1),
             "resnet152" => Body::Bottleneck([3, 8, 36, 3], 1),
             "wide_resnet50_2" => Body::Bottleneck([3, 4, 6, 3], 2),
+            "wide_resnet101_2" => Body::Bottleneck([3, 4, 23, 3], 2),
             "mobilenet_v2" => Body::Inverted,
-            "vgg16_bn" => Body::Chain(CHAIN.to_vec(), true),
-            _ => return None,
+            _ => {
+                let (depth, normalised) = match name.strip_suffix("_bn") {
+                    Some(depth) => (depth, true),
+                    None => (name, false),
+                };
+                let counts = match depth {
+                    "vgg11" => [1, 1, 2, 2, 2],
+                    "vgg13" => [2, 2, 2, 2, 2],
+                    "vgg16" => [2, 2, 3, 3, 3],
+                    "vgg19" => [2, 2, 4, 4, 4],
+                    _ => return None,
+                };
+                published_chain(counts, normalised)
+            }
         };
         Some(Self {
             body,
@@ -360,19 +371,26 @@ mod tests {
     #[test]
     fn networks_have_the_published_sizes() {
         // torchvision's numbers of parameters, in which running means and variances do not count
-        for (name, count) in [
-            ("resnet18", 11_689_512),
-            ("resnet34", 21_797_672),
-            ("resnet50", 25_557_032),
-            ("resnet152", 60_192_808),
-            ("wide_resnet50_2", 68_883_240),
-            ("mobilenet_v2", 3_504_872),
+        for (name, size, count) in [
+            ("resnet18", 64, 11_689_512),
+            ("resnet34", 64, 21_797_672),
+            ("resnet50", 64, 25_557_032),
+            ("resnet152", 64, 60_192_808),
+            ("wide_resnet50_2", 64, 68_883_240),
+            ("mobilenet_v2", 64, 3_504_872),
+            // pictures of 1×1 in the place of 7×7 before the dense layers, so 48·512·4096 numbers fewer; no biases that a batch norm takes away
+            ("vgg11", 32, 132_863_336 - 100_663_296),
+            ("vgg13_bn", 32, 133_053_736 - 100_663_296 - 2_944),
+            ("vgg16", 32, 138_357_544 - 100_663_296),
+            ("vgg19", 32, 143_667_240 - 100_663_296),
         ] {
-            let network = ImageNet::named(name, 64, Activation::Silu).expect("known");
+            let network = ImageNet::named(name, size, Activation::Silu).expect("known");
             let square = Polynomial::new(vec![0.5, 1.0, 0.5], (-1.0, 1.0)).expect("valid");
             let graph = network.outline(&square).expect("builds");
             let of = |op: &Op<Polynomial>| match op {
-                Op::Conv2d(c) => c.weight.values().len(),
+                Op::Conv2d(c) => {
+                    c.weight.values().len() + c.bias.as_ref().map_or(0, |b| b.values().len())
+                }
                 Op::BatchNorm(b) => 2 * b.scale.values().len(),
                 Op::Linear(l) => {
                     l.weight.values().len() + l.bias.as_ref().map_or(0, |b| b.values().len())
@@ -384,6 +402,12 @@ mod tests {
                 count,
                 "{name}"
             );
+        }
+        for name in ImageNet::NAMES {
+            assert!(ImageNet::named(name, 64, Activation::Silu).is_some(), "{name}");
+        }
+        for name in ["vgg12", "vgg_bn", "resnet18_bn", "mobilenet_v2_bn", ""] {
+            assert!(ImageNet::named(name, 64, Activation::Silu).is_none(), "{name}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! State dicts of published sizes with random values, of families that are read from state dicts alone. What a network costs depends on no weight, so
 //! these stand for those that are trained.
 //!
-//! Sizes: ConvNeXt (Liu et al. 2022, table 9; Woo et al. 2023, table 8), EfficientNet-Lite 0 (Tan and Le 2019, table 1, without squeeze-and-excite) and
+//! Sizes: ConvNeXt (Liu et al. 2022, table 9; Woo et al. 2023, table 8), EfficientNet-Lite (Tan and Le 2019, table 1, without squeeze-and-excite; stem, first and last stage are of one size) and
 //! CLIP's RN50 (Radford et al. 2021, table 19). Names as timm's and open_clip's.
 
 use crate::blocks::Initial;
@@ -10,13 +10,21 @@ use nn::format::state_dict::{StateDict, StateTensor};
 use std::collections::BTreeMap;
 
 /// Names that are known.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 15] = [
     "convnext_tiny",
     "convnext_small",
     "convnext_base",
+    "convnextv2_atto",
+    "convnextv2_femto",
+    "convnextv2_pico",
     "convnextv2_nano",
     "convnextv2_tiny",
+    "convnextv2_base",
     "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "efficientnet_lite3",
+    "efficientnet_lite4",
     "clip_rn50",
 ];
 
@@ -40,9 +48,17 @@ pub fn checkpoint(name: &str, size: usize, seed: u64) -> Option<Checkpoint> {
         "convnext_tiny" => tensors.convnext([3, 3, 9, 3], 96, false),
         "convnext_small" => tensors.convnext([3, 3, 27, 3], 96, false),
         "convnext_base" => tensors.convnext([3, 3, 27, 3], 128, false),
+        "convnextv2_atto" => tensors.convnext([2, 2, 6, 2], 40, true),
+        "convnextv2_femto" => tensors.convnext([2, 2, 6, 2], 48, true),
+        "convnextv2_pico" => tensors.convnext([2, 2, 6, 2], 64, true),
         "convnextv2_nano" => tensors.convnext([2, 2, 8, 2], 80, true),
         "convnextv2_tiny" => tensors.convnext([3, 3, 9, 3], 96, true),
-        "efficientnet_lite0" => tensors.efficientnet(),
+        "convnextv2_base" => tensors.convnext([3, 3, 27, 3], 128, true),
+        "efficientnet_lite0" => tensors.efficientnet((10, 10)),
+        "efficientnet_lite1" => tensors.efficientnet((10, 11)),
+        "efficientnet_lite2" => tensors.efficientnet((11, 12)),
+        "efficientnet_lite3" => tensors.efficientnet((12, 14)),
+        "efficientnet_lite4" => tensors.efficientnet((14, 18)),
         "clip_rn50" if size > 0 && size.is_multiple_of(32) => {
             tensors.clip([3, 4, 6, 3], 64, size / 32);
             config = serde_json::Value::Null;
@@ -133,7 +149,8 @@ impl Tensors {
         self.biased("head.fc", &[OUTPUTS, from]);
     }
 
-    fn efficientnet(&mut self) {
+    /// How many tenths as wide and as deep as the first it is.
+    fn efficientnet(&mut self, (wider, deeper): (usize, usize)) {
         /// Blocks, channels, kernel of the stages; all but the first are made six times wider within.
         const STAGES: [[usize; 3]; 7] = [
             [1, 16, 3],
@@ -148,6 +165,16 @@ impl Tensors {
         self.weight("conv_stem", &[from, 3, 3, 3]);
         self.batch_norm("bn1", from);
         for (stage, [blocks, channels, kernel]) in STAGES.into_iter().enumerate() {
+            // the nearest multiple of 8, and the next one where that is less than nine tenths
+            let scaled = channels * wider;
+            let mut channels = (scaled + 40) / 80 * 8;
+            if channels * 100 < scaled * 9 {
+                channels += 8;
+            }
+            let blocks = match stage {
+                0 | 6 => blocks,
+                _ => (blocks * deeper).div_ceil(10),
+            };
             for block in 0..blocks {
                 let part = |p: &str| format!("blocks.{stage}.{block}.{p}");
                 let wide = if stage == 0 { from } else { 6 * from };
@@ -218,8 +245,15 @@ mod tests {
         // numbers of parameters as timm and OpenAI count them, in which running means and variances do not count
         for (name, size, count) in [
             ("convnext_tiny", 64, 28_589_128),
+            ("convnextv2_atto", 64, 3_708_400),
+            ("convnextv2_femto", 64, 5_233_240),
+            ("convnextv2_pico", 64, 9_066_280),
             ("convnextv2_nano", 64, 15_623_800),
             ("efficientnet_lite0", 64, 4_652_008),
+            ("efficientnet_lite1", 64, 5_416_680),
+            ("efficientnet_lite2", 64, 6_092_072),
+            ("efficientnet_lite3", 64, 8_197_096),
+            ("efficientnet_lite4", 64, 13_006_568),
             ("clip_rn50", 224, 38_316_896),
         ] {
             let checkpoint = checkpoint(name, size, 1).expect("known");

@@ -436,14 +436,44 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
         (channels, kernel, groups): (usize, usize, usize),
         stride: usize,
     ) -> Result<NodeId> {
-        let (from, _, _) = self.dims(x);
-        let shape = [channels, from / groups.max(1), kernel, kernel];
-        let weight = self.weights.matrix(&format!("{name}.weight"), &shape)?;
         let bias = format!("{name}.bias");
         let bias = match self.weights {
             Weights::File(w) if self.weights.has(&bias) => Some(w.parameter(&bias)?),
             _ => None,
         };
+        self.convolve(name, x, (channels, kernel, groups), stride, bias)
+    }
+
+    /// A convolution that no batch normalisation follows, with its bias.
+    pub(crate) fn biased(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        (channels, kernel): (usize, usize),
+    ) -> Result<NodeId> {
+        let bias = self.bias(name, channels)?;
+        self.convolve(name, x, (channels, kernel, 1), 1, Some(bias))
+    }
+
+    fn bias(&self, name: &str, channels: usize) -> Result<Parameter> {
+        let name = format!("{name}.bias");
+        match self.weights {
+            Weights::File(w) => w.parameter(&name),
+            _ => Parameter::new(&name, [channels], vec![0.0; channels]),
+        }
+    }
+
+    fn convolve(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        (channels, kernel, groups): (usize, usize, usize),
+        stride: usize,
+        bias: Option<Parameter>,
+    ) -> Result<NodeId> {
+        let (from, _, _) = self.dims(x);
+        let shape = [channels, from / groups.max(1), kernel, kernel];
+        let weight = self.weights.matrix(&format!("{name}.weight"), &shape)?;
         let conv = Conv2d {
             bias,
             stride: (stride, stride),
@@ -529,15 +559,11 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
     /// A dense layer with its bias.
     pub(crate) fn dense(&mut self, name: &str, x: NodeId, classes: usize) -> Result<NodeId> {
         let channels = self.network.shape(x).len();
-        let bias = format!("{name}.bias");
         let linear = Linear {
             weight: self
                 .weights
                 .matrix(&format!("{name}.weight"), &[classes, channels])?,
-            bias: Some(match self.weights {
-                Weights::File(w) => w.parameter(&bias)?,
-                _ => Parameter::new(&bias, [classes], vec![0.0; classes])?,
-            }),
+            bias: Some(self.bias(name, classes)?),
         };
         self.network.add(name, Op::Linear(linear), &[x])
     }

@@ -92,6 +92,8 @@ pub(super) fn all() -> Vec<Decoder> {
         torch::zip(&tensors, Root::Wrapped),
         torch::zip(&tensors, Root::Plain),
         torch::zip(&resnet, Root::Plain),
+        torch::zip(&tensors, Root::Modules),
+        torch::zip(&resnet, Root::Modules),
     ];
     let legacy_files = legacy.iter().map(torch::Legacy::bytes).collect();
     let zip_files = zips.iter().map(torch::Zip::bytes).collect();

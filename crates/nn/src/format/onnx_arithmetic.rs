@@ -5,9 +5,13 @@ use super::onnx_import::{Imported, Stop, Value, View};
 use super::onnx_move::broadcast_dims;
 use super::onnx_operator::Importing;
 use super::onnx_place::{Laid, shape_of};
+use super::onnx_proto::NodeProto;
 use crate::op::{NormKind, Op, Softmax};
 use crate::tensor::Parameter;
 use approx::Activation;
+
+/// What stands for −∞ in a mask, as exporters write it that have no infinities.
+const HIDDEN: f64 = -1e9;
 
 impl Importing<'_, '_> {
     /// Add, Mul and their like, of any number of inputs where ONNX has so.
@@ -38,7 +42,7 @@ impl Importing<'_, '_> {
     }
 
     /// The axes that a reduction names, from its attribute or a constant.
-    fn axes_of(&self, reduction: &super::onnx_proto::NodeProto, rank: usize) -> Option<Vec<usize>> {
+    fn axes_of(&self, reduction: &NodeProto, rank: usize) -> Option<Vec<usize>> {
         let attribute = reduction.attribute.iter().find(|a| a.name == "axes");
         let keeps = reduction.attribute.iter().find(|a| a.name == "keepdims");
         let list = match (attribute, reduction.input.get(1)) {
@@ -67,7 +71,8 @@ impl Importing<'_, '_> {
             }
             (Value::Node(x), Value::Node(y)) => self.two_computed(operator, x, y),
             (Value::Node(x), Value::Constant(c)) => match operator {
-                "Add" | "Sum" | "Mean" => self.with_constant(Op::Add, x, c, |v| v),
+                "Add" => self.plus(x, c),
+                "Sum" | "Mean" => self.with_constant(Op::Add, x, c, |v| v),
                 "Sub" => self.with_constant(Op::Add, x, c, |v| -v),
                 "Mul" => self.with_constant(Op::Mul, x, c, |v| v),
                 "Div" => self.with_constant(Op::Mul, x, c, |v| 1.0 / v),
@@ -82,7 +87,8 @@ impl Importing<'_, '_> {
                 _ => self.extreme(operator, x, c),
             },
             (Value::Constant(c), Value::Node(x)) => match operator {
-                "Add" | "Sum" | "Mean" => self.with_constant(Op::Add, x, c, |v| v),
+                "Add" => self.plus(x, c),
+                "Sum" | "Mean" => self.with_constant(Op::Add, x, c, |v| v),
                 "Mul" => self.with_constant(Op::Mul, x, c, |v| v),
                 "Sub" => {
                     let minus = self.affine(x, -1.0, 0.0)?;
@@ -96,6 +102,26 @@ impl Importing<'_, '_> {
                 _ => self.refuse("its second input is computed, which is no polynomial"),
             },
         }
+    }
+
+    /// A sum. A mask's −∞ is a large number where softmaxes alone see it, which make 0 of either.
+    fn plus(&mut self, x: &View, c: &Constant) -> Imported<View> {
+        let masks = c.values.contains(&f64::NEG_INFINITY) && self.for_softmax();
+        let value = |v: f64| match masks && v == f64::NEG_INFINITY {
+            true => HIDDEN,
+            false => v,
+        };
+        self.with_constant(Op::Add, x, c, value)
+    }
+
+    /// Whether nothing but softmaxes takes what this node gives.
+    fn for_softmax(&self) -> bool {
+        let (graph, own) = (self.import.graph, self.node.output.first());
+        let takes = |n: &&NodeProto| n.input.iter().any(|i| Some(i) == own);
+        let mut users = graph.node.iter().filter(takes).peekable();
+        users.peek().is_some()
+            && users.all(|n| n.op_type == "Softmax")
+            && graph.output.iter().all(|o| Some(&o.name) != own)
     }
 
     fn two_computed(&mut self, operator: &str, x: &View, y: &View) -> Imported<View> {

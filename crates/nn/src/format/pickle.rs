@@ -1,4 +1,5 @@
-//! A pickle machine for state dicts and nothing else: no imports, no calls but the few that rebuild tensors.
+//! A pickle machine for state dicts and the modules of TorchScript archives, and nothing else: no imports, no calls but the few that rebuild tensors. A
+//! module is what is set on it; its class has a name here and no code.
 //!
 //! Containers live in one arena and are referred to by number, so that hostile nesting can't overflow the stack and cycles are
 //! harmless. Every opcode consumes at least one byte and copies no more than a few values, which bounds all memory by the input's size.
@@ -39,6 +40,10 @@ pub(crate) enum Global {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
+    /// TorchScript's marks of a list's or a value's type: calls that give back what they are given.
+    Typed,
+    /// A class of a TorchScript archive.
+    Module,
     Storage(Element),
 }
 
@@ -63,6 +68,8 @@ pub(crate) enum Object {
     Tuple(Vec<Value>),
     List(Vec<Value>),
     Dict(Vec<(Value, Value)>),
+    /// An object of a TorchScript archive and what it was built of: a dict of its attributes.
+    Module(Value),
 }
 
 /// The result of one pickle: its value and the containers that it refers to.
@@ -78,6 +85,14 @@ impl Pickle {
     pub(crate) fn dict(&self, value: &Value) -> Option<&[(Value, Value)]> {
         match object(&self.objects, value)? {
             Object::Dict(d) => Some(d),
+            _ => None,
+        }
+    }
+
+    /// What a module was built of.
+    pub(crate) fn module(&self, value: &Value) -> Option<&Value> {
+        match object(&self.objects, value)? {
+            Object::Module(state) => Some(state),
             _ => None,
         }
     }
@@ -98,7 +113,7 @@ fn object<'a>(objects: &'a [Object], value: &Value) -> Option<&'a Object> {
 fn list<'a>(objects: &'a [Object], value: &Value) -> Option<&'a [Value]> {
     match object(objects, value)? {
         Object::List(l) | Object::Tuple(l) => Some(l),
-        Object::Dict(_) => None,
+        Object::Dict(_) | Object::Module(_) => None,
     }
 }
 
@@ -351,7 +366,18 @@ impl<'a> Machine<'a> {
                     let callee = self.pop()?;
                     self.reduce(&callee, &arguments)?;
                 }
-                b'b' => drop(self.pop()?), // BUILD: attributes such as _metadata are not needed
+                0x81 => {
+                    let arguments = self.pop()?;
+                    let class = self.pop()?;
+                    self.new_module(&class, &arguments)?;
+                }
+                b'b' => {
+                    let state = self.pop()?;
+                    // of a dict, attributes such as _metadata are not needed
+                    if let Some(Object::Module(old)) = self.top_object()? {
+                        *old = state;
+                    }
+                }
                 other => {
                     return Err(malformed(format!(
                         "pickle opcode {other:#04x} at byte {} is not used by state dicts",
@@ -426,6 +452,14 @@ impl<'a> Machine<'a> {
         }
     }
 
+    fn new_module(&mut self, class: &Value, arguments: &Value) -> Result<()> {
+        if *class != Value::Global(Global::Module) || !self.items(arguments)?.is_empty() {
+            return Err(malformed("a new object that is no module of TorchScript's"));
+        }
+        self.push_object(Object::Module(Value::None));
+        Ok(())
+    }
+
     fn reduce(&mut self, callee: &Value, arguments: &Value) -> Result<()> {
         let Value::Global(callee) = callee else {
             return Err(malformed("a call of something that is no function"));
@@ -457,6 +491,14 @@ impl<'a> Machine<'a> {
                 let tensor = tensor.clone();
                 self.stack.push(tensor);
             }
+            Global::Typed => {
+                let [value, ..] = self.items(arguments)? else {
+                    return Err(malformed("a typed value that is missing"));
+                };
+                let value = value.clone();
+                self.stack.push(value);
+            }
+            Global::Module => return Err(malformed("a call of a class")),
             Global::Storage(_) => return Err(malformed("a call of a storage type")),
         }
         Ok(())
@@ -477,6 +519,13 @@ fn global(module: &str, name: &str) -> Result<Value> {
         ("collections", "OrderedDict") => Global::OrderedDict,
         ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Global::RebuildTensor,
         ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
+        (
+            "torch.jit._pickle",
+            "build_boollist" | "build_doublelist" | "build_intlist" | "build_tensorlist"
+            | "restore_type_tag",
+        ) => Global::Typed,
+        ("__torch__", _) => Global::Module,
+        (module, _) if module.starts_with("__torch__.") => Global::Module,
         ("torch", "FloatStorage") => Global::Storage(Element::F32),
         ("torch", "DoubleStorage") => Global::Storage(Element::F64),
         ("torch", "HalfStorage") => Global::Storage(Element::F16),
@@ -540,6 +589,25 @@ mod tests {
             read(b"\x80\x02h\x05."),
             Err(Error::Malformed { .. })
         ));
+    }
+
+    #[test]
+    fn modules_are_what_is_set_on_them() {
+        let p =
+            read(b"\x80\x02c__torch__.a\nNet\n)\x81}X\x01\x00\x00\x00aK\x07sb.").expect("reads");
+        let d = p.module(&p.value).and_then(|state| p.dict(state));
+        assert_eq!(d.expect("a dict")[0].1, Value::Int(7));
+        for refused in [
+            // a class is not called, nothing else is made anew, and no class has arguments
+            &b"\x80\x02c__torch__\nNet\n)R."[..],
+            b"\x80\x02ccollections\nOrderedDict\n)\x81.",
+            b"\x80\x02c__torch__\nNet\nK\x01\x85\x81.",
+            b"\x80\x02c__torch__x\nNet\n)\x81.",
+            b"\x80\x02c__builtin__\neval\n)\x81.",
+            b"\x80\x02ctorch.jit._pickle\nbuild_intlist\n)R.",
+        ] {
+            assert!(read(refused).is_err());
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Torch checkpoints: the legacy file (five pickles, then raw storages) and the zip (a pickle and one stored entry per storage).
+//! Torch checkpoints: the legacy file (five pickles, then raw storages) and the zip (a pickle and one stored entry per storage), from `torch.save` or from
+//! `torch.jit.save`, whose pickle is of modules within modules.
 
 use super::element::{StateTensor, decode};
 use super::pickle::{self, Pickle, Value, View};
@@ -51,7 +52,7 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>>
     let object = next()?;
     let keys = next()?;
     let mut elements = HashMap::new();
-    let views = tensors(&object)?;
+    let views = tensors(&object, bytes.len())?;
     for (_, view) in &views {
         let described = (view.storage.element, view.storage.length);
         let key = view.storage.key.clone();
@@ -95,6 +96,10 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>>
 pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
     let mut entries = BTreeMap::new();
     for (name, entry) in zip::entries(bytes)? {
+        // what TorchScript's modules compute, compressed: not read
+        if name.split('/').nth(1) == Some("code") {
+            continue;
+        }
         if entry.method != zip::STORED || entry.bytes.len() != entry.size {
             return Err(malformed(format!(
                 "entry {name} is compressed; torch.save stores entries plainly"
@@ -115,7 +120,7 @@ pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
         return Err(malformed("it was written on a big-endian machine"));
     }
     let object = pickle::read(data)?;
-    let views = tensors(&object)?;
+    let views = tensors(&object, bytes.len())?;
     let mut storages = HashMap::new();
     for (name, view) in &views {
         let key = &view.storage.key;
@@ -136,8 +141,50 @@ pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
     materialise(views, &storages, bytes.len())
 }
 
-/// The named tensors of the top-level dict, or of the first of its usual sub-dicts that has any.
-fn tensors(p: &Pickle) -> Result<Vec<(Rc<str>, Rc<View>)>> {
+/// The tensors of a TorchScript archive under the names of its state dict: the modules' attributes, dots between. Objects can be used again and again, and
+/// within themselves: attributes and bytes of names are no more than the file's bytes, and a name's bytes bound its depth.
+fn of_modules(p: &Pickle, bytes: usize) -> Result<Vec<(Rc<str>, Rc<View>)>> {
+    let too_many = || malformed("modules of more attributes than the file has bytes");
+    let (mut found, mut left) = (Vec::new(), bytes);
+    let mut open = vec![(String::new(), &p.value)];
+    while let Some((prefix, module)) = open.pop() {
+        let state = p.module(module).and_then(|state| p.dict(state));
+        let attributes = state.ok_or_else(|| {
+            malformed(format!(
+                "module {prefix:?} has a state of its own, as quantised layers have; save torch.jit.load(file).state_dict() by torch.save"
+            ))
+        })?;
+        for (key, value) in attributes {
+            let tensor = matches!(value, Value::View(_));
+            if !tensor && p.module(value).is_none() {
+                left = left.checked_sub(1).ok_or_else(too_many)?;
+                continue;
+            }
+            let Value::Str(key) = key else {
+                return Err(malformed("an attribute of a module without a name"));
+            };
+            let length = prefix.len() + key.len() + 1;
+            if length > pickle::MOST_NAME {
+                return Err(malformed(format!("a tensor's name of {length} bytes")));
+            }
+            left = left.checked_sub(length).ok_or_else(too_many)?;
+            match value {
+                Value::View(view) => found.push((Rc::from(format!("{prefix}{key}")), view.clone())),
+                _ => open.push((format!("{prefix}{key}."), value)),
+            }
+        }
+    }
+    match found.is_empty() {
+        true => Err(malformed("its modules hold no tensors")),
+        false => Ok(found),
+    }
+}
+
+/// The named tensors of the top-level dict, or of the first of its usual sub-dicts that has any, or of a TorchScript archive.
+fn tensors(p: &Pickle, bytes: usize) -> Result<Vec<(Rc<str>, Rc<View>)>> {
+    if p.module(&p.value).is_some() {
+        return of_modules(p, bytes);
+    }
     let none = || malformed("it holds no dict of tensors");
     let top = p.dict(&p.value).ok_or_else(none)?;
     let pick = |items: &[(Value, Value)]| -> Result<Vec<(Rc<str>, Rc<View>)>> {

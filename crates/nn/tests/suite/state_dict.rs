@@ -316,3 +316,115 @@ fn tensors_have_few_axes_and_short_names() {
         "{message}"
     );
 }
+
+/// `golden/torchscript.py` wrote it: half precision, code compressed.
+const TORCHSCRIPT: &[u8] = include_bytes!("../golden/torchscript.pt");
+
+#[test]
+fn a_torchscript_archive_is_its_state_dict() {
+    let dict = StateDict::from_bytes(TORCHSCRIPT).expect("reads");
+    let block = |at: usize| {
+        let part = move |(name, shape): &(&str, Vec<usize>)| {
+            (format!("visual.{at}.{name}"), shape.clone())
+        };
+        let parts = [
+            ("conv1.weight", vec![2, 1, 1, 1]),
+            ("bn1.weight", vec![2]),
+            ("bn1.bias", vec![2]),
+            ("bn1.running_mean", vec![2]),
+            ("bn1.running_var", vec![2]),
+            ("bn1.num_batches_tracked", vec![]),
+        ];
+        parts.iter().map(part).collect::<Vec<_>>()
+    };
+    // the first block is the last one, too
+    let mut expected = [block(0), block(3)].concat();
+    expected.extend([
+        ("visual.2.weight".to_string(), vec![1, 2, 1, 1]),
+        ("visual.2.bias".to_string(), vec![1]),
+        ("text_projection".to_string(), vec![2, 3]),
+        ("context_length".to_string(), vec![]),
+    ]);
+    assert_eq!(dict.tensors().len(), expected.len());
+    for (name, shape) in expected {
+        let tensor = dict.require(&name).expect("there");
+        assert_eq!(tensor.shape, shape, "{name}");
+        for (i, &v) in tensor.values.iter().enumerate() {
+            let value = match name.as_str() {
+                "context_length" => 77.0,
+                n if n.ends_with("tracked") => 0.0,
+                _ => i as f64 / 8.0 - 0.5,
+            };
+            assert_eq!(v, value, "{name}[{i}]");
+        }
+    }
+    // its entries with a damaged pickle, which no checksum tells of
+    let entries = format::zip::entries(TORCHSCRIPT).expect("a zip");
+    let stored = entries
+        .iter()
+        .filter(|(_, e)| e.method == format::zip::STORED);
+    let mut stored: Vec<(&str, Vec<u8>)> = stored.map(|(n, e)| (*n, e.bytes.to_vec())).collect();
+    assert_eq!(
+        StateDict::from_bytes(&zip(&stored, 0)).expect("reads"),
+        dict
+    );
+    let at = stored
+        .iter()
+        .position(|(n, _)| n.ends_with("/data.pkl"))
+        .expect("there");
+    for i in 0..stored[at].1.len() {
+        for flip in [0x01, 0x08, 0x80, 0xff] {
+            stored[at].1[i] ^= flip;
+            drop(StateDict::from_bytes(&zip(&stored, 0)));
+            stored[at].1[i] ^= flip;
+        }
+    }
+    for length in (0..TORCHSCRIPT.len()).step_by(7) {
+        assert!(StateDict::from_bytes(&TORCHSCRIPT[..length]).is_err());
+    }
+}
+
+#[test]
+fn hostile_modules_are_refused() {
+    // classes and attributes of a pickle, zipped
+    let refused = |pickle: Vec<u8>| {
+        let e = StateDict::from_bytes(&zip(&[("m/data.pkl", pickle)], 0)).expect_err("hostile");
+        e.to_string()
+    };
+    let class = b"c__torch__\nNet\n)\x81";
+    // a module within itself
+    let cycle = [b"\x80\x02", &class[..], b"q\0}", &text("a")[..], b"h\0sb."].concat();
+    let said = refused(cycle);
+    assert!(
+        said.contains("name of") || said.contains("attributes"),
+        "{said}"
+    );
+    // forty modules, each of which has the one before twice
+    let mut doubled = [b"\x80\x02", &class[..], b"}bq\0"].concat();
+    for _ in 0..40 {
+        let twice = [
+            b"0",
+            &class[..],
+            b"}(",
+            &text("a")[..],
+            b"h\0",
+            &text("b")[..],
+            b"h\0ubq\0",
+        ];
+        doubled.extend(twice.concat());
+    }
+    doubled.push(b'.');
+    let said = refused(doubled);
+    assert!(said.contains("attributes"), "{said}");
+    // a state that is no dict, no state, no tensors
+    for (state, words) in [
+        (&b"K\x01b."[..], "state of its own"),
+        (&b"."[..], "state of its own"),
+        (&b"}b."[..], "no tensors"),
+    ] {
+        let said = refused([b"\x80\x02", &class[..], state].concat());
+        assert!(said.contains(words), "{said}");
+    }
+    let said = refused(b"\x80\x02cmodel\nNet\n)\x81}b.".to_vec());
+    assert!(said.contains("model.Net"), "{said}");
+}

@@ -68,7 +68,9 @@ def timms(name):
 
 NETWORKS = {
     "torchvision": [("resnet18", "relu", lambda: plain("resnet18")), ("mobilenet_v2", "relu6", lambda: plain("mobilenet_v2")),
-                    ("resnext50_32x4d", "relu", lambda: plain("resnext50_32x4d"))],
+                    ("resnext50_32x4d", "relu", lambda: plain("resnext50_32x4d")), ("wide_resnet50_2", "relu", lambda: plain("wide_resnet50_2")),
+                    ("vgg11", "relu", lambda: plain("vgg11")), ("vgg11_bn", "relu", lambda: plain("vgg11_bn")),
+                    ("timm_resnet26", "relu", lambda: timms("resnet26"))],
     "convnext": [(f"convnext{v}-{s}", "gelu", lambda v=v, s=s: convnext(v, s)) for v, s in
                  ((1, "authors"), (1, "timm"), (1, "torchvision"), (2, "authors"), (2, "timm"))],
     "efficientnet": [(n, "relu6", lambda n=n: timms(n), 72) for n in ("tf_efficientnet_lite0", "efficientnet_lite0", "tf_efficientnet_lite1")],
