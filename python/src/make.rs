@@ -131,7 +131,7 @@ pub(crate) struct AdaptOptions {
     epochs: Option<f64>,
     rate: Option<f32>,
     batch: Option<usize>,
-    held_out: usize,
+    held_out: Option<usize>,
     seed: u64,
     shift: usize,
     flip: bool,

@@ -301,7 +301,7 @@ fn adapt_follows_the_first_paper_where_asked() {
             .arg(folder.file("small.pvm"))
             .arg("--train")
             .arg(folder.file("train.bin"))
-            .args(["--held-out", "20", "--recipe", "p1", "--degree", "6"])
+            .args(["--recipe", "p1", "--degree", "6"])
             .args(["--mean", "0.5", "--deviation", "64", "--range", "0..255"])
             .args(["--channels", "bgr"])
             .args(["--epochs", "1", "--batch-norms", norms, "-o"])
@@ -334,6 +334,8 @@ fn adapt_follows_the_first_paper_where_asked() {
     let worst = |weight| train::activation::RangeLoss::Worst { weight };
     assert_eq!(losses, [worst(0.002), worst(0.1)]);
     assert!(config.teacher.is_none());
+    // nobody says how many are held out, and there are a hundred
+    assert!(text.contains("75 pictures to train on, 25 held out"), "{text}");
     // what is said of pixels is kept, before what the network's file said
     let stated = task::Stated {
         mean: vec![0.5],

@@ -98,7 +98,7 @@ fn config() -> Config {
         data: Data {
             train: "none".into(),
             second: None,
-            held_out: 30,
+            held_out: Some(30),
             drop_twins: false,
             limit: None,
             labels: Vec::new(),
