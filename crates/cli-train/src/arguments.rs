@@ -41,6 +41,9 @@ pub(crate) struct StartArgs {
     pub(crate) train: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) table: VectorArgs,
+    /// Which part of the pictures or rows, where there are several: train, validation or test [default: train, of pictures in an npz].
+    #[arg(long, value_name = "PART")]
+    pub(crate) split: Option<data::Split>,
     /// More pictures, mixed in towards the end; they calibrate, too.
     #[arg(long, value_name = "DATA")]
     pub(crate) second: Option<PathBuf>,

@@ -36,6 +36,7 @@ fn adaptation_without_a_folder_gives_the_network_that_a_folder_holds() {
         seed: 1,
         data: Vectors {
             vectors: data,
+            split: None,
             labels: Some("class".into()),
             targets: Vec::new(),
             without: Vec::new(),
@@ -113,6 +114,7 @@ fn pictures(count: usize) -> (Network, Dataset, PictureData) {
     let set = Dataset::from_pixels(shape, classes, pixels, &labels).expect("a set");
     let data = PictureData {
         train: "made up".into(),
+        split: None,
         second: None,
         held_out: None,
         drop_twins: false,

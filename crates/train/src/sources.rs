@@ -273,15 +273,22 @@ impl Direct for Sources {
             ..data::Options::default()
         };
         // what a file has in parts is trained on in part; one without parts is taken whole
-        let open = |path: &Path, how: data::Options| {
-            let part = data::is_npz(path).then_some(Split::Train);
+        let open = |path: &Path, named: Option<Split>, how: data::Options| {
+            let usual = data::is_npz(path).then_some(Split::Train);
             let split = |split| data::Options {
                 split,
                 ..how.clone()
             };
-            match Dataset::open(path, &split(part)) {
-                Err(data::Error::Split { there, .. }) if there == data::UNNAMED => {
-                    Dataset::open(path, &split(None))
+            match Dataset::open(path, &split(named.or(usual))) {
+                Err(data::Error::Split { path, there, .. }) if named.is_none() => {
+                    if there == data::UNNAMED {
+                        return Dataset::open(&path, &split(None));
+                    }
+                    Err(data::Error::Split {
+                        path,
+                        wanted: None,
+                        there,
+                    })
                 }
                 other => other,
             }
@@ -290,19 +297,23 @@ impl Direct for Sources {
             limit: c.limit,
             ..options(None)
         };
-        let (train, mut skipped) = open(&c.train, how)?;
+        let (train, mut skipped) = open(&c.train, c.split, how)?;
         let mut second = None;
         if let Some(path) = &c.second {
             let how = data::Options {
                 classes: Some(train.classes().to_vec()),
                 ..options(None)
             };
-            let (set, s) = open(path, how)?;
+            let (set, s) = open(path, None, how)?;
             skipped.extend(s);
             second = Some(set);
         }
         // without a part for choices, `held_out` pictures are taken out of those to train on
-        let held_out = match data::is_npz(&c.train) && second.is_none() {
+        let chosen_by = match c.split {
+            None => data::is_npz(&c.train),
+            Some(trained_on) => trained_on != Split::Validation,
+        };
+        let held_out = match chosen_by && second.is_none() {
             true => match Dataset::open(&c.train, &options(Some(Split::Validation))) {
                 Err(data::Error::Split { .. }) => None,
                 other => Some(other?.0),

@@ -7,7 +7,7 @@ use crate::layout::to_hwc;
 use crate::model::Model;
 use crate::score::Score;
 use crate::sources::{Batches, Direct, Part, Source, batches, fit, held_out};
-use data::{Answers, Known, VectorOptions, Vectors};
+use data::{Answers, Known, Split, VectorOptions, Vectors};
 use nn::{Metadata, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -36,6 +36,9 @@ pub enum Scaling {
 pub struct Data {
     /// The file: CSV, `.npy` or `.npz`.
     pub vectors: PathBuf,
+    /// Which part of an `.npz`, where it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
     /// The classes' column of a CSV or array of an `.npz`, or another `.npy` file; what is called label, class, target or y without it.
     pub labels: Option<String>,
     /// Numbers to predict instead of classes: columns, arrays or files.
@@ -66,6 +69,7 @@ impl Data {
             },
             classes: (!self.classes.is_empty()).then(|| self.classes.clone()),
             without: self.without.clone(),
+            split: self.split,
             ..VectorOptions::default()
         }
     }

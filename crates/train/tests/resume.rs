@@ -97,6 +97,7 @@ fn config() -> Config {
         }),
         data: Data {
             train: "none".into(),
+            split: None,
             second: None,
             held_out: Some(30),
             drop_twins: false,
