@@ -106,7 +106,8 @@ impl VerifiedPlan {
                     });
                 }
             };
-            if let Some(limit) = step.operation.operand_limit() {
+            let limited = step.keeps_interval() || !step.operation.is_function();
+            if let Some(limit) = step.operation.operand_limit().filter(|_| limited) {
                 for z in v.values.iter() {
                     seen(z.re, (-limit, limit), ROUNDING);
                     seen(z.im, (-limit, limit), ROUNDING);
