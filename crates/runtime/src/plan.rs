@@ -33,13 +33,12 @@ impl Step {
     /// Whether it is a function whose operand calibration promises an interval. Of what norms, scores and products square it promises a range, as of
     /// other factors.
     pub fn keeps_interval(&self) -> bool {
-        let promised = match &self.operation {
+        match &self.operation {
             Operation::Square { constant, .. } => {
                 *constant != 0.0 || self.purpose == Purpose::Activation
             }
             other => other.is_function(),
-        };
-        promised || self.interval.is_some()
+        }
     }
 
     /// What its time counts as.
