@@ -31,7 +31,8 @@ fn option(help: Help) -> Option<&'static str> {
         Help::GiveText => "give a str",
         Help::NameCount => "count=N",
         Help::Calibrate => "polyveil.calibrate",
-        Help::Widen => {
+        Help::Widen => "polyveil.calibrate(..., margin=...)",
+        Help::WidenOrSlots => {
             "polyveil.calibrate(..., margin=...), or polyveil.compile(..., layers=\"slots\")"
         }
         Help::MakePolynomial => POLYNOMIALS,
@@ -50,6 +51,7 @@ fn remedy(error: &Error) -> Option<&'static str> {
             nn::Error::Maximum { .. } => {
                 "polyveil.calibrate(..., pool=\"average\") takes means instead, polyveil.adapt trains the network for them"
             }
+            nn::Error::Softmax(_) => "polyveil.calibrate(..., power=4), of attention that is read so",
             nn::Error::Outputs(_) => "network_output=NAME",
             _ => return None,
         },

@@ -131,7 +131,7 @@ pub(crate) struct AdaptOptions {
     epochs: Option<f64>,
     rate: Option<f32>,
     batch: Option<usize>,
-    held_out: usize,
+    held_out: Option<usize>,
     seed: u64,
     shift: usize,
     flip: bool,
@@ -164,6 +164,7 @@ impl AdaptOptions {
     fn pictures(&self, data: &Data) -> Result<config::Data> {
         Ok(config::Data {
             train: data.path.clone().unwrap_or_else(|| "an array".into()),
+            split: None,
             second: None,
             held_out: self.held_out,
             drop_twins: false,
@@ -183,6 +184,7 @@ impl AdaptOptions {
     fn rows(&self, data: &Data) -> Result<training::Vectors> {
         Ok(training::Vectors {
             vectors: data.path.clone().unwrap_or_else(|| "an array".into()),
+            split: None,
             labels: data.label_column.clone(),
             targets: data.target_columns.clone(),
             without: data.without.clone(),

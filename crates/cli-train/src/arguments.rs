@@ -41,12 +41,16 @@ pub(crate) struct StartArgs {
     pub(crate) train: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) table: VectorArgs,
+    /// Which part of the pictures or rows, where there are several: train, validation or test [default: train, of pictures in an npz].
+    #[arg(long, value_name = "PART")]
+    pub(crate) split: Option<data::Split>,
     /// More pictures, mixed in towards the end; they calibrate, too.
     #[arg(long, value_name = "DATA")]
     pub(crate) second: Option<PathBuf>,
-    /// So many pictures or rows are held out: never trained on, scored at the end, so that choices can be made by them.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    pub(crate) held_out: usize,
+    /// So many pictures or rows are held out: never trained on, scored at the end, so that choices can be made by them [default: 1000, of fewer
+    /// than 4000 a quarter].
+    #[arg(long, value_name = "N")]
+    pub(crate) held_out: Option<usize>,
     /// Take near-duplicates of held-out pictures out of the training pictures.
     #[arg(long)]
     pub(crate) drop_twins: bool,

@@ -71,6 +71,7 @@ impl StartArgs {
         let train = self.train.clone().ok_or("--train DATA is needed")?;
         Ok(self.with(Data {
             train,
+            split: self.split,
             second: self.second.clone(),
             held_out: self.held_out,
             drop_twins: self.drop_twins,
@@ -133,6 +134,7 @@ impl StartArgs {
         };
         Ok(Some(self.with(Vectors {
             vectors: path.clone(),
+            split: self.split,
             labels: self.table.class_column.clone(),
             targets: self.table.value_columns.clone(),
             without: self.table.without.clone(),

@@ -1,5 +1,7 @@
 //! `search` and `adapt` from end to end on a small network of new weights: their files, their refusals, and the same again.
 
+#[path = "../../cli/tests/support/npz.rs"]
+mod npz;
 #[path = "../../cli/tests/support/onnx.rs"]
 mod onnx;
 
@@ -301,7 +303,7 @@ fn adapt_follows_the_first_paper_where_asked() {
             .arg(folder.file("small.pvm"))
             .arg("--train")
             .arg(folder.file("train.bin"))
-            .args(["--held-out", "20", "--recipe", "p1", "--degree", "6"])
+            .args(["--recipe", "p1", "--degree", "6"])
             .args(["--mean", "0.5", "--deviation", "64", "--range", "0..255"])
             .args(["--channels", "bgr"])
             .args(["--epochs", "1", "--batch-norms", norms, "-o"])
@@ -334,6 +336,11 @@ fn adapt_follows_the_first_paper_where_asked() {
     let worst = |weight| train::activation::RangeLoss::Worst { weight };
     assert_eq!(losses, [worst(0.002), worst(0.1)]);
     assert!(config.teacher.is_none());
+    // nobody says how many are held out, and there are a hundred
+    assert!(
+        text.contains("75 pictures to train on, 25 held out"),
+        "{text}"
+    );
     // what is said of pixels is kept, before what the network's file said
     let stated = task::Stated {
         mean: vec![0.5],
@@ -356,6 +363,72 @@ fn adapt_follows_the_first_paper_where_asked() {
     let norm = graph.find(&format!("{}.norm", names[0])).expect("inserted");
     assert!(matches!(norm.op(), nn::Op::BatchNorm(_)));
     assert!(graph.activations().next().is_none(), "all are polynomials");
+}
+
+#[test]
+fn the_part_that_is_named_is_trained_on() {
+    let folder = Folder::new("parts");
+    prepare(&folder);
+    let pixels: Vec<u8> = (0..60 * 3072).map(|i| (i * 37 % 251) as u8).collect();
+    let labels: Vec<u8> = (0..60).map(|i| i % 10).collect();
+    let set = npz::npz(&[
+        ("val_images.npy", "(20, 32, 32, 3)", &pixels[..20 * 3072]),
+        ("val_labels.npy", "(20,)", &labels[..20]),
+        ("test_images.npy", "(40, 32, 32, 3)", &pixels[20 * 3072..]),
+        ("test_labels.npy", "(40,)", &labels[20..]),
+    ]);
+    let rows: Vec<u8> = (0..48).map(|i| i % 7 % 2).collect();
+    let (first, second) = rows.split_at(24);
+    let table = npz::npz(&[
+        ("x_val.npy", "(12, 2)", first),
+        ("y_val.npy", "(12,)", &first[..12]),
+        ("x_test.npy", "(12, 2)", second),
+        ("y_test.npy", "(12,)", &second[..12]),
+    ]);
+    std::fs::write(folder.file("set.npz"), set).expect("written");
+    std::fs::write(folder.file("rows.npz"), table).expect("written");
+    let path = |name: &str| folder.file(name).to_str().expect("plain").to_owned();
+    let xor = concat!(env!("CARGO_MANIFEST_DIR"), "/../polyveil/data/xor.onnx");
+    let pictures = [path("small.pvm"), "--train".into(), path("set.npz")];
+    let vectors = [xor.into(), "--vectors".into(), path("rows.npz")];
+    let adapt = |from: &[String], part: &[&str], out: &str| {
+        let mut arguments: Vec<String> = vec!["adapt".into()];
+        arguments.extend_from_slice(from);
+        arguments.extend(part.iter().map(|&word| word.into()));
+        arguments.extend(["-o".into(), path(out)]);
+        arguments.extend(["--epochs", "1", "--normalization", "none"].map(String::from));
+        arguments
+    };
+    for from in [&pictures, &vectors] {
+        let unnamed = adapt(from, &[], "out");
+        let unnamed: Vec<&str> = unnamed.iter().map(String::as_str).collect();
+        refused(&unnamed, &["validation, test", "--split PART"]);
+        let absent = adapt(from, &["--split", "train"], "out");
+        let absent: Vec<&str> = absent.iter().map(String::as_str).collect();
+        refused(&absent, &["the split train", "validation, test"]);
+    }
+    // what is trained on is not chosen by
+    for (from, part, says) in [
+        (&pictures, "test", "40 pictures to train on, 20 held out"),
+        (
+            &pictures,
+            "validation",
+            "15 pictures to train on, 5 held out",
+        ),
+        (&vectors, "test", "9 vectors to train on, 3 held out"),
+    ] {
+        let out = format!("{part}-{}", says.len());
+        let done = Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+            .args(adapt(from, &["--split", part], &out))
+            .output()
+            .expect("starts");
+        let text = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && text.contains(says), "{text}");
+        // and the same file repeats the run
+        let run = std::fs::read_to_string(folder.file(&out).join("run.toml"));
+        let line = format!("split = \"{part}\"");
+        assert!(run.expect("written").contains(&line));
+    }
 }
 
 /// ImageNet's normalisation was taken for every network that did not say another.

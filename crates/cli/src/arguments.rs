@@ -66,22 +66,22 @@ pub(crate) struct EvaluateArgs {
     #[command(flatten)]
     pub(crate) data: Labelled,
     /// For a language model: a file of prompts, one a line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "class_column", "value_columns", "without", "split"])]
     pub(crate) prompts: Option<PathBuf>,
     /// For an encoder: labelled sentences, the class's number, a tab and the sentence a line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "class_column", "value_columns", "without", "split"])]
     pub(crate) sentences: Option<PathBuf>,
     /// For a language model: LAMBADA, JSON lines with `text` whose last word is to be found; passages are cut at the left to what the plan takes.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "sentences", "class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "sentences", "class_column", "value_columns", "without", "split"])]
     pub(crate) lambada: Option<PathBuf>,
     /// For a language model: PIQA, JSON lines with `goal`, `sol1`, `sol2`; needs --labels. Cut as passages are.
-    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "prompts", "sentences", "lambada", "class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "prompts", "sentences", "lambada", "class_column", "value_columns", "without", "split"])]
     pub(crate) piqa: Option<PathBuf>,
     /// The right answer of each of PIQA's questions, 0 or 1 a line.
-    #[arg(long, value_name = "FILE", requires = "piqa", conflicts_with_all = ["data", "prompts", "sentences", "lambada", "class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "FILE", requires = "piqa", conflicts_with_all = ["data", "prompts", "sentences", "lambada", "class_column", "value_columns", "without", "split"])]
     pub(crate) labels: Option<PathBuf>,
     /// Cut sentences that are longer than the network takes; they are refused without it.
-    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "prompts", "lambada", "piqa", "labels", "class_column", "value_columns", "without"])]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "prompts", "lambada", "piqa", "labels", "class_column", "value_columns", "without", "split"])]
     pub(crate) truncate: bool,
     /// How many pictures, prompts, sentences, passages or questions.
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -117,16 +117,16 @@ pub(crate) struct Labelled {
     /// Labelled pictures: CIFAR binary, a folder or tar of classes, IDX, npz; or rows of numbers: CSV, npy, npz.
     #[arg(long, value_name = "DATA", required_unless_present_any = ["prompts", "sentences", "lambada", "piqa"])]
     pub(crate) data: Option<PathBuf>,
-    /// Which part, where there are several: train, validation or test.
-    #[arg(long, value_name = "PART")]
-    pub(crate) split: Option<data::Split>,
     #[command(flatten)]
     pub(crate) rows: RowArgs,
 }
 
-/// How rows of numbers are read, of networks that take such.
+/// How sets are read: which part, and rows of numbers, of networks that take such.
 #[derive(Args, Debug, Default)]
 pub(crate) struct RowArgs {
+    /// Which part of the set, where there are several: train, validation or test.
+    #[arg(long, value_name = "PART")]
+    pub(crate) split: Option<data::Split>,
     /// Rows: the column that holds the class, by its heading, or the array of an npz.
     #[arg(long, value_name = "NAME", conflicts_with = "value_columns")]
     pub(crate) class_column: Option<String>,
@@ -179,7 +179,7 @@ pub(crate) enum PoolKind {
 pub(crate) struct CalibrateArgs {
     /// The trained network.
     pub(crate) model: PathBuf,
-    /// Pictures (PNG, JPEG), folders of them, or labelled pictures: CIFAR binary, folders or tars of classes, IDX, npz (its training part);
+    /// Pictures (PNG, JPEG), folders of them, or labelled pictures: CIFAR binary, folders or tars of classes, IDX, npz (its training part, or --split);
     /// or rows of numbers, for a network that takes such: CSV, npy, npz.
     #[arg(long, required_unless_present_any = ["text", "tokens", "sentences"], num_args = 1.., value_name = "DATA")]
     pub(crate) data: Vec<PathBuf>,
@@ -296,14 +296,14 @@ pub(crate) struct EncryptArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) client: Option<PathBuf>,
     /// The picture (PNG or JPEG), - for standard input; several times for a plan that takes a batch.
-    #[arg(long, value_name = "FILE", value_parser = readable(), required_unless_present_any = ["data", "text"], conflicts_with_all = ["class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "FILE", value_parser = readable(), required_unless_present_any = ["data", "text"], conflicts_with_all = ["class_column", "value_columns", "without", "split"])]
     pub(crate) image: Vec<PathBuf>,
     /// The prompt, for a language model, or the sentence, for an encoder: at most as many tokens as it was compiled for; several times for
     /// a plan that takes a batch.
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data", "class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data", "class_column", "value_columns", "without", "split"])]
     pub(crate) text: Vec<String>,
     /// Cut a sentence that is longer than that; it is refused without it.
-    #[arg(long, requires = "text", conflicts_with_all = ["image", "data", "index", "split", "class_column", "value_columns", "without"])]
+    #[arg(long, requires = "text", conflicts_with_all = ["image", "data", "index", "class_column", "value_columns", "without", "split"])]
     pub(crate) truncate: bool,
     /// Or a set of labelled pictures, or rows of numbers (CSV, npy, npz), of which one is encrypted, or for a plan that takes a batch as many.
     #[arg(long, value_name = "DATA", requires = "index", conflicts_with_all = ["image"])]
@@ -311,9 +311,6 @@ pub(crate) struct EncryptArgs {
     /// Which picture or row of the set, counted from 0 (a table's heading is no row); several times for a plan that takes a batch.
     #[arg(long, value_name = "N", requires = "data", conflicts_with_all = ["image", "text"])]
     pub(crate) index: Vec<usize>,
-    /// Which part of the set, where there are several: train, validation or test.
-    #[arg(long, value_name = "PART", requires = "data", conflicts_with_all = ["image", "text"])]
-    pub(crate) split: Option<data::Split>,
     #[command(flatten)]
     pub(crate) rows: RowArgs,
     /// Where the encrypted input goes; - for standard output.
@@ -386,10 +383,10 @@ pub(crate) struct InspectArgs {
 #[derive(Args, Debug)]
 pub(crate) struct TextArgs {
     /// Language model: text in UTF-8 to calibrate on, a passage a line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "class_column", "value_columns", "without", "split"])]
     pub(crate) text: Option<PathBuf>,
     /// Language model: or tokens as they are trained on, two bytes each (four where the vocabulary has more than 65,536).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "class_column", "value_columns", "without", "split"])]
     pub(crate) tokens: Option<PathBuf>,
     /// Tokens of a prompt at most, the first one included.
     #[arg(long, value_name = "L")]
@@ -424,10 +421,10 @@ pub(crate) struct TextArgs {
 #[derive(Args, Debug)]
 pub(crate) struct SentenceArgs {
     /// Encoder that classifies sentences: labelled ones to calibrate on, the class's number, a tab and the sentence a line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "tokens", "class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "tokens", "class_column", "value_columns", "without", "split"])]
     pub(crate) sentences: Option<PathBuf>,
     /// Cut sentences that are longer than the network takes; they are refused without it.
-    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "text", "tokens", "class_column", "value_columns", "without"])]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "text", "tokens", "class_column", "value_columns", "without", "split"])]
     pub(crate) truncate: bool,
 }
 

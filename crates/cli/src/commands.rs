@@ -199,7 +199,7 @@ fn demo_input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
 }
 
 impl RowArgs {
-    /// A file or folder with what is said of its rows.
+    /// A file or folder with what is said of its part and rows.
     fn source(&self, path: &Path) -> Source {
         Source {
             answers: match (&self.class_column, &self.value_columns[..]) {
@@ -208,6 +208,7 @@ impl RowArgs {
                 (None, names) => Answers::Numbers(names.to_vec()),
             },
             without: self.without.clone(),
+            split: self.split,
             ..Source::of(path)
         }
     }
@@ -462,7 +463,6 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
         false => Long::Refuse,
     };
     let source = |path: &Path| Source {
-        split: a.split,
         scale: a.resize,
         ..a.rows.source(path)
     };
@@ -628,7 +628,6 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
 pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
     let inputs = |path: &Path| {
         Set::Inputs(Source {
-            split: a.data.split,
             cut: a.truncate,
             ..a.data.rows.source(path)
         })

@@ -28,7 +28,8 @@ pub(crate) fn option(help: Help) -> Option<&'static str> {
         Help::GiveText => "--text TEXT",
         Help::NameCount => "--count N",
         Help::Calibrate => "`polyveil calibrate`",
-        Help::Widen => "`polyveil calibrate --margin`, or `--layers slots`",
+        Help::Widen => "`polyveil calibrate --margin`",
+        Help::WidenOrSlots => "`polyveil calibrate --margin`, or `--layers slots`",
         Help::MakePolynomial => POLYNOMIALS,
         Help::Overwrite => "--force",
         Help::Resume => "--resume",
@@ -50,6 +51,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             nn::Error::Maximum { .. } => {
                 "`polyveil calibrate --pool average` takes means instead, `polyveil adapt` trains the network for them"
             }
+            nn::Error::Softmax(_) => "`polyveil calibrate --power 4`, of attention that is read so",
             _ => return None,
         },
         Error::Task(task::Error::PictureSize { .. }) => "`--resize` scales it",

@@ -380,6 +380,53 @@ fn signals_are_numbers_and_go_all_the_way() {
 }
 
 #[test]
+fn six_channels_go_all_the_way() {
+    let folder = Folder::new("six");
+    let path = |name: &str| folder.path(name);
+    let offset: &[f32] = &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+    let net = folder.file("net.onnx", &means_of(&[1, 6, 4, 4], &[("Sub", &[offset])]));
+    let values: Vec<f64> = (0..4 * 96).map(|i| f64::from(i * 5 % 13) / 6.0).collect();
+    let x = folder.file("x.npy", &array(&[4, 6, 4, 4], &values));
+    let (pvm, plan, answer) = (path("net.pvm"), path("net.plan"), path("x.answer"));
+    let calibrate = format!("calibrate {net} --data {x} -o {pvm} --force");
+    refused(&calibrate, &[], &["--normalization none|measured"]);
+    // a picture file has no six channels
+    let data = pictures(&folder);
+    refused(
+        &format!("calibrate {net} --data {data} --normalization none -o {pvm}"),
+        &[],
+        &["6"],
+    );
+    let (_, notes) = done(&format!("{calibrate} --normalization none"), &[]);
+    let says = "inputs are 96 numbers of shape (6, 4, 4), as they are";
+    assert!(notes.contains(says), "{notes}");
+    done(
+        &format!("compile {pvm} -o {plan} --machine shipped --no-probe"),
+        &[],
+    );
+    let (client, keys, input) = (path("net.client"), path("keys"), path("x.input"));
+    done(&format!("keygen {client} -o {keys}"), &[]);
+    let key = path("keys/client.key");
+    done(
+        &format!("encrypt --key {key} --data {x} --index 2 -o {input}"),
+        &[],
+    );
+    done(
+        &format!("run --plan {plan} --keys {keys}/evaluation.keys --input {input} -o {answer}"),
+        &[],
+    );
+    let npy = path("y.npy");
+    done(&format!("decrypt --key {key} {answer} --npy {npy}"), &[]);
+    let (dims, had) = polyveil::data::read_numbers(Path::new(&npy), 1 << 10).expect("reads");
+    assert_eq!(dims, [1, 6]);
+    for (c, had) in had.iter().enumerate() {
+        let all = &values[2 * 96 + c * 16..][..16];
+        let mean = all.iter().sum::<f64>() / 16.0 - f64::from(offset[c]);
+        assert!((had - mean).abs() < 1e-3, "channel {c}: {had}, not {mean}");
+    }
+}
+
+#[test]
 fn sizes_transparency_and_damage_are_named() {
     let folder = Folder::new("pictures");
     let net = folder.file("net.onnx", &means(3, &[]));

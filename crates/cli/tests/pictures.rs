@@ -1,5 +1,7 @@
 //! A network for pictures whose layers lie in coefficients, through files: client, server, client; on a toy ring.
 
+#[path = "support/npz.rs"]
+mod npz;
 mod support;
 
 use approx::Activation;
@@ -7,6 +9,7 @@ use image::ImageFormat;
 use nn::calibrate::FitOptions;
 use nn::lower::{Options, Outliers, adapt};
 use nn::{Metadata, PolyGraph, Tensor};
+use npz::npz;
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -62,41 +65,6 @@ fn png(seed: u64) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Arrays of bytes with their shapes as `.npz`: in a zip, as they are.
-fn npz(arrays: &[(&str, &str, &[u8])]) -> Vec<u8> {
-    let short =
-        |numbers: &[u16]| -> Vec<u8> { numbers.iter().flat_map(|n| n.to_le_bytes()).collect() };
-    let long = |numbers: &[usize]| -> Vec<u8> {
-        let bytes = numbers.iter().map(|&n| (n as u32).to_le_bytes());
-        bytes.flatten().collect()
-    };
-    let (mut out, mut directory) = (Vec::new(), Vec::new());
-    for (name, shape, values) in arrays {
-        let head = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
-        let length = short(&[head.len() as u16]);
-        let data = [b"\x93NUMPY\x01\0", &length[..], head.as_bytes(), values].concat();
-        let mut crc = flate2::Crc::new();
-        crc.update(&data);
-        // version, flags, method, time and date; checksum and both lengths; those of the name and of nothing more
-        let about = [
-            short(&[20, 0, 0, 0, 0]),
-            long(&[crc.sum() as usize, data.len(), data.len()]),
-            short(&[name.len() as u16, 0]),
-        ]
-        .concat();
-        directory.extend([&b"PK\x01\x02"[..], &short(&[20]), &about, &[0; 10]].concat());
-        directory.extend([&long(&[out.len()]), name.as_bytes()].concat());
-        out.extend([b"PK\x03\x04", &about[..], name.as_bytes(), &data].concat());
-    }
-    let count = arrays.len() as u16;
-    let end = [
-        short(&[0, 0, count, count]),
-        long(&[directory.len(), out.len()]),
-        short(&[0]),
-    ];
-    [&out, &directory, &b"PK\x05\x06"[..], &end.concat()].concat()
-}
-
 #[test]
 fn a_set_of_pictures_comes_by_a_redirect() {
     let folder = Folder::new("redirect");
@@ -128,6 +96,47 @@ fn a_set_of_pictures_comes_by_a_redirect() {
     });
     assert_eq!(named.network(), redirected.network());
     assert_eq!(named.ranges(), redirected.ranges());
+}
+
+#[test]
+fn calibration_is_on_the_part_that_is_named() {
+    let folder = Folder::new("parts");
+    let bytes = nn::format::artefact::graph_to_bytes(&trained(), &Metadata::default());
+    let trained = folder.file("trained.pvm", &bytes.expect("writes"));
+    let pixels = zoo::random::uniform(7, "pixels", 12 * 16 * 16 * 3, 127.0);
+    let pixels: Vec<u8> = pixels.iter().map(|v| (v + 128.0) as u8).collect();
+    let labels: Vec<u8> = (0..12).map(|i| i % 3).collect();
+    let (four, eight) = ("(4, 16, 16, 3)", "(8, 16, 16, 3)");
+    let set = npz(&[
+        ("val_images.npy", four, &pixels[..4 * 768]),
+        ("val_labels.npy", "(4,)", &labels[..4]),
+        ("test_images.npy", eight, &pixels[4 * 768..]),
+        ("test_labels.npy", "(8,)", &labels[4..]),
+    ]);
+    let (set, made) = (folder.file("set.npz", &set), folder.path("made.pvm"));
+    let calibrate = |part: &str| {
+        format!(
+            "calibrate {trained} --data {set} {part} --normalization half --degree 4 -o {made} --force"
+        )
+    };
+    let there = ["set.npz", "validation, test"];
+    refused(
+        &calibrate(""),
+        &[],
+        &[&there[..], &["--split PART"]].concat(),
+    );
+    // nobody takes another part than the one that is named
+    let named = ["the split train"];
+    refused(
+        &calibrate("--split train"),
+        &[],
+        &[&there[..], &named].concat(),
+    );
+    for (part, count) in [("validation", 4), ("test", 8)] {
+        let (_, notes) = done(&calibrate(&format!("--split {part}")), &[]);
+        let says = format!("calibrating on {count} inputs");
+        assert!(notes.contains(&says), "{notes}");
+    }
 }
 
 #[test]

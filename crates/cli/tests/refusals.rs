@@ -606,6 +606,52 @@ fn onnx_with_max_pool() -> Vec<u8> {
 }
 
 #[test]
+fn means_stand_for_maxima_where_asked_and_what_that_costs_is_said() {
+    let folder = Folder::new("means");
+    let onnx = folder.file("max.onnx", &onnx_with_max_pool());
+    let values: Vec<f64> = (0..8 * 48).map(|i| f64::from(i * 7 % 23) / 23.0).collect();
+    let array = polyveil::data::array_bytes(&[8, 3, 4, 4], &values);
+    let (data, made) = (folder.file("x.npy", &array), folder.0.join("made.pvm"));
+    let arguments = ["calibrate", text(&onnx), "--data", text(&data)];
+    let options = ["--normalization", "none", "-o", text(&made)];
+    let calibrate = [&arguments[..], &options].concat();
+    refused(&calibrate, 1, &["maximum", "--pool average"]);
+    let (_, said) = done(&[&calibrate[..], &["--pool", "average"]].concat());
+    assert!(
+        said.contains("maxima over windows that become means: 1"),
+        "{said}"
+    );
+    let original = nn::format::onnx::from_bytes(&onnx_with_max_pool()).expect("reads");
+    let made = nn::format::artefact::load(&made, 1 << 20).expect("loads");
+    let pools = |n: &&nn::Node<Polynomial>| matches!(n.op(), Op::AvgPool(_));
+    assert_eq!(made.network().nodes().iter().filter(pools).count(), 1);
+    // the change that is said is the one that there is: a window's largest value and its mean are far apart
+    let mut largest: f64 = 0.0;
+    for x in values.chunks(48) {
+        let x = nn::Tensor::new(Shape::image(3, 4, 4), x.to_vec()).expect("fits");
+        let before = original.evaluate(&x).expect("evaluates").output;
+        let after = made.evaluate(&x).expect("evaluates").output;
+        let pairs = before.values().iter().zip(after.values());
+        largest = pairs.map(|(a, b)| (a - b).abs()).fold(largest, f64::max);
+    }
+    let words =
+        "answers beside the network's own, of 8 of the inputs: no output changes by more than ";
+    let change = said
+        .split(words)
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let change: f64 = change.expect(&said).parse().expect("a number");
+    assert!(
+        largest > 0.2 && (change / largest - 1.0).abs() < 0.01,
+        "{change}, {largest}"
+    );
+    assert!(
+        said.contains("warning: the polynomial network is not close"),
+        "{said}"
+    );
+}
+
+#[test]
 fn networks_with_maxima_or_activations_say_what_makes_them_polynomial() {
     let folder = Folder::new("trained");
     let onnx = folder.file("max.onnx", &onnx_with_max_pool());
@@ -654,6 +700,27 @@ fn networks_with_maxima_or_activations_say_what_makes_them_polynomial() {
     assert_eq!(json["training"]["epochs"], 3);
     let plan = folder.0.join("x.plan");
     let words = ["trained.pvm", "pooled", "adapt"];
+    refused(&["compile", text(&model), "-o", text(&plan)], 1, &words);
+
+    // nor does a softmax inside of a network become polynomial, unless it is attention's
+    let mut b = nn::Graph::builder();
+    let x = b.input("x", Shape::image(3, 4, 4)).expect("valid");
+    let softmax = Op::Softmax(nn::Softmax::Shares);
+    let y = b.add("shares", softmax, &[x]).expect("valid");
+    let y = b.add("pool", Op::GlobalAvgPool, &[y]).expect("valid");
+    let graph = b.finish(y).expect("valid");
+    let bytes = nn::format::artefact::graph_to_bytes(&graph, &metadata).expect("writes");
+    let model = folder.file("softmax.pvm", &bytes);
+    let grey = folder.file("grey.png", &png(4, 4));
+    let words = [
+        "shares",
+        "softmax",
+        "`polyveil calibrate --power 4`",
+        "train",
+    ];
+    let calibrate = ["calibrate", text(&model), "--data", text(&grey)];
+    let options = ["--normalization", "none", "-o", text(&output)];
+    refused(&[&calibrate[..], &options].concat(), 1, &words);
     refused(&["compile", text(&model), "-o", text(&plan)], 1, &words);
 
     // without the maximum, calibration reads our own file and keeps what it says

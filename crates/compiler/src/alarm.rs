@@ -249,10 +249,7 @@ impl Writer<'_> {
             Operation::Polynomial { input, .. } | Operation::Quartic { input, .. } => {
                 (*input, false)
             }
-            // of other squares, those of norms and scores, calibration promises a range and no interval
-            Operation::Square {
-                input, constant, ..
-            } if *constant != 0.0 || step.purpose == Purpose::Activation => (*input, true),
+            Operation::Square { input, .. } if step.keeps_interval() => (*input, true),
             Operation::Multiply {
                 left,
                 right,

@@ -1,7 +1,10 @@
 //! Parts of a set.
 
+use serde::{Deserialize, Serialize};
+
 /// Which part of a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Split {
     /// What is learned from.
     Train,

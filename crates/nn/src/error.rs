@@ -156,7 +156,7 @@ pub enum Error {
     Maximum(String),
     /// A node takes a softmax that is no attention's; the first that does.
     #[error(
-        "node {0} takes a softmax, which no polynomial computes; at the end of a network it is left to the client, inside of one attention is read as torch's scaled_dot_product_attention is exported: as many queries as keys, no bias, no mask but a causal one"
+        "node {0} takes a softmax, which no polynomial computes; at the end of a network it is left to the client, and attention's becomes Power-Softmax by calibration, where it is read as torch's scaled_dot_product_attention is exported: as many queries as keys, no bias, no mask but a causal one; export attention so, and train the network with another function in the place of any other softmax"
     )]
     Softmax(String),
     /// An ONNX model has several outputs and none was named; their names.

@@ -10,7 +10,7 @@ use crate::network::{self, Network};
 use crate::normalization::Foreign;
 use crate::progress::{Listener, Say};
 use approx::least_squares::WEIGHTED_DEGREE_LIMIT;
-use data::{Text, Vectors, Windows};
+use data::{Split, Text, Vectors, Windows};
 use nn::approximations::Approximations;
 use nn::attention::{AttentionScheme, PowerSoftmax};
 use nn::calibrate::FitOptions;
@@ -42,7 +42,7 @@ const INPUTS: usize = 2000;
     reason = "there is one for each calibration"
 )]
 pub enum Material {
-    /// Inputs: pictures or rows, from one or several places; of sets in parts, the training part.
+    /// Inputs: pictures or rows, from one or several places; of sets in parts, the training part unless another is named.
     Inputs(Vec<Source>),
     /// Text in UTF-8, a passage a line: for a language model.
     Text(PathBuf),
@@ -337,10 +337,7 @@ fn inputs(
             let tensors = set.tensors(more, tell)?;
             Ok((tensors, classes, fits, set.names().to_vec()))
         };
-        let (more, classes, fits, names) = match open(&task, source.split) {
-            Err(Error::Data(data::Error::Split { .. })) => open(&task, Some(data::Split::Train))?,
-            other => other?,
-        };
+        let (more, classes, fits, names) = part(source.split, |split| open(&task, split))?;
         inputs.extend(more);
         known.extend(classes);
         labelled |= fits;
@@ -427,6 +424,27 @@ fn inputs(
     metadata.task = Some(task.to_bytes());
     metadata.provenance.push(provenance);
     Ok(graph.with_metadata(metadata))
+}
+
+/// What is opened of the part that is named, or else of the training part of a set in parts; whoever has none is to name another.
+fn part<T>(named: Option<Split>, mut open: impl FnMut(Option<Split>) -> Result<T>) -> Result<T> {
+    let unnamed = |e| match e {
+        Error::Data(data::Error::Split { path, there, .. }) => {
+            let wanted = None;
+            Error::Data(data::Error::Split {
+                path,
+                wanted,
+                there,
+            })
+        }
+        e => e,
+    };
+    match open(named) {
+        Err(Error::Data(data::Error::Split { wanted: None, .. })) => {
+            open(Some(Split::Train)).map_err(unnamed)
+        }
+        other => other,
+    }
 }
 
 /// Warns of classes that are none of the outputs; one output can be yes or no.

@@ -70,8 +70,10 @@ pub enum Help {
     NameTokenizer,
     /// Calibration is to see more.
     Calibrate,
-    /// Calibration is to make intervals wider, or layers are to lie in slots.
+    /// Calibration is to make intervals wider.
     Widen,
+    /// The same, or layers are to lie in slots, which now lie in coefficients.
+    WidenOrSlots,
     /// The network's functions are to be replaced by polynomials.
     MakePolynomial,
     /// A budget is to be raised, or lower degrees offered.
@@ -108,7 +110,10 @@ impl Help {
             Self::NameCount => "say how many were encrypted together",
             Self::NameTokenizer => "name the vocabulary that belongs to the model",
             Self::Calibrate => "calibrate on data that covers such inputs",
-            Self::Widen => "make intervals as wide by calibration, or have layers lie in slots",
+            Self::Widen => "make intervals as wide by calibration",
+            Self::WidenOrSlots => {
+                "make intervals as wide by calibration, or have layers lie in slots"
+            }
             Self::MakePolynomial => "calibration or adaptation makes the network polynomial",
             Self::RaiseBudget => "raise the budget, or offer lower degrees",
             Self::NameActivation => "name the one that the network was trained with",

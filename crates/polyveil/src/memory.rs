@@ -109,20 +109,20 @@ pub(crate) fn calibrate(shapes: &[Shape], inputs: usize) -> Result<()> {
 /// # Errors
 /// A lack of memory.
 #[cfg(feature = "train")]
-pub(crate) fn train<N, D>(
+pub(crate) fn train(
     (model, teacher): (&train::Model, Option<&train::Model>),
-    run: &train::config::Run<N, D>,
+    (batch, stages): (usize, &[train::config::Stage]),
     tell: Listener<'_>,
 ) -> Result<Kept> {
-    let what = format!("training on batches of {}", run.batch);
-    let needed = |kept| limits::resident() + model.training_bytes(run, kept, teacher);
+    let what = format!("training on batches of {batch}");
+    let needed = |kept| limits::resident() + model.training_bytes((batch, stages), kept, teacher);
     let all = needed(Kept::Everything);
     if require_room(&what, all, "").is_ok() {
         return Ok(Kept::Everything);
     }
-    let parts = run.stages.iter().map(|s| s.parts.max(1)).min();
+    let parts = stages.iter().map(|s| s.parts.max(1)).min();
     let mut instead = ", or train on smaller batches or in more parts".to_string();
-    if let Some(layer) = largest(model.template(), run.batch.div_ceil(parts.unwrap_or(1))) {
+    if let Some(layer) = largest(model.template(), batch.div_ceil(parts.unwrap_or(1))) {
         instead += &format!(": layer {layer} takes most");
     }
     let least = needed(Kept::Boundaries);

@@ -1,6 +1,7 @@
 //! What the error of an answer is stated to be, before anything is encrypted, where a plan's own bound says little: simulated on what is compiled
 //! (`docs/noise.md`, "What is stated").
 
+use crate::calibrate::Calibrating;
 use crate::error::{Error, Help, Result};
 use nn::{PolyGraph, Shape, Tensor};
 use rayon::prelude::*;
@@ -120,11 +121,16 @@ pub(crate) fn stating(
     let count = plan.runs_to_simulate().div_ceil(fewer);
     let (simulated, beyond) = runs(&plan, graph, inputs, count)?;
     if let Some((layer, times)) = beyond {
-        let wider = 0.5 * (times - 1.0);
+        let (wider, usual) = (0.5 * (times - 1.0), Calibrating::default().margin);
+        let margin = (100.0 * (usual * times + wider)).ceil() / 100.0;
         let what = format!(
-            "layer {layer}: on inputs whose values keep their intervals, what lies at places without a value reaches {times:.2} times as far as the interval, and inputs would be refused: intervals must be wider by {wider:.2} of their width at both ends"
+            "layer {layer}: on inputs whose values keep their intervals, what lies at places without a value reaches {times:.2} times as far as the interval, and inputs would be refused: intervals must be wider by {wider:.3} of their width at both ends, which is a margin of {margin} where it was {usual}"
         );
-        return Err(Error::refused(what, Help::Widen));
+        let help = match integers {
+            true => Help::WidenOrSlots,
+            false => Help::Widen,
+        };
+        return Err(Error::refused(what, help));
     }
     Ok(match simulated {
         Some(simulated) if !small || simulated.error > bounds.error => plan.stating(simulated),
@@ -255,11 +261,53 @@ mod tests {
             "{said}"
         );
         // both of what helps does
-        assert_eq!(refused.help(), Some(Help::Widen));
-        compiled(0, 12.0, inside).expect("what lies there is within wide intervals");
+        assert_eq!(refused.help(), Some(Help::WidenOrSlots));
+        let margin = said
+            .split("a margin of ")
+            .nth(1)
+            .and_then(|m| m.split(' ').next());
+        let margin = margin.and_then(|m| m.parse().ok()).expect("a number");
+        compiled(0, margin, inside).expect("what lies there is within intervals as wide");
         compiled(0, 0.1, Layers::Slots).expect("nothing lies there");
         let plan = compiled(1, 0.1, inside).expect("the picture's own border is calibrated on");
         assert!(plan.answer_bounds().simulated.is_some());
+    }
+
+    /// A norm of rows that calibration saw even, of a row that is as far from 0 in the mean and not even.
+    #[test]
+    fn what_a_norm_squares_keeps_no_interval() -> Result<()> {
+        let mut b = Network::builder();
+        let shape = Shape::Vector(8);
+        let x = b.input("input", shape)?;
+        let norm = nn::Norm {
+            kind: nn::NormKind::Layer,
+            scale: Parameter::new("scale", [8], vec![1.0; 8])?,
+            epsilon: 0.05,
+            bias: None,
+        };
+        let x = b.add("norm", Op::Norm(norm), &[x])?;
+        let dense = nn::Linear {
+            weight: Parameter::new(
+                "dense",
+                [2, 8],
+                (0..16).map(|i| 0.1 * i as f32).collect::<Vec<_>>(),
+            )?,
+            bias: None,
+        };
+        let x = b.add("dense", Op::Linear(dense), &[x])?;
+        let graph = b.finish(x)?;
+        let row = |values: [f64; 8]| Tensor::new(shape, values.to_vec());
+        let even = [1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0];
+        let even = [row(even)?, row(even.map(|v| -0.9 * v))?];
+        let uneven = row([2.6, -1.0, -0.4, -0.2, -0.2, -0.2, -0.2, -0.4])?;
+        let graph = adapt(&graph, &even, &Options::default())?.graph;
+        assert!(graph.evaluate(&uneven)?.outside.is_empty());
+        let target = compiler::Target {
+            parameters: Some(ckks::ParametersSpec::toy_levelled(10, 16)),
+            ..compiler::Target::default()
+        };
+        let plan = crate::compiled(&graph, &target)?;
+        stating(plan, &graph, &Samples::Examples(vec![uneven])).map(drop)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use polyveil::data::{self, Answers, Augmentation, Dataset, VectorOptions};
 use polyveil::inputs::Source;
 use polyveil::network::{self, Network};
 use polyveil::nn::Metadata;
-use polyveil::progress::silent;
+use polyveil::progress::{Listener, Progress, silent};
 use polyveil::task::{Stated, Task};
 use polyveil::training::config::{Data as PictureData, Pixels};
 use polyveil::training::score::score;
@@ -36,11 +36,12 @@ fn adaptation_without_a_folder_gives_the_network_that_a_folder_holds() {
         seed: 1,
         data: Vectors {
             vectors: data,
+            split: None,
             labels: Some("class".into()),
             targets: Vec::new(),
             without: Vec::new(),
             classes: Vec::new(),
-            held_out: 24,
+            held_out: None,
             normalization: Scaling::None,
         },
     };
@@ -66,6 +67,7 @@ fn adaptation_without_a_folder_gives_the_network_that_a_folder_holds() {
     let at_hand = (network, set);
     let left: Vec<_> = std::fs::read_dir(&at).expect("there").collect();
     assert_eq!(left.len(), 1, "{left:?}");
+    // a quarter of so few
     assert_eq!(score.answers, 24);
 
     let run = at.join("run");
@@ -90,9 +92,9 @@ fn adaptation_without_a_folder_gives_the_network_that_a_folder_holds() {
     assert_eq!(third.ranges(), same.ranges());
 }
 
-#[test]
-fn a_network_and_pictures_at_hand_become_a_polynomial_network() {
-    let (width, height, count) = (8, 8, 128);
+/// A small network and so many pictures for it, which training takes so.
+fn pictures(count: usize) -> (Network, Dataset, PictureData) {
+    let (width, height) = (8, 8);
     let network = Small {
         width: 4,
         classes: 2,
@@ -110,25 +112,79 @@ fn a_network_and_pictures_at_hand_become_a_polynomial_network() {
     let pixels = (0..count * shape.len()).map(pixel).collect();
     let classes = vec!["dark".into(), "bright".into()];
     let set = Dataset::from_pixels(shape, classes, pixels, &labels).expect("a set");
+    let data = PictureData {
+        train: "made up".into(),
+        split: None,
+        second: None,
+        held_out: None,
+        drop_twins: false,
+        limit: None,
+        labels: Vec::new(),
+        normalization: Some("half".into()),
+        size: None,
+        skip_damaged: false,
+        augmentation: Augmentation::default(),
+    };
+    (Network::Trained(graph, Metadata::default()), set, data)
+}
+
+#[test]
+fn sets_smaller_than_a_batch_and_what_is_held_out_are_trained_on() {
+    let how = Adapting {
+        epochs: Some(1.0),
+        ..Adapting::default()
+    };
+    let adapted = |held_out: Option<usize>, how: &Adapting, tell: Listener<'_>| {
+        let (network, set, data) = pictures(48);
+        let data = PictureData { held_out, ..data };
+        adapt_network(network, (Examples::Pictures(set, data), 1), how, 0, tell)
+    };
+    for (held_out, left) in [(None, 36), (Some(8), 40)] {
+        let mut said = Vec::new();
+        let mut tell = |p: Progress<'_>| said.push(p.message.to_string());
+        let made = adapted(held_out, &how, &mut tell).expect("adapts");
+        assert_eq!(made.score.answers, 48 - left);
+        let said = said.join("\n");
+        for words in [
+            format!("{left} pictures to train on, {} held out", 48 - left),
+            format!("batches of {left} pictures, all that there are"),
+        ] {
+            assert!(said.contains(&words), "{words:?} is missing in {said}");
+        }
+    }
+    // a batch that there is is taken as it is, and nothing said of it
+    let small = Adapting {
+        batch: Some(12),
+        ..how.clone()
+    };
+    let mut tell = |p: Progress<'_>| assert!(!p.message.contains("batches"), "{}", p.message);
+    adapted(None, &small, &mut tell).expect("adapts");
+    // who names more than there are meant it
+    for held_out in [0, 48, 1000] {
+        let refused = adapted(Some(held_out), &how, &mut silent).err();
+        let refused = refused.expect("too many or none").to_string();
+        let named = format!("held_out = {held_out}");
+        assert!(
+            refused.contains(&named) && refused.contains("48 pictures"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn a_network_and_pictures_at_hand_become_a_polynomial_network() {
     let how = Adapting {
         epochs: Some(1.0),
         ..Adapting::default()
     };
     let adapted = |normalization: Option<Pixels>, how: &Adapting| {
+        let (network, set, data) = pictures(128);
         let data = PictureData {
-            train: "made up".into(),
-            second: None,
-            held_out: 16,
-            drop_twins: false,
-            limit: None,
-            labels: Vec::new(),
+            held_out: Some(16),
             normalization,
-            size: None,
-            skip_damaged: false,
-            augmentation: Augmentation::default(),
+            ..data
         };
-        let examples = Examples::Pictures(set.clone(), data);
-        let network = Network::Trained(graph.clone(), Metadata::default());
+        let examples = Examples::Pictures(set, data);
         adapt_network(network, (examples, 1), how, 0, &mut silent)
     };
     let nothing = Adapting {

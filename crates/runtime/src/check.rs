@@ -106,7 +106,9 @@ impl VerifiedPlan {
                     });
                 }
             };
-            if let Some(limit) = step.operation.operand_limit() {
+            let ranged = step.operation.is_function() && !step.keeps_interval();
+            let ranged = ranged && step.interval.is_none();
+            if let Some(limit) = step.operation.operand_limit().filter(|_| !ranged) {
                 for z in v.values.iter() {
                     seen(z.re, (-limit, limit), ROUNDING);
                     seen(z.im, (-limit, limit), ROUNDING);

@@ -126,14 +126,14 @@ impl VerifiedPlan {
         let mut beyond: Option<(String, f64)> = None;
         while exact.next < plan.steps.len() {
             let index = exact.next;
-            let operation = &plan.steps[index].operation;
-            if operation.is_function() {
-                let excess = self.excess(&plan.steps[index], &exact)?;
+            let step = &plan.steps[index];
+            if step.keeps_interval() {
+                let excess = self.excess(step, &exact)?;
                 let farther = |e: &Overshoot| beyond.as_ref().is_none_or(|b| e.times > b.1);
                 if let Some(e) = excess.filter(farther) {
-                    beyond = Some((plan.steps[index].layer.clone(), e.times));
+                    beyond = Some((step.layer.clone(), e.times));
                 }
-                for r in operation.reads() {
+                for r in step.operation.reads() {
                     if let (Some(x), Some(y)) = (exact.live.get_mut(&r), noisy.live.get_mut(&r)) {
                         bring_back(&mut x.values, &mut y.values);
                     }

@@ -30,6 +30,17 @@ pub struct Step<O = Operation> {
 }
 
 impl Step {
+    /// Whether it is a function whose operand calibration promises an interval. Of what norms, scores and products square it promises a range, as of
+    /// other factors.
+    pub fn keeps_interval(&self) -> bool {
+        match &self.operation {
+            Operation::Square { constant, .. } => {
+                *constant != 0.0 || self.purpose == Purpose::Activation
+            }
+            other => other.is_function(),
+        }
+    }
+
     /// What its time counts as.
     pub const fn work(&self) -> Work {
         self.operation.work(self.purpose)

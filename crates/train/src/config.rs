@@ -7,7 +7,7 @@ use crate::loss::Loss;
 use crate::model::Model;
 use crate::optimizer::{Clipping, Rate, Rule};
 use crate::surgery::Where;
-use data::Augmentation;
+use data::{Augmentation, Split};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -103,12 +103,16 @@ fn standard() -> String {
 pub struct Data {
     /// To train on: CIFAR binary, folders or tars of classes, IDX, npz.
     pub train: PathBuf,
+    /// Which part of `train`, where it has several: of an npz the training part without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
     /// More, mixed in as stages ask: the better pictures where `train` is lossy.
     pub second: Option<PathBuf>,
-    /// So many pictures of `second` (of `train` where there is none, or where an npz has no validation part) are held out: choices are made on them. Those
-    /// at its end, or, where the end lacks classes (as in a set sorted by class), as many spread over it.
-    #[serde(default = "count::<1000>")]
-    pub held_out: usize,
+    /// So many pictures of `second` (of `train` where there is none, unless that has a validation part, which is then taken and not trained on) are held
+    /// out: choices are made on them. Those at its end, or, where the end lacks classes (as in a set sorted by class), as many spread over it. 1000
+    /// without it, of fewer than 4000 a quarter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<usize>,
     /// Whether near-duplicates of held-out pictures are taken out of `train` (where `train` holds lossy copies of `second`).
     #[serde(default)]
     pub drop_twins: bool,

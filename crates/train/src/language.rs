@@ -242,6 +242,11 @@ impl Source for Passages {
         Ok(self.batches(part, numbers, batch, Windows::window))
     }
 
+    // windows are drawn
+    fn a_step(&self, batch: usize) -> usize {
+        batch
+    }
+
     fn pass(&self, run: &LanguageConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
         let (seed, batch) = (run.seed, run.batch);
         let numbers = (first * batch..self.batches_a_pass(batch) * batch).collect();

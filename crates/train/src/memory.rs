@@ -5,7 +5,7 @@
 //! the values between two cuts again from that. With cuts every √n of n equal layers it holds about 2√n values instead of n
 //! (T. Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016)); layers are not equal, so cuts are chosen by what they save.
 
-use crate::config::{Run, Stage};
+use crate::config::Stage;
 use crate::layout::hwc;
 use crate::model::{Layer, Model};
 use crate::workspace::{Buffer, Workspace};
@@ -291,15 +291,15 @@ impl Model {
     /// a batch hold, or a pass over a whole batch without training, and of every parameter its value, its gradient, two moments and what a
     /// checkpoint holds of it.
     #[must_use]
-    pub fn training_bytes<N, D>(
+    pub fn training_bytes(
         &self,
-        run: &Run<N, D>,
+        (batch, stages): (usize, &[Stage]),
         kept: Kept,
         teacher: Option<&Model>,
     ) -> u64 {
         let parameters: usize = self.parameters.iter().map(|p| p.values.len()).sum();
         let step = |s: &Stage| {
-            let parts = parts(run.batch, s.parts);
+            let parts = parts(batch, s.parts);
             let kept = if s.recompute { Kept::Boundaries } else { kept };
             let taught = parts
                 .first()
@@ -308,11 +308,11 @@ impl Model {
         };
         // statistics are measured on whole batches
         let measured = |s: &Stage| match s.reestimate {
-            true => self.floats_in_training(kept, &[run.batch]),
+            true => self.floats_in_training(kept, &[batch]),
             false => 0,
         };
-        let steps = run.stages.iter().map(|s| step(s).max(measured(s))).max();
-        let passes = steps.unwrap_or(0).max(self.floats_in_evaluation(run.batch));
+        let steps = stages.iter().map(|s| step(s).max(measured(s))).max();
+        let passes = steps.unwrap_or(0).max(self.floats_in_evaluation(batch));
         4 * (passes + 6 * parameters) as u64
     }
 }

@@ -53,6 +53,11 @@ pub trait Source {
         name: (u64, u64),
     ) -> Result<Batches>;
 
+    /// Inputs of a step of a run that asks for so many: no more than there are to train on.
+    fn a_step(&self, batch: usize) -> usize {
+        batch.min(self.inputs(Part::Train)).max(1)
+    }
+
     /// Batches of one pass over the training data.
     fn batches_a_pass(&self, batch: usize) -> usize {
         (self.inputs(Part::Train) / batch).max(1)
@@ -166,6 +171,14 @@ pub(crate) fn batches(
     Box::new((0..count).map(move |b| make(&numbers[b * batch..numbers.len().min((b + 1) * batch)])))
 }
 
+/// How many of so many inputs are held out: those that are asked for, or 1000, of fewer than 4000 a quarter.
+pub(crate) fn held_out(asked: Option<usize>, (all, noun): (usize, &str)) -> Result<usize> {
+    let held_out = asked.unwrap_or((all / 4).clamp(1, 1000));
+    let remedy = format!("choices need some of the {all} {noun}, and training the others");
+    need((1..all).contains(&held_out), "held_out", held_out, remedy)?;
+    Ok(held_out)
+}
+
 /// Refuses a model that takes or gives something else than the data have.
 pub(crate) fn fit(
     (needed, had): (impl ToString, impl ToString),
@@ -260,15 +273,22 @@ impl Direct for Sources {
             ..data::Options::default()
         };
         // what a file has in parts is trained on in part; one without parts is taken whole
-        let open = |path: &Path, how: data::Options| {
-            let part = data::is_npz(path).then_some(Split::Train);
+        let open = |path: &Path, named: Option<Split>, how: data::Options| {
+            let usual = data::is_npz(path).then_some(Split::Train);
             let split = |split| data::Options {
                 split,
                 ..how.clone()
             };
-            match Dataset::open(path, &split(part)) {
-                Err(data::Error::Split { there, .. }) if there == data::UNNAMED => {
-                    Dataset::open(path, &split(None))
+            match Dataset::open(path, &split(named.or(usual))) {
+                Err(data::Error::Split { path, there, .. }) if named.is_none() => {
+                    if there == data::UNNAMED {
+                        return Dataset::open(&path, &split(None));
+                    }
+                    Err(data::Error::Split {
+                        path,
+                        wanted: None,
+                        there,
+                    })
                 }
                 other => other,
             }
@@ -277,19 +297,23 @@ impl Direct for Sources {
             limit: c.limit,
             ..options(None)
         };
-        let (train, mut skipped) = open(&c.train, how)?;
+        let (train, mut skipped) = open(&c.train, c.split, how)?;
         let mut second = None;
         if let Some(path) = &c.second {
             let how = data::Options {
                 classes: Some(train.classes().to_vec()),
                 ..options(None)
             };
-            let (set, s) = open(path, how)?;
+            let (set, s) = open(path, None, how)?;
             skipped.extend(s);
             second = Some(set);
         }
         // without a part for choices, `held_out` pictures are taken out of those to train on
-        let held_out = match data::is_npz(&c.train) && second.is_none() {
+        let chosen_by = match c.split {
+            None => data::is_npz(&c.train),
+            Some(trained_on) => trained_on != Split::Validation,
+        };
+        let held_out = match chosen_by && second.is_none() {
             true => match Dataset::open(&c.train, &options(Some(Split::Validation))) {
                 Err(data::Error::Split { .. }) => None,
                 other => Some(other?.0),
@@ -419,18 +443,15 @@ impl Sources {
     fn opened(
         c: &Data,
         mut train: Dataset,
-        (mut second, held_out): (Option<Dataset>, Option<Dataset>),
+        (mut second, apart): (Option<Dataset>, Option<Dataset>),
         skipped: Vec<Skipped>,
     ) -> Result<Self> {
-        let (held_out, taken) = if let Some(own) = held_out {
+        let (held_out, taken) = if let Some(own) = apart {
             (own, Taken::Apart)
         } else {
             let from = second.as_ref().unwrap_or(&train);
-            let (held_out, all) = (c.held_out, from.len());
-            let remedy =
-                format!("choices need some of the {all} pictures, and training the others");
-            need((1..all).contains(&held_out), "held_out", held_out, remedy)?;
-            let (kept, held_out, taken) = from.hold_out(c.held_out)?;
+            let count = held_out(c.held_out, (from.len(), "pictures"))?;
+            let (kept, held_out, taken) = from.hold_out(count)?;
             match &mut second {
                 Some(s) => *s = kept,
                 None => train = kept,
@@ -512,7 +533,7 @@ impl Sources {
     /// [`Error::Data`].
     pub fn loader(&self, config: &Config, second: f32) -> Result<Loader> {
         let options = LoaderOptions {
-            batch: config.batch,
+            batch: self.a_step(config.batch),
             seed: config.seed,
             augmentation: config.data.augmentation,
             normalization: self.normalization.clone(),

@@ -688,10 +688,12 @@ impl<'a, S: Source> Trainer<'a, S> {
     fn reestimate(&mut self) -> Result<()> {
         let momentum = self.model.momentum;
         self.model.frozen = false;
-        let whole = self.config.batch * self.model.positions();
+        let mut whole = 0;
         let batches = self.sources.to_calibrate(self.config.batch, usize::MAX)?;
         for (k, batch) in batches.enumerate() {
             let batch = batch?;
+            whole = whole.max(batch.rows());
+            // a last one of few
             if batch.rows() < whole {
                 continue;
             }

@@ -161,7 +161,7 @@ fn what_is_held_is_what_was_predicted() {
         let mut model = large("resnet18", 96);
         model.recompute = kept == Kept::Boundaries;
         let parameters: u64 = model.parameters.iter().map(|p| p.values.len() as u64).sum();
-        let bytes = model.training_bytes(&run, kept, None);
+        let bytes = model.training_bytes((run.batch, &run.stages), kept, None);
         let measurable = std::fs::write("/proc/self/clear_refs", "5").is_ok();
         let before = status("VmRSS:");
         steps(&mut model, 8, 2);

@@ -97,8 +97,9 @@ fn config() -> Config {
         }),
         data: Data {
             train: "none".into(),
+            split: None,
             second: None,
-            held_out: 30,
+            held_out: Some(30),
             drop_twins: false,
             limit: None,
             labels: Vec::new(),

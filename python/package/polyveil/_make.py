@@ -252,7 +252,7 @@ def adapt(
         Degree of the polynomials (4), passes over the data, the largest learning rate, inputs of a step (64): as the degree needs where None.
     held_out : int, optional
         Inputs that are held out of training and scored on: of an array any, a tenth and at most 1000 if None; of a file its validation part, or some
-        at its end (pictures) or spread over it (numbers), 1000 if None.
+        at its end (pictures) or spread over it (numbers), 1000 if None, of fewer than 4000 a quarter.
     shift, flip : of pixels
         Training pictures are shifted by up to so many pixels; mirrored every other time.
     seed : int
@@ -275,7 +275,7 @@ def adapt(
         held_out = max(1, min(1000, len(data) // 10)) if held_out is None else held_out
     options = dict(
         normalization=_inputs.normalization(normalization), degree=degree, epochs=epochs, rate=rate, batch=batch, seed=seed, shift=shift,
-        held_out=1000 if held_out is None else held_out, flip=flip, max_diverging=max_diverging, folder=_inputs.path_or_none(folder),
+        held_out=held_out, flip=flip, max_diverging=max_diverging, folder=_inputs.path_or_none(folder),
     )  # fmt: skip
     known = _inputs.data(data, labels, targets, classes, without)
     with Hear(progress, "training") as hear, _inputs.model(network, data, example, name, activation, network_output) as model:

@@ -256,7 +256,11 @@ fn drive<'a, S: Source, R>(
     tell: Listener<'_>,
     mut ended: impl FnMut(&mut Trainer<'a, S>, Option<&str>, Listener<'_>) -> Result<Option<R>>,
 ) -> Result<R> {
-    let kept = memory::train((&model, teacher.as_ref()), config, tell)?;
+    let kept = memory::train(
+        (&model, teacher.as_ref()),
+        (sources.a_step(config.batch), &config.stages),
+        tell,
+    )?;
     let mut trainer = Trainer::new(config, model, teacher, sources, place.folder)?;
     trainer.every = saving.every;
     trainer.kept = kept;
@@ -342,6 +346,13 @@ pub(super) fn direct<S: Direct>(
         start.sources.summary(),
         parameters(&start.model)
     ));
+    let step = start.sources.a_step(config.batch);
+    if step < config.batch {
+        tell.note(format_args!(
+            "batches of {step} {noun}, all that there are to train on, in the place of {}",
+            config.batch
+        ));
+    }
     for what in start.sources.left_out() {
         tell.note(format_args!("left out {what}"));
     }
