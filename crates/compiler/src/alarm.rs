@@ -2,13 +2,18 @@
 //!
 //! Every operand t of a polynomial, square or quartic lies in [−1, 1] as calibration promises, and so does the normalised divisor that a division
 //! squares first. It is squared [`SQUARINGS`] times where levels allow it, to t^32; one with fewer levels enters later, and a plan's own levels never
-//! change. Squares of several operands are summed and share what follows, as [`GROUPS`] says; the last are added up, slot by slot, and the slots
+//! change. Squares of several operands are summed and share what follows, as [`TOGETHER`] says; the last are added up, slot by slot, and the slots
 //! folded to fewer sums for each input. Operands that share would sum to large numbers at the ends of their intervals: a factor brings
 //! them to [`SHARED`]. The factor takes a level. Where few are left, that level is one more squaring instead, and the operand goes alone.
 //! Below the levels for slots, which bootstraps need and the alarm takes as well, squares come with a gain ([`runtime::alarm::gain`]), which the factor
 //! undoes: there every operand has one. The lower, the fewer primes.
 //! Whatever is summed early is seen late: of two operands whose squares are summed first, one must be √2 times as large to count as both, of two whose
 //! fourth powers are summed, 1.19 times. So nothing shares its first squaring.
+//!
+//! **Batches.** Of inputs side by side in slots each sum is one input's. Where inputs are channels after each other in coefficients it depends on the layer
+//! and on the ciphertext whose value a slot has ([`Owned`]): only operands of which each slot has the same owner share sums then, and slots are folded
+//! as far as they have one owner. Each such group is a ciphertext more beside the answer; those that a plan has the most operands of have one of
+//! their own ([`MOST_GROUPS`]), and the others are summed together, over all inputs.
 //!
 //! **Threshold.** What the sums read if all operands lie at the ends of their intervals, in all slots at once, and [`SLACK`] beyond. No input whose
 //! values keep their intervals exceeds it, whatever their distribution. So an operand that goes alone at the power p is seen from
@@ -25,13 +30,16 @@ use crate::error::Error;
 use crate::normal::{Id, Kind, Normal};
 use ckks::{Level, Parameters};
 use runtime::alarm::gain;
-use runtime::{Alarm, Operation, Plan, Purpose, Register, Step, Work};
-use std::collections::HashMap;
+use runtime::{Alarm, Operation, Owners, Plan, Purpose, Register, Step, Sums, Work};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 
 /// Squarings of an operand whose levels allow it.
 const SQUARINGS: usize = 5;
 /// How many operands, or sums of them, each squaring takes together.
-const GROUPS: [usize; SQUARINGS] = [1, 2, 2, 2, 8];
+const TOGETHER: [usize; SQUARINGS] = [1, 2, 2, 2, 8];
+/// Groups of operands that have the same owners, at most, or as many as there are inputs: apart each would have an alarm's ciphertext.
+const MOST_GROUPS: usize = 16;
 /// Fewest sums of one input.
 const SUMS: usize = 16;
 /// Slots are folded as far as this keeps above the threshold: at 16 one wrong answer of 358 was not told.
@@ -92,7 +100,7 @@ const fn together(entry: usize, stage: usize, factor: Factor) -> usize {
     if alone && stage + 1 < SQUARINGS {
         1
     } else {
-        GROUPS[stage]
+        TOGETHER[stage]
     }
 }
 
@@ -148,18 +156,25 @@ struct Known {
     follows: bool,
 }
 
+/// Of operands in slots, whose each slot is, where inputs of a batch share ciphertexts of coefficients; of nothing where there is one input, or all lie
+/// side by side.
+pub(crate) type Owned = BTreeMap<Register, Owners>;
+
 /// Adds the alarm to a plan, before each step whose operand it watches and at the end. Nothing changes where nothing can be watched.
-pub(crate) fn watch(plan: &mut Plan, parameters: &Parameters) {
-    watch_at(plan, parameters, 0);
+pub(crate) fn watch(plan: &mut Plan, parameters: &Parameters, owned: &Owned) {
+    watch_at(plan, parameters, owned, 0);
     let large = |alarm: &Alarm| alarm.threshold > MOST;
     if parameters.floor() > Level::new(0) && plan.description.alarm.as_ref().is_some_and(large) {
         plan.steps.retain(|s| s.work() != Work::Alarm);
-        watch_at(plan, parameters, 1);
+        watch_at(plan, parameters, owned, 1);
     }
 }
 
 /// [`watch`], with the sums at this level.
-fn watch_at(plan: &mut Plan, parameters: &Parameters, bottom: usize) {
+fn watch_at(plan: &mut Plan, parameters: &Parameters, owned: &Owned, bottom: usize) {
+    let groups = groups(owned, plan.output.batch);
+    let numbers: HashMap<&Owners, usize> = groups.iter().zip(1..).map(|(o, g)| (*o, g)).collect();
+    let own = |(r, owners): (&Register, &Owners)| Some((*r, *numbers.get(owners)?));
     let mut writer = Writer {
         parameters,
         bottom,
@@ -167,10 +182,11 @@ fn watch_at(plan: &mut Plan, parameters: &Parameters, bottom: usize) {
         next: next(plan),
         steps: Vec::with_capacity(2 * plan.steps.len()),
         known: HashMap::new(),
-        pending: Default::default(),
-        sum: None,
-        slots: 1,
-        most: 0.0,
+        group_of: owned.iter().filter_map(own).collect(),
+        groups: std::iter::once(None)
+            .chain(groups.iter().map(|o| Some((*o).clone())))
+            .map(Group::new)
+            .collect(),
         plain: 0.0,
         watched: Vec::new(),
     };
@@ -191,6 +207,22 @@ fn watch_at(plan: &mut Plan, parameters: &Parameters, bottom: usize) {
     }
     plan.description.alarm = writer.finish(plan.output.batch);
     plan.steps = writer.steps;
+}
+
+/// The owners whose operands are summed by themselves, those of most operands first.
+fn groups(owned: &Owned, inputs: usize) -> Vec<&Owners> {
+    let mut counts: BTreeMap<&Owners, usize> = BTreeMap::new();
+    owned
+        .values()
+        .for_each(|o| *counts.entry(o).or_default() += 1);
+    let mut all: Vec<&Owners> = counts.keys().copied().collect();
+    all.sort_by_key(|o| Reverse(counts[o]));
+    let most = MOST_GROUPS.max(inputs);
+    if all.len() > most {
+        // what is summed over all inputs is one, too
+        all.truncate(most - 1);
+    }
+    all
 }
 
 /// The first register that nothing writes.
@@ -218,6 +250,20 @@ struct Writer<'a> {
     next: Register,
     steps: Vec<Step>,
     known: HashMap<Register, Known>,
+    /// The group of each operand that has one of its own, and not the first.
+    group_of: HashMap<Register, usize>,
+    groups: Vec<Group>,
+    /// The largest sum of one slot, of what has no factor, if all values keep their intervals.
+    plain: f64,
+    /// Of everything that is watched, its power, what t is where an operand at the end of its interval is not scaled to 1, and in units of that
+    /// end how far the middle of the interval is from 0, and its half width.
+    watched: Vec<(u32, f64, [f64; 2])>,
+}
+
+/// Operands that are summed together.
+struct Group {
+    /// Whose the slots are; nothing where a sum is over all inputs, or inputs lie side by side.
+    owners: Option<Owners>,
     /// What waits for others before each squaring.
     pending: [Vec<Summand>; SQUARINGS],
     sum: Option<Register>,
@@ -225,11 +271,30 @@ struct Writer<'a> {
     slots: usize,
     /// The largest sum of one slot if all values keep their intervals.
     most: f64,
-    /// That of what has no factor.
-    plain: f64,
-    /// Of everything that is watched, its power, what t is where an operand at the end of its interval is not scaled to 1, and in units of that
-    /// end how far the middle of the interval is from 0, and its half width.
-    watched: Vec<(u32, f64, [f64; 2])>,
+}
+
+impl Group {
+    fn new(owners: Option<Owners>) -> Self {
+        Self {
+            owners,
+            pending: Default::default(),
+            sum: None,
+            slots: 1,
+            most: 0.0,
+        }
+    }
+    /// How far slots are folded: so that each input has some sums, none of two inputs.
+    fn folded(&self, batch: usize) -> usize {
+        let least = match &self.owners {
+            Some(owners) => owners.period().max(SUMS * owners.runs()),
+            None => SUMS * batch,
+        };
+        let mut slots = self.slots;
+        while slots > least && (self.slots / (slots / 2)) as f64 * self.most <= FOLDED {
+            slots /= 2;
+        }
+        slots
+    }
 }
 
 impl Writer<'_> {
@@ -309,7 +374,9 @@ impl Writer<'_> {
             (Factor::Level, false) => end(stage, &self.gains) / most_scaled,
         };
         let end = most * scale;
-        self.slots = self.slots.max(of.slots);
+        let group = self.group_of.get(&input).copied().unwrap_or(0);
+        let slots = &mut self.groups[group].slots;
+        *slots = (*slots).max(of.slots);
         // powers are taken about 0, half widths about the middle
         let wide = step.interval.filter(|(low, high)| high - low > CONSTANT);
         let interval = wide.map_or([0.0, 1.0], |(low, high)| {
@@ -333,32 +400,39 @@ impl Writer<'_> {
             true => SQUARINGS - 1,
             false => (stage + 1).min(SQUARINGS - 1),
         };
-        let x = (stage..to).fold(x, |x, stage| self.squares(stage, &[x], &like));
-        self.put(to, x, &like);
+        let x = (stage..to).fold(x, |x, stage| self.squares((group, stage), &[x], &like));
+        self.put((group, to), x, &like);
     }
 
     /// Puts something before a squaring, which is done where enough wait for it.
-    fn put(&mut self, stage: usize, x: Summand, like: &impl Fn(Operation) -> Step) {
-        self.pending[stage].push(x);
-        if self.pending[stage].len() >= GROUPS[stage] {
-            self.square(stage, like);
+    fn put(
+        &mut self,
+        (group, stage): (usize, usize),
+        x: Summand,
+        like: &impl Fn(Operation) -> Step,
+    ) {
+        let pending = &mut self.groups[group].pending[stage];
+        pending.push(x);
+        if pending.len() >= TOGETHER[stage] {
+            self.square((group, stage), like);
         }
     }
 
-    /// The sum of squares, which is part of the alarm's sum if there is no further squaring.
+    /// The sum of squares, which is part of the group's sum if there is no further squaring.
     fn squares(
         &mut self,
-        stage: usize,
+        (group, stage): (usize, usize),
         inputs: &[Summand],
         like: &impl Fn(Operation) -> Step,
     ) -> Summand {
         let (output, last) = (self.next, stage + 1 == SQUARINGS);
         self.next += 1;
         let most = self.gains[stage] * inputs.iter().map(|x| x.most * x.most).sum::<f64>();
+        let group = &mut self.groups[group];
         let sum = match last {
             true => {
-                self.most += most;
-                self.sum.replace(output)
+                group.most += most;
+                group.sum.replace(output)
             }
             false => None,
         };
@@ -375,11 +449,11 @@ impl Writer<'_> {
         }
     }
 
-    fn square(&mut self, stage: usize, like: &impl Fn(Operation) -> Step) {
-        let inputs = std::mem::take(&mut self.pending[stage]);
-        let output = self.squares(stage, &inputs, like);
+    fn square(&mut self, (group, stage): (usize, usize), like: &impl Fn(Operation) -> Step) {
+        let inputs = std::mem::take(&mut self.groups[group].pending[stage]);
+        let output = self.squares((group, stage), &inputs, like);
         if stage + 1 < SQUARINGS {
-            self.put(stage + 1, output, like);
+            self.put((group, stage + 1), output, like);
         }
     }
 
@@ -392,39 +466,44 @@ impl Writer<'_> {
             unit: 1.0,
             interval: None,
         };
-        for stage in 0..SQUARINGS {
-            if !self.pending[stage].is_empty() {
-                self.square(stage, &like);
+        let (mut sums, mut threshold, level) = (Vec::new(), LEAST, self.bottom);
+        for group in 0..self.groups.len() {
+            for stage in 0..SQUARINGS {
+                if !self.groups[group].pending[stage].is_empty() {
+                    self.square((group, stage), &like);
+                }
             }
+            let of = &self.groups[group];
+            let Some(input) = of.sum else { continue };
+            let slots = of.folded(batch);
+            threshold = threshold.max((of.slots / slots) as f64 * of.most);
+            let (output, owners) = (self.next, of.owners.clone());
+            self.next += 1;
+            self.steps.push(like(Operation::Fold {
+                input,
+                output,
+                slots,
+                level,
+            }));
+            sums.push(Sums {
+                register: output,
+                slots,
+                owners,
+            });
         }
-        let input = self.sum?;
-        let mut slots = self.slots;
-        let least = SUMS * batch;
-        while slots > least && (self.slots / (slots / 2)) as f64 * self.most <= FOLDED {
-            slots /= 2;
-        }
-        let folded = (self.slots / slots) as f64;
-        let threshold = (folded * self.most).max(LEAST);
-        let level = self.bottom;
-        let output = self.next;
-        self.next += 1;
-        self.steps.push(like(Operation::Fold {
-            input,
-            output,
-            slots,
-            level,
-        }));
+        let mut sums = sums.into_iter();
+        let first = sums.next()?;
         let reaches = self.watched.iter();
         let reaches = reaches.map(|(power, end, [middle, half])| {
             (threshold.powf(1.0 / f64::from(*power)) / end - middle) / half
         });
         Some(Alarm {
-            register: output,
-            slots,
+            first,
             level,
             threshold,
             reach: reaches.fold(1.0, f64::max),
             watched: self.watched.len(),
+            more: sums.collect(),
         })
     }
 
@@ -517,7 +596,7 @@ mod tests {
             }],
         };
         let parameters = Parameters::new(plan.parameters.clone()).expect("valid");
-        watch(&mut plan, &parameters);
+        watch(&mut plan, &parameters, &Owned::new());
         plan
     }
 
@@ -541,6 +620,21 @@ mod tests {
             assert!(off.abs() < 1e-9, "{low} to {high}: {sum} of {alarm}");
             VerifiedPlan::new(plan).expect("verified");
         }
+    }
+
+    #[test]
+    fn owners_of_most_operands_have_groups_of_their_own() {
+        let owner = |b: usize| Owners::new(1, vec![crate::layout::narrow(b)]);
+        let mut owned = Owned::new();
+        // b + 1 operands of each of 20 inputs
+        for b in 0..20 {
+            let first = owned.len();
+            owned.extend((first..=first + b).map(|r| (crate::layout::narrow(r), owner(b))));
+        }
+        assert_eq!(groups(&owned, 32).len(), 20);
+        let most: Vec<Owners> = groups(&owned, 4).into_iter().cloned().collect();
+        let want: Vec<Owners> = (5..20).rev().map(owner).collect();
+        assert_eq!(most, want);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A network on its way to a plan: what is known of it once it is packed, and the passes from there.
 
-use crate::alarm;
+use crate::alarm::{self, Owned};
 use crate::coefficients::sequence::Sequence;
 use crate::cost::CostModel;
 use crate::emit::{self, Shared};
@@ -197,7 +197,7 @@ impl<'a> Draft<'a> {
             steps: emitted.steps,
         };
         if target.watch == Watch::Operands {
-            alarm::watch(&mut plan, self.cost.parameters());
+            alarm::watch(&mut plan, self.cost.parameters(), &Owned::new());
         }
         Ok(plan)
     }

@@ -829,17 +829,19 @@ fn inputs_share_ciphertexts() {
     };
     let seconds = |plan: &VerifiedPlan| plan.predicted_steps(&Target::default().cost).iter().sum();
     let one: f64 = seconds(&coefficients::compile(&graph, &of(1)).expect("compiles"));
-    let plan = coefficients::compile(&graph, &of(4)).expect("compiles");
-    let (four, inputs): (f64, usize) = (seconds(&plan), plan.plan().input.registers.len());
+    let compiled = coefficients::compile(&graph, &of(4)).expect("compiles");
+    let plan = &compiled;
+    let (four, inputs): (f64, usize) = (seconds(plan), plan.plan().input.registers.len());
     println!("{four} for four, {one} for one; {inputs} ciphertexts");
     assert!(four < 2.0 * one, "{four}, {one}");
+    let beside = |count: usize| -> (Vec<f64>, Vec<f64>) {
+        let values = data[..count].iter().flat_map(|x| x.values().to_vec());
+        let values: Vec<f64> = values.collect();
+        let twin = ClearTwin::new(plan, &plan.client_spec(), &values).expect("fits");
+        (values, twin.finish().expect("within its intervals"))
+    };
     for count in [4, 3] {
-        let values: Vec<f64> = data[..count]
-            .iter()
-            .flat_map(|x| x.values().to_vec())
-            .collect();
-        let twin = ClearTwin::new(&plan, &plan.client_spec(), &values).expect("fits");
-        let had = twin.finish().expect("within its intervals");
+        let had = beside(count).1;
         assert_eq!(had.len(), 4 * 5);
         for (x, had) in data[..count].iter().zip(had.chunks(5)) {
             let want = graph.evaluate(x).expect("runs").output;
@@ -849,18 +851,113 @@ fn inputs_share_ciphertexts() {
         }
     }
     let file = plan.plan().write(Vec::new(), "plan").expect("written");
-    assert_eq!(
-        VerifiedPlan::read(&file[..], "plan").expect("read").plan(),
-        plan.plan()
-    );
-    let client = plan.client_file([].into()).expect("no task");
-    let bytes = client.write(Vec::new(), "client").expect("written");
+    let plan = Arc::new(VerifiedPlan::read(&file[..], "plan").expect("read"));
+    assert_eq!(plan.plan(), compiled.plan());
+    let file = plan.client_file([].into()).expect("no task");
+    let bytes = file.write(Vec::new(), "client").expect("written");
     assert_eq!(
         runtime::ClientFile::read(&bytes[..], "client").expect("read"),
-        client
+        file
     );
+    let client = Client::new(file, &mut rng(1));
+    let keys = client.evaluation_keys(&mut rng(2)).expect("keys");
+    let server = Server::new(plan.clone(), keys).expect("server");
+    for count in [4, 3] {
+        let (values, clear) = beside(count);
+        let input = client.input(&values, &mut rng(3)).expect("encrypts");
+        let answer = server.answer(&input, &mut ()).expect("runs");
+        let had = client.answer(&answer).expect("an answer that can be");
+        let error = largest(had.iter().zip(&clear).map(|(a, b)| a - b));
+        let stated = plan.answer_bounds().stated_error();
+        println!("{count} on ciphertexts: error {error:.1e} of {stated:.1e}");
+        assert!(had.len() == 4 * 5 && error <= stated, "{error} of {stated}");
+        // a ciphertext less than the alarm has
+        let state = server.read_input(&input[..], "input").expect("belongs");
+        let mut answer = server.run(state, &mut ()).expect("runs");
+        answer.ciphertexts.pop();
+        assert!(client.decrypt(&answer).is_err());
+    }
     let refused = coefficients::compile(&graph, &of(3)).expect_err("no power of two");
     assert!(refused.to_string().contains("power of two"), "{refused}");
+}
+
+/// Of a batch each of the alarm's sums is one input's, wherever its channels lie: what is in the others does not change it, and what is in it does.
+#[test]
+fn sums_of_the_alarm_are_one_inputs_each() {
+    let mut random = Random(21);
+    let shapes = |channels, size, strides| Shapes {
+        channels,
+        size,
+        kernels: [[3, 3]; 2],
+        strides,
+        groups: [1, 1],
+        pads: [[1; 4]; 2],
+    };
+    let residual = |random: &mut Random| resnet(random, 8, &[4, 8], 1, 5);
+    let dense = {
+        let mut b = Network::builder();
+        let mut x = b.input("input", Shape::Vector(16)).expect("valid");
+        for (i, (from, to)) in [(16, 32), (32, 48), (48, 5)].into_iter().enumerate() {
+            if i > 0 {
+                x = act(&mut b, &format!("act{i}"), x, Activation::Silu);
+            }
+            let dense = Op::Linear(random.dense(from, to));
+            x = b.add(format!("dense{i}"), dense, &[x]).expect("valid");
+        }
+        b.finish(x).expect("valid")
+    };
+    let uneven = shapes([3, 5, 11], [8, 8], [1, 2]);
+    let phases = shapes([3, 4, 6], [16, 16], [2, 2]);
+    let networks = [
+        ("residual, shared", residual(&mut random), (12, 2), 4),
+        ("residual, their own", residual(&mut random), (9, 2), 4),
+        ("uneven", small(&mut random, &uneven), (10, 2), 4),
+        ("many, uneven", small(&mut random, &uneven), (10, 2), 32),
+        ("phases", small(&mut random, &phases), (10, 2), 2),
+        (
+            "layers in slots",
+            widened(&mut random, [16, 64, 1], true),
+            (10, 5),
+            4,
+        ),
+        ("one place", dense.clone(), (10, 2), 4),
+        ("one place, a part for each half", dense, (9, 2), 16),
+    ];
+    for (name, graph, (log_n, levels), batch) in networks {
+        let (graph, data) = twin(&graph, &mut random, 40, 4);
+        let target = Target {
+            batch,
+            range_margin: 4.0,
+            ..target_of(log_n, levels)
+        };
+        let plan = coefficients::compile(&graph, &target).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let alarm = plan.plan().description.alarm.as_ref().expect("one");
+        println!("{name}: {} of {batch}, {alarm}", alarm.sums().count());
+        assert!(
+            alarm.sums().all(|s| s.owners.is_some()) && alarm.sums().count() <= batch.max(16),
+            "{name}: {alarm:?}"
+        );
+        let sums = |of: &dyn Fn(usize) -> f64| {
+            let all = data[..batch].iter().enumerate();
+            let values = all.flat_map(|(b, x)| x.values().iter().map(move |v| of(b) * v));
+            let values: Vec<f64> = values.collect();
+            let (_, sums) = plan.simulate_with_alarm(&values, None).expect("runs");
+            sums
+        };
+        let as_they_are = sums(&|_| 1.0);
+        for at in [0, 1, batch / 2, batch - 1] {
+            let one_outside = sums(&|b| if b == at { 1.7 } else { 1.0 });
+            for (b, (had, was)) in one_outside.iter().zip(&as_they_are).enumerate() {
+                match b == at {
+                    true => assert!(*had > 4.0 * was, "{name}: {had} of input {b}, {was}"),
+                    false => assert!(
+                        (had / was - 1.0).abs() < 1e-6,
+                        "{name}: {had} of input {b}, {was}, where input {at} is outside"
+                    ),
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -9,8 +9,8 @@ use runtime::checkpoint::Checkpointer;
 use runtime::folding::{Folding, TermOn, Within};
 use runtime::wire::task_digest;
 use runtime::{
-    Cache, Client, ClientFile, Description, Kept, Operation, Plan, Port, Purpose, Sequence, Server,
-    Step, VerifiedPlan,
+    Cache, Client, ClientFile, Description, Kept, Operation, Owners, Plan, Port, Purpose, Sequence,
+    Server, Step, Sums, VerifiedPlan,
 };
 use std::sync::Arc;
 
@@ -291,13 +291,18 @@ pub(crate) fn plans() -> [Plan; 4] {
         },
     ];
     let mut polynomials = plan(levelled(5), (3, 0), polynomials);
+    let sums = |register, slots, owners| Sums {
+        register,
+        slots,
+        owners,
+    };
     polynomials.description.alarm = Some(runtime::Alarm {
-        register: 6,
-        slots: 4,
+        first: sums(6, 4, None),
         level: 0,
         threshold: 64.0,
         reach: 1.5,
         watched: 1,
+        more: vec![sums(5, SLOTS, Some(Owners::new(2, vec![0, 0])))],
     });
     polynomials.description.simulated = Some(runtime::noise::Simulated {
         error: 1e-3,

@@ -555,22 +555,38 @@ fn of_a_transformer_in_the_clear() {
 #[test]
 fn a_batch_names_the_input() {
     let graph = polynomial(&convolutions(2), 4);
-    let target = Target {
-        parameters: Some(ckks::ParametersSpec::toy_levelled(9, 10)),
+    let target = |parameters| Target {
+        parameters: Some(parameters),
         batch: 4,
         // the answer may be larger than what is outside makes it, so that the alarm has its say
         range_margin: 4.0,
         ..Target::default()
     };
-    let plan = Arc::new(compile(&graph, &target).expect("compiles"));
+    let slots = target(ckks::ParametersSpec::toy_levelled(9, 10));
+    let plan = compile(&graph, &slots).expect("compiles");
+    names_the_input("slots", &graph, plan, 1);
+    // in coefficients: ciphertexts of their own, two that share one, four
+    for (log_n, ciphertexts) in [(9, 4), (10, 2), (11, 1)] {
+        let set = ckks::ParametersSpec::toy_coefficients(log_n, 2).expect("a preset");
+        let plan = coefficients::compile(&graph, &target(set)).expect("compiles");
+        let name = format!("coefficients, 2^{log_n}");
+        names_the_input(&name, &graph, plan, ciphertexts);
+    }
+}
+
+/// Of four inputs, one of which is outside, that one is named, by so many ciphertexts of sums; four inside have their answers.
+fn names_the_input(name: &str, graph: &PolyGraph, plan: VerifiedPlan, ciphertexts: usize) {
+    let plan = Arc::new(plan);
     let file = plan
-        .client_file(network::task_bytes(&graph))
+        .client_file(network::task_bytes(graph))
         .expect("its task");
     let client = Client::new(file, &mut rng());
     let keys = client.evaluation_keys(&mut rng()).expect("keys");
     let server = Server::new(plan.clone(), keys).expect("server");
     let mut random = Random(3);
     let alarm = plan.plan().description.alarm.as_ref().expect("an alarm");
+    println!("{name}: {alarm}");
+    assert_eq!(alarm.sums().count(), ciphertexts, "{name}");
     for at in [0, 2, 3] {
         let mut values: Vec<f64> = (0..4).flat_map(|_| soft(&mut random)).collect();
         let each = values.len() / 4;
@@ -583,14 +599,32 @@ fn a_batch_names_the_input() {
             let over: Vec<usize> = (0..4).filter(|&b| sums[b] > alarm.threshold).collect();
             (!over.is_empty()).then_some(over)
         });
-        assert_eq!(over.as_deref(), Some(&[at][..]));
+        assert_eq!(over.as_deref(), Some(&[at][..]), "{name}");
         let request = client.input(&values, &mut rng()).expect("encrypts");
         let answer = server.answer(&request, &mut ()).expect("runs");
         let message = match client.read_answer(&answer[..], "answer") {
             Err(e) => e.to_string(),
-            Ok(_) => panic!("the alarm is silent"),
+            Ok(_) => panic!("{name}: the alarm is silent"),
         };
-        assert!(message.contains(&format!("input {at} ")), "{message}");
+        assert!(
+            message.contains(&format!("input {at} ")),
+            "{name}: {message}"
+        );
+        assert!(message.contains("left its interval"), "{name}: {message}");
+    }
+    let inside: Vec<Vec<f64>> = (0..4).map(|_| soft(&mut random)).collect();
+    let request = client.input(&inside.concat(), &mut rng());
+    let answer = server.answer(&request.expect("encrypts"), &mut ());
+    let judged = client.read_doubtful(&answer.expect("runs")[..], "answer");
+    let judged = judged.expect("all keep their intervals");
+    let reads = judged.alarm.expect("the plan has one");
+    assert!(reads.measured < 0.5 * alarm.threshold, "{name}: {reads:?}");
+    for (x, had) in inside.into_iter().zip(judged.values.chunks(3)) {
+        let x = Tensor::new(graph.input_shape(), x).expect("fits");
+        let want = graph.evaluate(&x).expect("runs").output;
+        let pairs = had.iter().zip(want.values());
+        let off = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(off <= stated(&plan), "{name}: off by {off}");
     }
 }
 

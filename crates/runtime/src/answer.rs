@@ -5,7 +5,7 @@
 //! bound. Other keys, damage, another plan, and values that left an interval and came back from a bootstrap as something else break one of
 //! these. What they do not show: an answer of ordinary size that is wrong nevertheless.
 
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, Readings};
 pub use crate::measure::{AnswerTest, Measure};
 use crate::plan::Port;
 use crate::simulated::Simulated;
@@ -123,8 +123,8 @@ pub(crate) struct Judge<'a> {
     replicas: f64,
     unused: f64,
     alarm: Option<&'a Alarm>,
-    /// The alarm's largest sum for each input.
-    sums: Vec<f64>,
+    /// The alarm's largest sums.
+    readings: Readings,
 }
 
 impl<'a> Judge<'a> {
@@ -145,22 +145,23 @@ impl<'a> Judge<'a> {
             replicas: 0.0,
             unused: 0.0,
             alarm,
-            sums: Vec::new(),
+            readings: Readings::new(port),
         }
     }
-    /// Looks at all slots of the ring of the alarm's ciphertext.
-    pub(crate) fn see_alarm(&mut self, slots: &[Complex64]) {
-        self.sums = Alarm::sums(slots, self.port.side_by_side());
+    /// Looks at all slots of the ring of one of the alarm's ciphertexts.
+    pub(crate) fn see_alarm(&mut self, number: usize, slots: &[Complex64]) {
+        let sums = self.alarm.and_then(|a| a.sums().nth(number));
+        sums.into_iter().for_each(|s| self.readings.see(s, slots));
     }
     /// What the alarm reads, where the plan has one.
     pub(crate) fn alarm(&self) -> Option<Measure> {
-        let (input, measured) = Alarm::largest(&self.sums);
+        let (input, measured) = self.readings.largest();
         self.alarm.map(|a| Measure {
             test: AnswerTest::Alarm,
             measured,
             allowed: a.threshold,
             expected: a.threshold,
-            input: (self.port.side_by_side() > 1).then_some(input),
+            input,
         })
     }
     /// Looks at all slots of the ring, of which the port's are one period.

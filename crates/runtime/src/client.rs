@@ -298,7 +298,7 @@ impl Client {
         self.key.expect(&answer.key, what)?;
         let answer = &answer.ciphertexts;
         let (port, alarm) = (&self.spec().output, self.alarm());
-        let count = port.registers.len() + usize::from(alarm.is_some());
+        let count = port.registers.len() + alarm.map_or(0, |a| a.sums().count());
         if answer.len() != count {
             return Err(Error::Input {
                 reason: format!("{} ciphertexts, the answer has {count}", answer.len()),
@@ -310,8 +310,8 @@ impl Client {
         let mut slots: Vec<Vec<Complex64>> = Vec::with_capacity(answer.len());
         let in_coefficients = port.in_coefficients(spec);
         for (i, c) in answer.iter().enumerate() {
-            if i == port.registers.len() {
-                judge.see_alarm(&self.secret.decrypt(&self.whole(c)?)?);
+            if let Some(number) = i.checked_sub(port.registers.len()) {
+                judge.see_alarm(number, &self.secret.decrypt(&self.whole(c)?)?);
                 continue;
             }
             let values = self.secret.decrypt(c)?;

@@ -1,7 +1,7 @@
 //! Carrying out a verified plan over any interpreter.
 
 use crate::Register;
-use crate::alarm::Alarm;
+use crate::alarm::Readings;
 use crate::machine::cpu_seconds;
 use crate::plan::Step;
 use crate::verified::VerifiedPlan;
@@ -154,7 +154,8 @@ impl VerifiedPlan {
             })
         };
         let plan = self.plan();
-        let alarm = plan.description.alarm.iter().map(|a| &a.register);
+        let alarm = plan.description.alarm.iter().flat_map(|a| a.sums());
+        let alarm = alarm.map(|s| &s.register);
         (plan.output.registers.iter().chain(alarm).map(value)).collect()
     }
 
@@ -184,11 +185,16 @@ impl VerifiedPlan {
 
     /// What the alarm reads in the clear for each input of a batch; nothing where there is none.
     pub(crate) fn clear_alarm(&self, state: &State<ClearValue>) -> Vec<f64> {
-        let alarm = self.plan().description.alarm.as_ref();
-        let value = alarm.and_then(|a| state.live.get(&a.register));
-        value.map_or_else(Vec::new, |v| {
-            Alarm::sums(&v.values, self.plan().output.side_by_side())
-        })
+        let Some(alarm) = &self.plan().description.alarm else {
+            return Vec::new();
+        };
+        let mut readings = Readings::new(&self.plan().output);
+        for sums in alarm.sums() {
+            if let Some(v) = state.live.get(&sums.register) {
+                readings.see(sums, &v.values);
+            }
+        }
+        readings.each()
     }
 
     /// Carries out one step.

@@ -55,7 +55,7 @@ pub mod verified;
 mod verify;
 pub mod wire;
 
-pub use alarm::Alarm;
+pub use alarm::{Alarm, Owners, Sums};
 pub use answer::{AnswerTest, Measure};
 pub use cache::Cache;
 pub use check::{ClearTwin, Excess, LockStep};

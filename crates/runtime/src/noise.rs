@@ -163,7 +163,7 @@ impl VerifiedPlan {
         Ok(self.simulate_with_alarm(tensor, noise)?.0)
     }
 
-    /// As [`VerifiedPlan::simulate`], and the largest of the alarm's sums for each input of a batch; none where the plan has no alarm.
+    /// As [`VerifiedPlan::simulate`], and for each input of a batch the largest of the alarm's sums that has values of it; none where the plan has no alarm.
     ///
     /// # Errors
     /// As [`VerifiedPlan::simulate`].

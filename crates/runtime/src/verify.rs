@@ -2,6 +2,7 @@
 //! costs, which keys it needs and how large its error may become. Only a plan that passed can be run.
 
 use crate::Register;
+use crate::alarm::Sums;
 use crate::facts::{KeySize, PlanFacts, StepFacts};
 use crate::folding;
 use crate::liveness::{Liveness, Resident};
@@ -42,7 +43,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         simulated.check().map_err(misfit("description"))?;
     }
     if let Some(alarm) = &plan.description.alarm {
-        let checked = alarm.check(&parameters, plan.output.side_by_side());
+        let checked = alarm.check(&parameters, &plan.output);
         checked.map_err(misfit("alarm"))?;
     }
     let liveness = liveness(plan)?;
@@ -255,21 +256,23 @@ impl<'a> Reading<'a> {
         let Some(alarm) = &plan.description.alarm else {
             return Ok(());
         };
-        let had = self.live.get(&alarm.register).map(|v| v.info);
-        let (level, slots) = (Level::new(alarm.level), alarm.slots);
-        if level < self.meter.parameters().floor() && !sums.contains(&alarm.register) {
-            return Err(misfit("alarm")(format!(
-                "register {} is not in slots",
-                alarm.register
-            )));
+        let level = Level::new(alarm.level);
+        for Sums {
+            register: r, slots, ..
+        } in alarm.sums()
+        {
+            let had = self.live.get(r).map(|v| v.info);
+            if level < self.meter.parameters().floor() && !sums.contains(r) {
+                let reason = format!("register {r} is not in slots");
+                return Err(misfit("alarm")(reason));
+            }
+            if !had.is_some_and(|i| i.level == level && i.slots <= *slots) {
+                return Err(misfit("alarm")(format!(
+                    "register {r} does not end at level {level:?} with {slots} slots: {had:?}"
+                )));
+            }
         }
-        match had.is_some_and(|i| i.level == level && i.slots <= slots) {
-            true => Ok(()),
-            false => Err(misfit("alarm")(format!(
-                "register {} does not end at level {level:?} with {slots} slots: {had:?}",
-                alarm.register
-            ))),
-        }
+        Ok(())
     }
 
     /// Refuses a plan that leaves what it keeps otherwise than it takes it.
@@ -528,7 +531,8 @@ fn liveness(plan: &Plan) -> Result<Liveness<Register>> {
             }
         }
     }
-    let alarm = plan.description.alarm.iter().map(|a| &a.register);
+    let alarm = plan.description.alarm.iter().flat_map(|a| a.sums());
+    let alarm = alarm.map(|s| &s.register);
     let left = plan.kept().iter().flat_map(|k| &k.after);
     let kept = plan
         .output

@@ -1,12 +1,13 @@
 //! Writes the plan: units, integer weights, biases, steps and ports.
 
 use super::kernel::Kernel;
-use super::layout::Laid;
+use super::layout::{self, Laid};
 use super::network::{Id, Kind, Quantity};
 use super::slots::{self, Stays};
 use super::weigh::integer;
 use crate::Error;
 use crate::activation::{Activation, Form};
+use crate::alarm::Owned;
 use crate::layout::narrow;
 use ckks::{Folded, HalfBootstrap, Parameters};
 use runtime::folding::{Folding, Term, WEIGHT_BITS, Within};
@@ -31,6 +32,15 @@ struct Units {
 /// Largest magnitude of a coefficient that goes up.
 const MOST: f64 = 0.5;
 
+/// What is written.
+pub(crate) struct Emitted {
+    pub(crate) steps: Vec<Step>,
+    /// Input and output.
+    pub(crate) ports: [Port; 2],
+    /// Of a batch, whose values polynomials take.
+    pub(crate) owned: Owned,
+}
+
 /// The steps and the two ports.
 pub(crate) fn emit(
     quantities: &[Quantity],
@@ -38,7 +48,7 @@ pub(crate) fn emit(
     parameters: &Parameters,
     stays: &Stays,
     (names, shapes, batch): ([&str; 2], [Vec<usize>; 2], usize),
-) -> Result<(Vec<Step>, Port, Port), Error> {
+) -> Result<Emitted, Error> {
     let units = units(quantities, parameters, stays)?;
     let mut writer = Writer {
         quantities,
@@ -52,6 +62,7 @@ pub(crate) fn emit(
         shapes: BTreeMap::new(),
         registers: Vec::new(),
         slots: Vec::new(),
+        owned: Owned::new(),
     };
     for v in 0..quantities.len() {
         writer.quantity(v)?;
@@ -60,7 +71,11 @@ pub(crate) fn emit(
     let [from, to] = shapes;
     let input = writer.port(0, names[0], from, parameters.products().index());
     let output = writer.port(last, names[1], to, 0);
-    Ok((writer.steps, input, output))
+    Ok(Emitted {
+        ports: [input, output],
+        steps: writer.steps,
+        owned: writer.owned,
+    })
 }
 
 fn units(
@@ -147,6 +162,7 @@ struct Writer<'a> {
     registers: Vec<Vec<Register>>,
     /// The same in slots, where layers read them there: the parts of each ciphertext.
     slots: Vec<Vec<Vec<Register>>>,
+    owned: Owned,
 }
 
 impl Writer<'_> {
@@ -186,7 +202,10 @@ impl Writer<'_> {
                 self.step(v, operation, 1.0 / self.units[v].scale);
                 outputs
             }
-            Kind::Activation { argument, .. } => {
+            Kind::Activation {
+                argument,
+                polynomial,
+            } => {
                 let stays = self.stays.read(quantities, v, true);
                 // what nobody reads is the answer's
                 let down = !stays || self.stays.read(quantities, v, false);
@@ -196,6 +215,12 @@ impl Writer<'_> {
                         Some(parts) => parts.clone(),
                         None => self.raised(*argument, self.registers[*argument][number]),
                     };
+                    if polynomial.is_some() && self.batch > 1 {
+                        let layout = &self.laid.layouts[*argument];
+                        let of = |part| layout::owners(layout, (number, part), self.batch);
+                        let owned = up.iter().enumerate().map(|(part, r)| (*r, of(part)));
+                        self.owned.extend(owned);
+                    }
                     let made = self.functions(v, up)?;
                     if down {
                         registers.push(self.lowered(v, made.clone()));

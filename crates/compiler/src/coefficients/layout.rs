@@ -3,7 +3,11 @@
 use super::kernel::{Kernel, phased};
 use super::network::{Id, Kind, Quantity};
 use crate::Error;
+use crate::layout::narrow;
 use ckks::Folded;
+use ckks::coefficients::slot_of;
+use runtime::Owners;
+use runtime::folding::Folding;
 
 /// How many channels a ciphertext is to hold at least: larger pictures lie in phases, whose strides cost nothing and whose rows need no power of two, but
 /// whose layers have more outputs to pack. Whichever costs least is taken.
@@ -53,6 +57,26 @@ pub(crate) fn lay(quantities: &[Quantity], n: usize, channels: usize) -> Result<
         phases,
         kernels,
     })
+}
+
+/// Whose values lie in the slots of one part of a ciphertext ([`Parts`](ckks::coefficients::Parts)) where so many inputs are channels after each other
+/// ([`Quantity`]). Channels beyond the last hold constants and count as the last input's.
+pub(super) fn owners(layout: &Folded, (number, part): (usize, usize), inputs: usize) -> Owners {
+    let (each, half) = (
+        layout.channels_each(),
+        Folding::from(layout).slots(layout.degree()),
+    );
+    let channels = (layout.shape()[0] / inputs).max(1);
+    let owner = |c: usize| narrow(((number * each + c) / channels).min(inputs - 1));
+    // the second half of the values is a part of its own, or lies behind the first
+    let halves = match layout.gap() {
+        1 => part..part + 1,
+        _ => 0..2,
+    };
+    // channels lie in the high bits, reversed
+    let width = each.min(half);
+    let runs = halves.flat_map(|h| (0..width).map(move |k| h * half + slot_of(k, width)));
+    Owners::new(half / width, runs.map(|v| owner(v % each)).collect())
 }
 
 /// How rows of a picture lie, and how many places a channel has.

@@ -6,7 +6,7 @@ use super::network::{self, Id, Kind, Quantity};
 use super::slots::{self, Stays};
 use super::{emit, layout};
 use crate::activation::Activation;
-use crate::alarm;
+use crate::alarm::{self, Owned};
 use crate::choose::KEY_BYTE;
 use crate::draft::simulating;
 use crate::target::{Layers, Watch};
@@ -292,11 +292,13 @@ impl<'a> Ways<'a> {
         let names = [graph.input().name(), graph.output().name()];
         let shapes = [graph.input().shape().dims(), graph.output().shape().dims()];
         let of = (names, shapes, batch);
-        let (mut steps, input, output) = emit::emit(quantities, &laid, parameters, &stays, of)?;
+        let emitted = emit::emit(quantities, &laid, parameters, &stays, of)?;
+        let mut steps = emitted.steps;
         let parameters = costs.narrow(&mut steps)?;
         Ok(Program {
             steps,
-            ports: [input, output],
+            ports: emitted.ports,
+            owned: emitted.owned,
             parameters,
         })
     }
@@ -343,7 +345,8 @@ impl<'a> Ways<'a> {
             steps: program.steps,
         };
         if target.watch == Watch::Operands {
-            alarm::watch(&mut plan, self.costs(way.levels)?.parameters());
+            let costs = self.costs(way.levels)?;
+            alarm::watch(&mut plan, costs.parameters(), &program.owned);
         }
         Ok(VerifiedPlan::new(plan)?)
     }
@@ -403,6 +406,7 @@ fn alike<K: Ord, V>(all: impl Iterator<Item = (K, V)>) -> Vec<Vec<V>> {
 struct Program {
     steps: Vec<Step>,
     ports: [Port; 2],
+    owned: Owned,
     parameters: ParametersSpec,
 }
 

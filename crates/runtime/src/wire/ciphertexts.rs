@@ -24,7 +24,7 @@ const SUMS: [u8; 4] = 1u32.to_le_bytes();
 pub struct Encrypted<C> {
     /// The key pair that they belong to.
     pub key: KeyId,
-    /// One for each register of the port; of an answer whose plan has an alarm, that after them.
+    /// One for each register of the port; of an answer whose plan has an alarm, its own after them.
     pub ciphertexts: Vec<C>,
 }
 
@@ -269,8 +269,12 @@ pub(crate) fn read_answer(
     let mut ciphertexts = (0..meta.ciphertexts)
         .map(|_| read_ciphertext(&mut file, parameters, Level::new(meta.level), meta.slots))
         .collect::<Result<Vec<_>>>()?;
-    if alarm.is_some() || file.header().sections as usize > 1 + meta.ciphertexts {
-        ciphertexts.push(read_alarm(&mut file, parameters, alarm)?);
+    for (level, sums) in alarm.iter().flat_map(|a| a.sums().map(|s| (a.level, s))) {
+        let of = (Level::new(level), sums.slots);
+        ciphertexts.push(read_alarm(&mut file, parameters, Some(of))?);
+    }
+    if alarm.is_none() && file.header().sections as usize > 1 + meta.ciphertexts {
+        ciphertexts.push(read_alarm(&mut file, parameters, None)?);
     }
     file.finish()?;
     Ok(Encrypted {
@@ -279,12 +283,12 @@ pub(crate) fn read_answer(
     })
 }
 
-/// What may stand beside an answer: a kind (four bytes, little endian) and what that kind says. An alarm that cannot be read, or that the plan does
+/// What may stand beside an answer: a kind (four bytes, little endian) and what that kind says, here a ciphertext at this level of so many slots. An alarm that cannot be read, or that the plan does
 /// not have, must not be passed over.
 fn read_alarm<R: Read>(
     file: &mut Reader<R>,
     parameters: &Parameters,
-    alarm: Option<&Alarm>,
+    sums: Option<(Level, usize)>,
 ) -> Result<Ciphertext> {
     let length = file.begin(ALARM, u64::MAX)?;
     let mut kind = [0; 4];
@@ -298,15 +302,14 @@ fn read_alarm<R: Read>(
         let remedy = "a newer program computed this answer: update this one";
         return refuse(file, problem, remedy);
     }
-    let Some(alarm) = alarm else {
+    let Some((level, slots)) = sums else {
         let problem = "an alarm, which this plan does not have";
         return refuse(file, problem.into(), "run the plan of this key");
     };
-    let level = Level::new(alarm.level);
     let needed = SUMS.len() as u64 + ciphertext_bytes(parameters, level);
     if length != needed {
         let problem = format!("{length} bytes, but {needed} are needed");
         return refuse(file, problem, DAMAGED);
     }
-    read_residues(file, parameters, level, alarm.slots)
+    read_residues(file, parameters, level, slots)
 }

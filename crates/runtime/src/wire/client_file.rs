@@ -65,7 +65,7 @@ impl ClientSpec {
             checked.map_err(|reason| refuse("sequence", reason))?;
         }
         if let Some(alarm) = &self.description.alarm {
-            let alarm = alarm.check(&parameters, self.output.side_by_side());
+            let alarm = alarm.check(&parameters, &self.output);
             alarm.map_err(|reason| refuse("alarm", reason))?;
         }
         check_name("the network's name", &self.description.name)

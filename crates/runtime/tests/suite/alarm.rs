@@ -95,6 +95,47 @@ fn an_alarm_is_not_passed_over_and_not_made_up() {
 }
 
 #[test]
+fn an_alarm_of_several_ciphertexts_is_read_whole() {
+    let mut p = watched();
+    let slots = SLOTS;
+    let owners = Some(Owners::new(1, vec![0]));
+    let alarm = p.description.alarm.as_mut().expect("one");
+    // what is not folded yet
+    alarm.more.push(Sums {
+        register: 8,
+        slots,
+        owners,
+    });
+    alarm.first.owners = alarm.more[0].owners.clone();
+    let f = files(p);
+    let want = largest(&watched_truth(&tensor()));
+    let answer = f.server().answer(&f.input, &mut ()).expect("runs");
+    let judged = f.client.read_doubtful(&answer[..], "x").expect("silent");
+    let reads = judged.alarm.expect("the plan has one").measured;
+    assert!((reads - want).abs() < 1e-3, "{reads} {want}");
+    // plans and client files keep it
+    let bytes = f.plan.plan().write(Vec::new(), "x").expect("writes");
+    let read = VerifiedPlan::read(&bytes[..], "x").expect("reads");
+    assert_eq!(read.plan(), f.plan.plan());
+    let file = client_file(&f.plan);
+    let bytes = file.write(Vec::new(), "x").expect("writes");
+    assert_eq!(ClientFile::read(&bytes[..], "x").expect("reads"), file);
+    // one of them is missing
+    let state = f.server().read_input(&f.input[..], "x").expect("reads");
+    let mut answer = f.server().run(state, &mut ()).expect("runs");
+    answer.ciphertexts.pop();
+    assert!(f.client.decrypt(&answer).is_err());
+    let bytes = f.server().write_answer(&answer, Vec::new(), "x");
+    let e = f.client.read_answer(&bytes.expect("writes")[..], "x");
+    let message = e.expect_err("a section less").to_string();
+    assert!(message.contains("`alrm`: it is missing"), "{message}");
+    // and one that nobody wrote
+    let mut p = f.plan.plan().clone();
+    p.description.alarm.as_mut().expect("one").more[0].register = 77;
+    refused(p, "register 77 does not end");
+}
+
+#[test]
 fn alarms_that_do_not_hold_together_are_refused() {
     let refused = |word: &str, change: &dyn Fn(&mut Plan)| {
         let mut p = watched();
@@ -104,13 +145,13 @@ fn alarms_that_do_not_hold_together_are_refused() {
     };
     let alarm =
         |f: fn(&mut Alarm)| move |p: &mut Plan| f(p.description.alarm.as_mut().expect("one"));
-    refused("a power of two", &alarm(|a| a.slots = 3));
+    refused("a power of two", &alarm(|a| a.first.slots = 3));
     refused("exist", &alarm(|a| a.level = 9));
     refused("infinite", &alarm(|a| a.threshold = f64::NAN));
     refused("infinite", &alarm(|a| a.reach = 0.0));
     refused("does not end", &alarm(|a| a.level = 1));
-    refused("does not end", &alarm(|a| a.slots = 2));
-    refused("does not end", &alarm(|a| a.register = 77));
+    refused("does not end", &alarm(|a| a.first.slots = 2));
+    refused("does not end", &alarm(|a| a.first.register = 77));
     let squares = |f: fn(&mut Vec<(f64, Register)>, &mut usize)| {
         move |p: &mut Plan| {
             if let Operation::Squares { inputs, level, .. } = &mut p.steps[1].operation {
@@ -255,6 +296,6 @@ fn what_lies_in_coefficients_is_no_alarm() {
     })
     .expect("without an alarm");
     let alarm = p.description.alarm.as_mut().expect("one");
-    (alarm.register, alarm.slots) = (0, SLOTS);
+    (alarm.first.register, alarm.first.slots) = (0, SLOTS);
     refused(p, "register 0 is not in slots");
 }

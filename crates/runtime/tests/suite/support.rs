@@ -378,12 +378,16 @@ pub(crate) fn watched() -> Plan {
         .map(step),
     );
     p.description.alarm = Some(Alarm {
-        register: 9,
-        slots: 4,
+        first: Sums {
+            register: 9,
+            slots: 4,
+            owners: None,
+        },
         level: 0,
         threshold: 40.0,
         reach: 1.5,
         watched: 1,
+        more: Vec::new(),
     });
     p
 }
