@@ -318,6 +318,135 @@ fn residual_networks_and_pooling() {
     check("stem, pooling, projection", &graph, &data, 11);
 }
 
+/// The stem of larger networks with a mean like this, and a block whose shortcut is what the mean gives, or a layer of one place of it.
+fn stem(random: &mut Random, size: [usize; 2], pool: AvgPool, projected: bool) -> Graph {
+    let mut b = Network::builder();
+    let x = b
+        .input("input", Shape::image(3, size[0], size[1]))
+        .expect("valid");
+    let conv = random.convolution(3, 16, 5, 2, 2);
+    let x = conv_bn(&mut b, random, "conv1", x, conv);
+    let x = act(&mut b, "act1", x, Activation::Silu);
+    let x = b.add("mean", Op::AvgPool(pool), &[x]).expect("valid");
+    let (to, stride) = if projected { (24, 2) } else { (16, 1) };
+    let conv = random.convolution(16, to, 3, stride, 1);
+    let y = conv_bn(&mut b, random, "a", x, conv);
+    let y = act(&mut b, "act2", y, Activation::Silu);
+    let conv = random.convolution(to, to, 3, 1, 1);
+    let y = conv_bn(&mut b, random, "b", y, conv);
+    let x = match projected {
+        true => {
+            let conv = random.convolution(16, to, 1, stride, 0);
+            conv_bn(&mut b, random, "shortcut", x, conv)
+        }
+        false => x,
+    };
+    let x = b.add("add", Op::Add, &[y, x]).expect("valid");
+    let x = act(&mut b, "act3", x, Activation::Silu);
+    head(&mut b, random, x, to, 5)
+}
+
+/// Half bootstraps of values that a mean gives.
+fn refreshed_means(plan: &VerifiedPlan) -> usize {
+    let steps = plan.plan().steps.iter().filter(|s| s.layer == "mean");
+    let up = |s: &&runtime::Step| matches!(s.operation, Operation::HalfBootstrap { .. });
+    steps.filter(up).count()
+}
+
+/// Whether a mean is a sum in slots.
+fn is_gathered(plan: &VerifiedPlan) -> bool {
+    let down = |s: &runtime::Step| matches!(s.operation, Operation::Descend { .. });
+    let mut steps = plan.plan().steps.iter();
+    refreshed_means(plan) == 0 && steps.any(|s| s.layer == "mean" && down(s))
+}
+
+/// Zeros around a mean are those that layers behind it take, at every border: none of its values goes up by itself.
+#[test]
+fn means_of_activations_are_sums_in_slots() {
+    let mut random = Random(21);
+    let pool = |kernel: (usize, usize), step: usize, padding: [usize; 4]| AvgPool {
+        kernel,
+        stride: (step, step),
+        padding: padding.into(),
+        count_include_pad: true,
+    };
+    let usual = pool((3, 3), 2, [1; 4]);
+    for (name, size, pool, projected) in [
+        ("as in larger networks", [32, 32], usual.clone(), false),
+        ("with a projection", [32, 32], usual, true),
+        ("2×2", [32, 32], pool((2, 2), 2, [0; 4]), false),
+        ("2×3", [32, 32], pool((2, 3), 2, [0, 0, 1, 1]), true),
+    ] {
+        let graph = stem(&mut random, size, pool, projected);
+        let (graph, data) = twin(&graph, &mut random, 12, 4);
+        let plan = check_for(name, &graph, &data, &target_of(11, 3));
+        assert!(is_gathered(&plan), "{name}");
+        estimated(name, &graph, &target_of(11, 3));
+        if name == "as in larger networks" {
+            on_ciphertexts(&plan, &graph, &data[0]);
+        }
+    }
+}
+
+/// Means of any windows: summed in slots where that can be, values of their own elsewhere.
+#[test]
+fn means_of_any_windows_compute_what_the_oracle_says() {
+    let mut gathered = 0;
+    for seed in 0..12 {
+        let mut random = Random(2000 + seed);
+        let mut pick =
+            |least: usize, most: usize| least + random.next() as usize % (most - least + 1);
+        let size = [0; 2].map(|_| 4 * pick(5, 8));
+        let kernel = (pick(1, 4), pick(1, 4));
+        let step = pick(1, 3);
+        let include = pick(0, 3) > 0;
+        let padding = match include {
+            true => [kernel.0, kernel.0, kernel.1, kernel.1].map(|k| pick(0, k - 1)),
+            false => [0; 4],
+        };
+        let pool = AvgPool {
+            kernel,
+            stride: (step, step),
+            padding: padding.into(),
+            count_include_pad: include,
+        };
+        let projected = pick(0, 1) == 1;
+        let name = format!("{seed}: {pool:?} of {size:?}");
+        let graph = stem(&mut random, size, pool, projected);
+        let (graph, data) = twin(&graph, &mut random, 12, 4);
+        let plan = check_for(&name, &graph, &data, &target_of(11, 3));
+        println!("{name}: summed in slots {}", is_gathered(&plan));
+        gathered += usize::from(is_gathered(&plan));
+    }
+    assert!(gathered > 0, "of any windows none");
+    // other divisors at the border are refused as they were
+    let pool = AvgPool {
+        kernel: (3, 3),
+        stride: (2, 2),
+        padding: Padding::same(1),
+        count_include_pad: false,
+    };
+    let mut random = Random(22);
+    let graph = stem(&mut random, [32, 32], pool, false);
+    let (graph, _) = twin(&graph, &mut random, 12, 4);
+    let told = coefficients::compile(&graph, &target(11)).expect_err("no mean");
+    assert!(told.to_string().contains("at the border"), "{told}");
+}
+
+/// The mean behind the stem of a published network has no half bootstrap.
+#[test]
+fn the_stem_of_a_published_network_has_no_half_bootstraps_of_its_mean() {
+    let polynomial = approx::remez(|x| Activation::Silu.value(x), (-4.0, 4.0), 4).expect("fits");
+    let network = zoo::imagenet::ImageNet::named("resnet18", 224, Activation::Silu);
+    let graph = network
+        .expect("known")
+        .outline(&polynomial.polynomial)
+        .expect("builds");
+    let estimate = coefficients::estimate(&graph, &Target::default()).expect("counts");
+    println!("{estimate:?}");
+    assert_eq!(estimate.bootstraps, 48);
+}
+
 /// What is said of shapes alone is what the plan says: work, memory and keys.
 fn estimated(name: &str, graph: &PolyGraph, target: &Target) {
     let plan = coefficients::compile(graph, target).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -16,7 +16,7 @@ use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::wire::container::VERSION;
 use runtime::{
     Alarm, Cache, ClearTwin, Client, ClientFile, Limits, Operation, Plan, Purpose, Server, State,
-    Step, VerifiedPlan,
+    Step, Sums, VerifiedPlan,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -130,12 +130,16 @@ fn alarmed(mut plan: Plan) -> Plan {
     });
     plan.steps.splice(2..2, steps);
     plan.description.alarm = Some(Alarm {
-        register: 8,
-        slots,
+        first: Sums {
+            register: 8,
+            slots,
+            owners: None,
+        },
         level: 0,
         threshold: 0.25,
         reach: 1.5,
         watched: 1,
+        more: Vec::new(),
     });
     plan
 }

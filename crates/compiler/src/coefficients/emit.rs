@@ -6,7 +6,7 @@ use super::network::{Id, Kind, Quantity};
 use super::slots::{self, Stays};
 use super::weigh::integer;
 use crate::Error;
-use crate::activation::{Activation, Form};
+use crate::activation::Form;
 use crate::alarm::Owned;
 use crate::layout::narrow;
 use ckks::{Folded, HalfBootstrap, Parameters};
@@ -62,6 +62,7 @@ pub(crate) fn emit(
         shapes: BTreeMap::new(),
         registers: Vec::new(),
         slots: Vec::new(),
+        held: Vec::new(),
         owned: Owned::new(),
     };
     for v in 0..quantities.len() {
@@ -97,15 +98,16 @@ fn units(
     let mut all: Vec<Units> = quantities.iter().map(|q| plain(1.0 / q.bound)).collect();
     let had = parameters.residual().index() - parameters.floor().index();
     for (v, q) in quantities.iter().enumerate() {
-        let Kind::Activation {
-            argument,
-            polynomial,
-        } = &q.kind
-        else {
-            continue;
+        let argument = match &q.kind {
+            Kind::Activation { argument, .. } => argument,
+            Kind::Sum { of } => {
+                all[v] = plain(all[of[0]].scale);
+                continue;
+            }
+            _ => continue,
         };
         let needed = stays.levels[v];
-        let Some(p) = polynomial else {
+        let Some(activation) = q.kind.activation() else {
             let scale = MOST / q.bound;
             let ratio = landing(needed).ratio(parameters);
             let below = Units {
@@ -115,7 +117,6 @@ fn units(
             (all[*argument], all[v]) = (below, plain(scale * ratio));
             continue;
         };
-        let activation = Activation::absorbed(p, 1.0);
         if needed > had {
             return Err(Error::Depth {
                 layer: q.layer.clone(),
@@ -160,8 +161,10 @@ struct Writer<'a> {
     shapes: BTreeMap<usize, Integers>,
     /// Of each quantity, its ciphertexts in coefficients.
     registers: Vec<Vec<Register>>,
-    /// The same in slots, where layers read them there: the parts of each ciphertext.
+    /// The same in slots, where layers or sums read them there: the parts of each ciphertext.
     slots: Vec<Vec<Vec<Register>>>,
+    /// Steps of sums, and of what they add, by ciphertext: each is finished before the next begins, so that few lie in slots together.
+    held: Vec<Vec<Step>>,
     owned: Owned,
 }
 
@@ -183,9 +186,33 @@ impl Writer<'_> {
     fn quantity(&mut self, v: Id) -> Result<(), Error> {
         let quantities = self.quantities;
         let count = self.laid.layouts[v].ciphertexts();
+        let sums = matches!(quantities[v].kind, Kind::Sum { .. }) || self.is_summed(v);
+        if !sums {
+            self.steps.extend(self.held.drain(..).flatten());
+        }
         let mut in_slots = Vec::new();
         let registers = match &quantities[v].kind {
             Kind::Input => (0..count).map(|_| self.register()).collect(),
+            Kind::Sum { of } => {
+                let mut registers = Vec::new();
+                for number in 0..count {
+                    let first = self.steps.len();
+                    let sum = self.summed(v, of, number);
+                    registers.push(self.lowered(v, sum));
+                    self.hold(number, first);
+                }
+                registers
+            }
+            Kind::Activation { argument, .. } if self.is_summed(v) => {
+                for number in 0..count {
+                    let first = self.steps.len();
+                    let up = self.raised(*argument, self.registers[*argument][number]);
+                    self.own(*argument, number, &up);
+                    in_slots.push(self.functions(v, up)?);
+                    self.hold(number, first);
+                }
+                Vec::new()
+            }
             Kind::Linear { bias, .. } if self.stays.linear[v] => {
                 in_slots = self.mapped(v, bias)?;
                 Vec::new()
@@ -205,6 +232,7 @@ impl Writer<'_> {
             Kind::Activation {
                 argument,
                 polynomial,
+                ..
             } => {
                 let stays = self.stays.read(quantities, v, true);
                 // what nobody reads is the answer's
@@ -215,11 +243,8 @@ impl Writer<'_> {
                         Some(parts) => parts.clone(),
                         None => self.raised(*argument, self.registers[*argument][number]),
                     };
-                    if polynomial.is_some() && self.batch > 1 {
-                        let layout = &self.laid.layouts[*argument];
-                        let of = |part| layout::owners(layout, (number, part), self.batch);
-                        let owned = up.iter().enumerate().map(|(part, r)| (*r, of(part)));
-                        self.owned.extend(owned);
+                    if polynomial.is_some() {
+                        self.own(*argument, number, &up);
                     }
                     let made = self.functions(v, up)?;
                     if down {
@@ -235,6 +260,43 @@ impl Writer<'_> {
         self.registers.push(registers);
         self.slots.push(in_slots);
         Ok(())
+    }
+    /// Says whose the slots of a polynomial's operand are, in a batch.
+    fn own(&mut self, argument: Id, number: usize, parts: &[Register]) {
+        if self.batch > 1 {
+            let layout = &self.laid.layouts[argument];
+            let of = |part| layout::owners(layout, (number, part), self.batch);
+            let owned = parts.iter().enumerate().map(|(part, r)| (*r, of(part)));
+            self.owned.extend(owned);
+        }
+    }
+    /// Whether a quantity is a summand of sums in slots, which then are all that read it.
+    fn is_summed(&self, v: Id) -> bool {
+        let sums = |q: &Quantity| matches!(&q.kind, Kind::Sum { of } if of.contains(&v));
+        self.quantities.iter().any(sums)
+    }
+    /// Puts the steps from here on behind those of the same ciphertext.
+    fn hold(&mut self, number: usize, first: usize) {
+        let steps = self.steps.split_off(first);
+        self.held
+            .resize_with(self.held.len().max(number + 1), Vec::new);
+        self.held[number].extend(steps);
+    }
+    /// One ciphertext of a sum in slots: its parts.
+    fn summed(&mut self, v: Id, of: &[Id], number: usize) -> Vec<Register> {
+        let mut parts: Vec<Register> = self.slots[of[0]][number].clone();
+        for id in &of[1..] {
+            for (part, left) in parts.iter_mut().enumerate() {
+                let (right, output) = (self.slots[*id][number][part], self.register());
+                let operation = Operation::Add {
+                    left: std::mem::replace(left, output),
+                    right,
+                    output,
+                };
+                self.step(v, operation, 1.0 / self.units[v].scale);
+            }
+        }
+        parts
     }
     /// A linear layer in slots: the parts of each ciphertext of the result.
     fn mapped(&mut self, v: Id, bias: &[f64]) -> Result<Vec<Vec<Register>>, Error> {

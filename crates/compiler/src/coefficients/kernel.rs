@@ -123,6 +123,10 @@ impl Kernel {
     /// The same with rows and columns of zeros, where it begins farther before its place than it is long.
     pub(crate) fn grown(self) -> Self {
         let size = [0, 1].map(|d| self.size[d].max(self.before[d] + 1));
+        self.among_zeros([0, 0], size)
+    }
+    /// The same as part of a kernel of this size, which has zeros elsewhere; its first row and column there.
+    fn among_zeros(self, first: [usize; 2], size: [usize; 2]) -> Self {
         if size == self.size {
             return self;
         }
@@ -130,7 +134,8 @@ impl Kernel {
         let mut weights = vec![0.0; if self.is_shape() { 0 } else { rows * taps }];
         for (row, to) in weights.chunks_mut(taps).enumerate() {
             for tap in 0..self.taps() {
-                let at = tap / self.size[1] * size[1] + tap % self.size[1];
+                let (y, x) = (tap / self.size[1], tap % self.size[1]);
+                let at = (first[0] + y) * size[1] + first[1] + x;
                 to[at] = match self.flat {
                     true => self.weights[row],
                     false => self.weights[row * self.taps() + tap],
@@ -143,6 +148,38 @@ impl Kernel {
             flat: false,
             ..self
         }
+    }
+    /// What gives every `step`-th row and column of the result, from this row and column on.
+    pub(crate) fn every(&self, step: usize, first: [usize; 2]) -> Self {
+        let [outs, height, width] = self.to;
+        let skipped = first.map(|f| f * self.stride);
+        // what would begin behind its place begins there, with zeros
+        let zeros = [0, 1].map(|d| skipped[d].saturating_sub(self.before[d]));
+        let size = [0, 1].map(|d| self.size[d] + zeros[d]);
+        let left = |length: usize, d: usize| length.saturating_sub(first[d]).div_ceil(step);
+        Self {
+            to: [outs, left(height, 0), left(width, 1)],
+            before: [0, 1].map(|d| self.before[d].saturating_sub(skipped[d])),
+            stride: self.stride * step,
+            ..self.clone().among_zeros(zeros, size)
+        }
+    }
+    /// Each channel of another shape seen so many rows farther down and columns farther to the right, times a factor; zero where nothing is.
+    pub(crate) fn moved(from: [usize; 3], to: [usize; 3], by: [usize; 2], factor: f64) -> Self {
+        Self {
+            to,
+            before: by,
+            ..Self::diagonal(from, vec![factor; from[0]])
+        }
+    }
+    /// Whether it takes one place to one, and what it would give outside of its picture, wherever `next` looks there, is zero.
+    fn ends_before(&self, next: &Self) -> bool {
+        let beyond = next.beyond();
+        let quiet = |d: usize| {
+            // above and to the left it looks at what is farther there still
+            beyond[2 + d] == 0 || self.to[1 + d] >= self.before[d] + self.from[1 + d]
+        };
+        self.size == [1, 1] && self.stride == 1 && quiet(0) && quiet(1)
     }
     /// The same for so many tensors, whose channels follow each other: each in groups of its own.
     pub(crate) fn beside(&mut self, tensors: usize) {
@@ -185,11 +222,11 @@ impl Kernel {
 
     /// The kernel of `self` and then `next`, where it is exact and not much larger than both.
     ///
-    /// It is exact where the second one's zeros around what lies between are what the first one gives there: where it looks at none, or one
-    /// of the two is a matrix at every place.
+    /// It is exact where the second one's zeros around what lies between are what the first one gives there: where it looks at none, one
+    /// of the two is a matrix at every place, or the first one only moves a picture that ends with its result.
     pub(crate) fn then(&self, next: &Self) -> Option<Self> {
         let inside = next.beyond() == [0; 4];
-        if !(self.is_pointwise() || next.is_pointwise() || inside) {
+        if !(self.is_pointwise() || next.is_pointwise() || inside || self.ends_before(next)) {
             return None;
         }
         let groups = gcd(self.groups, next.groups);

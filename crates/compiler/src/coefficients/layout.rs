@@ -99,6 +99,7 @@ fn wanted_phases(quantities: &[Quantity], most: usize) -> Option<Vec<usize>> {
         let mut p = 1;
         match &q.kind {
             Kind::Activation { argument, .. } => p = phases[*argument],
+            Kind::Sum { of } => p = phases[of[0]],
             _ if q.shape[1..] == [1, 1] => {}
             kind => {
                 while usual_places(phased(q.shape, p)) > most
@@ -128,6 +129,7 @@ fn in_phases(quantities: &[Quantity], phases: Vec<usize>) -> Option<Phased> {
             Kind::Linear { terms, .. } => (terms.iter())
                 .map(|(id, k)| Some((*id, k.in_phases(phases[*id], phases[v])?)))
                 .collect(),
+            Kind::Sum { of } if of.iter().any(|id| phases[*id] != phases[v]) => None,
             _ => Some(Vec::new()),
         })
         .collect();
@@ -160,6 +162,7 @@ fn planes(quantities: &[Quantity], phases: &[usize], kernels: &[Vec<(Id, Kernel)
         let sources: Vec<Id> = match &q.kind {
             Kind::Input => Vec::new(),
             Kind::Activation { argument, .. } => vec![*argument],
+            Kind::Sum { of } => of.clone(),
             Kind::Linear { .. } => (kernels[v].iter())
                 .filter(|(id, k)| k.stride == 1 && joins(*id, v))
                 .map(|(id, _)| *id)

@@ -1,8 +1,8 @@
 //! Networks whose linear layers lie in coefficients, below the bootstrap: convolutions of any size are products of polynomials with integer weights,
 //! without diagonals and with a handful of keys; slots hold activations alone.
 //!
-//! `network` (sums of kernels over inputs and activations; `kernel`, chains of operators that are one kernel) → `layout` (phases of large
-//! pictures, places, channels) → `emit` (units, integer weights, steps, ports; `costs`, what they take); `ways` decides by what it takes, `slots` are layers that
+//! `network` (sums of kernels over inputs and activations; `kernel`, chains of operators that are one kernel; `windows`, means that are sums in slots) →
+//! `layout` (phases of large pictures, places, channels) → `emit` (units, integer weights, steps, ports; `costs`, what they take); `ways` decides by what it takes, `slots` are layers that
 //! stay in slots between two activations. What a layer's outputs leave at places without a value goes
 //! through the activation and is masked on the way down.
 //!
@@ -24,6 +24,7 @@ mod transformer;
 pub(crate) mod vectors;
 mod ways;
 pub(crate) mod weigh;
+mod windows;
 
 use crate::{Error, Needs, Target};
 pub(crate) use costs::LEAST_ROOM;

@@ -1,6 +1,8 @@
-//! A network as quantities: linear ones, sums of kernels over others, and what polynomials make of them.
+//! A network as quantities: linear ones, sums of kernels over others, what polynomials make of them, and sums of that in slots.
 
 use super::kernel::{Kernel, Reading, image};
+use super::windows;
+use crate::activation::Activation;
 use crate::normal::purpose;
 use crate::{Error, Target};
 use approx::Polynomial;
@@ -26,7 +28,25 @@ pub(crate) enum Kind {
     Activation {
         argument: Id,
         polynomial: Option<Polynomial>,
+        /// Largest magnitude of its values in a plan: less than 1 where several are summed.
+        most: f64,
     },
+    /// A sum of activations, value by value, in slots: those beyond its own shape are zeros on the way down.
+    Sum { of: Vec<Id> },
+}
+
+impl Kind {
+    /// How its polynomial is carried out, if it has one.
+    pub(crate) fn activation(&self) -> Option<Activation> {
+        match self {
+            Self::Activation {
+                polynomial: Some(p),
+                most,
+                ..
+            } => Some(Activation::absorbed(p, *most)),
+            _ => None,
+        }
+    }
 }
 
 /// One quantity.
@@ -48,6 +68,57 @@ struct Expression {
     bias: Vec<f64>,
     shape: [usize; 3],
 }
+
+/// What of a network's values is left open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choice {
+    /// Of [`shared`] nodes, and [`narrow`] ones, those that become values of their own.
+    pub(crate) apart: BTreeSet<usize>,
+    /// Of [`means`], those whose windows are summed in slots.
+    pub(crate) gathered: BTreeSet<usize>,
+}
+
+/// The numbers of means of an activation's values, which nobody else uses, that can be summed in slots.
+pub(crate) fn means(graph: &PolyGraph) -> BTreeSet<usize> {
+    let consumers = graph.consumers();
+    let alone = |n: &&PolyNode| {
+        let source = n.inputs().first().map(|i| graph.node(*i));
+        let alone = |s: &PolyNode| match s.op() {
+            Op::Elementwise(p) => p.degree() > 1 && consumers[s.id().index()].len() == 1,
+            _ => false,
+        };
+        source.filter(|s| alone(s)).is_some_and(|s| {
+            let (from, to) = (image(s.shape()), image(n.shape()));
+            windows::of(n, from, to).is_some()
+        })
+    };
+    let nodes = graph.nodes().iter().filter(alone);
+    nodes.map(|n| n.id().index()).collect()
+}
+
+impl Expression {
+    /// Every `step`-th row and column, from this row and column on.
+    fn every(&self, step: usize, first: [usize; 2]) -> Self {
+        let [channels, height, width] = self.shape;
+        let terms = self.terms.iter().map(|(id, k)| (*id, k.every(step, first)));
+        let rows = (first[0]..height).step_by(step);
+        let columns = (first[1]..width).step_by(step);
+        let shape = [channels, rows.len(), columns.len()];
+        let planes = self.bias.chunks_exact(height * width);
+        let bias = planes.flat_map(|plane| {
+            let (rows, columns) = (rows.clone(), columns.clone());
+            rows.flat_map(move |y| columns.clone().map(move |x| plane[y * width + x]))
+        });
+        Self {
+            terms: terms.collect(),
+            bias: bias.collect(),
+            shape,
+        }
+    }
+}
+
+/// The least share of an activation's range that values are scaled to that are summed.
+const LEAST_SUMMAND: f64 = 1.0 / 16.0;
 
 /// The numbers of nodes that several use and that are no value of their own already.
 pub(crate) fn shared(graph: &PolyGraph) -> BTreeSet<usize> {
@@ -80,18 +151,18 @@ pub(crate) fn narrow(graph: &PolyGraph) -> BTreeSet<usize> {
     nodes.map(|n| n.id().index()).collect()
 }
 
-/// The quantities of a network; the first is the input, the last the answer, a linear one. Of nodes that several use those `apart` become values of
-/// their own.
+/// The quantities of a network; the first is the input, the last the answer, a linear one.
 pub(crate) fn quantities(
     graph: &PolyGraph,
     target: &Target,
     reading: Reading,
-    apart: &BTreeSet<usize>,
+    choice: &Choice,
 ) -> Result<Vec<Quantity>, Error> {
     let mut b = Builder {
         graph,
         target,
         reading,
+        gathered: &choice.gathered,
         quantities: Vec::new(),
     };
     let mut values: Vec<Expression> = Vec::new();
@@ -105,7 +176,7 @@ pub(crate) fn quantities(
             (node.inputs().iter()).map(|i| &values[i.index()]).collect();
         let mut value = b.node(node, &operands)?;
         let heavy = value.terms.len() > 1 || value.terms.iter().any(|t| !t.1.is_diagonal());
-        if heavy && apart.contains(&node.id().index()) {
+        if heavy && choice.apart.contains(&node.id().index()) {
             value = b.refreshed(node, value)?;
         }
         values.push(value);
@@ -141,10 +212,11 @@ struct Builder<'a> {
     graph: &'a PolyGraph,
     target: &'a Target,
     reading: Reading,
+    gathered: &'a BTreeSet<usize>,
     quantities: Vec<Quantity>,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
     fn bound(&self, node: &PolyNode) -> Result<f64, Error> {
         let range = self.graph.range(node.id());
         let range = range.ok_or_else(|| Error::Calibration {
@@ -206,6 +278,7 @@ impl Builder<'_> {
         let kind = Kind::Activation {
             argument,
             polynomial: None,
+            most: 1.0,
         };
         let id = self.push(node, kind, shape, bound);
         Ok(self.value(id))
@@ -241,6 +314,9 @@ impl Builder<'_> {
             _ => {
                 let from = node.inputs()[0];
                 let before = operands[0];
+                if let (Some(p), false) = (self.gathers(node), before.terms.is_empty()) {
+                    return self.gathered(node, p, before);
+                }
                 let Some((kernel, offsets)) =
                     Kernel::of(node, before.shape, self.graph.shape(from), self.reading)?
                 else {
@@ -328,14 +404,235 @@ impl Builder<'_> {
             let kernel = Kernel::diagonal(value.shape, vec![factor; channels]);
             return self.then(node, value, &kernel, &vec![offset; channels]);
         }
-        let (lo, hi) = p.interval();
-        let from = self.graph.node(node.inputs()[0]);
-        let argument = self.linear(from, value.clone(), lo.abs().max(hi.abs()))?;
+        let reads = |n: &PolyNode| n.inputs().first() == Some(&node.id());
+        let mut means = self.gathered.iter().map(|v| &self.graph.nodes()[*v]);
+        if means.any(reads) {
+            // the mean applies it
+            return Ok(value.clone());
+        }
+        let argument = self.argument(node, p, value.clone())?;
         let kind = Kind::Activation {
             argument,
             polynomial: Some(p.clone()),
+            most: 1.0,
         };
         let id = self.push(node, kind, value.shape, p.sup_norm().max(1e-12));
         Ok(self.value(id))
+    }
+    /// What the polynomial of a node is applied to.
+    fn argument(
+        &mut self,
+        node: &PolyNode,
+        p: &Polynomial,
+        value: Expression,
+    ) -> Result<Id, Error> {
+        let (lo, hi) = p.interval();
+        let from = self.graph.node(node.inputs()[0]);
+        self.linear(from, value, lo.abs().max(hi.abs()))
+    }
+    /// The polynomial of the values that a mean sums in slots, if it does.
+    fn gathers(&self, node: &PolyNode) -> Option<&'a Polynomial> {
+        let mean = self.gathered.contains(&node.id().index());
+        let source = self.graph.node(*node.inputs().first()?);
+        match source.op() {
+            Op::Elementwise(p) if mean => Some(p),
+            _ => None,
+        }
+    }
+    /// A mean of an activation's values, from its argument: every so many rows and columns of it are values of their own, which lie at the same places.
+    fn gathered(
+        &mut self,
+        node: &PolyNode,
+        p: &Polynomial,
+        before: &Expression,
+    ) -> Result<Expression, Error> {
+        let to = image(node.shape());
+        let source = self.graph.node(node.inputs()[0]);
+        let Some(mean) = windows::of(node, before.shape, to) else {
+            return Err(crate::linear_op::unsupported(
+                node,
+                "its windows are not known".into(),
+                "compile it with linear layers in slots",
+            ));
+        };
+        let (step, most) = (mean.step, mean.factor.max(LEAST_SUMMAND));
+        let phases = mean.phases();
+        let mut arguments = Vec::with_capacity(phases.len());
+        for first in &phases {
+            let value = before.every(step, *first);
+            let shape = value.shape;
+            arguments.push((self.argument(source, p, value)?, shape));
+        }
+        let largest = p.sup_norm().max(1e-12);
+        let values = arguments.into_iter().map(|(argument, shape)| {
+            let kind = Kind::Activation {
+                argument,
+                polynomial: Some(p.clone()),
+                most,
+            };
+            self.push(source, kind, shape, largest)
+        });
+        let values: Vec<Id> = values.collect();
+        let mut terms = Vec::new();
+        for sum in mean.sums() {
+            let from = [to[0], sum.size[0], sum.size[1]];
+            let of: Vec<Id> = (phases.iter().zip(&values))
+                .filter(|(phase, _)| sum.phases.contains(phase))
+                .map(|(_, id)| *id)
+                .collect();
+            let bound = largest * of.len() as f64;
+            let id = self.push(node, Kind::Sum { of }, from, bound);
+            terms.push((id, Kernel::moved(from, to, sum.before, mean.factor)));
+        }
+        Ok(Expression {
+            terms,
+            bias: match self.reading {
+                Reading::Weights => vec![0.0; to.iter().product()],
+                Reading::Shapes => Vec::new(),
+            },
+            shape: to,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nn::op::AvgPool;
+    use nn::{Conv2d, Network, Parameter, Range, Shape, Tensor};
+
+    /// Uniform in [−1, 1), by SplitMix64.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+        fn uniform(&mut self) -> f64 {
+            (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+        }
+        fn pick(&mut self, least: usize, most: usize) -> usize {
+            least + self.next() as usize % (most - least + 1)
+        }
+        fn parameter(&mut self, shape: &[usize]) -> Parameter {
+            let values = (0..shape.iter().product()).map(|_| self.uniform() as f32);
+            Parameter::new("random", shape, values.collect::<Vec<f32>>()).expect("finite")
+        }
+        fn convolution(&mut self, channels: [usize; 2], kernel: usize, stride: usize) -> Conv2d {
+            let weight = self.parameter(&[channels[1], channels[0], kernel, kernel]);
+            Conv2d {
+                stride: (stride, stride),
+                padding: nn::Padding::same(kernel / 2),
+                bias: Some(self.parameter(&[channels[1]])),
+                ..Conv2d::new(weight)
+            }
+        }
+    }
+
+    /// A convolution, a polynomial, a mean of these windows, and a convolution beside a shortcut.
+    fn stem(random: &mut Random, size: [usize; 2], pool: AvgPool) -> PolyGraph {
+        let mut b = Network::builder();
+        let x = b.input("input", Shape::image(2, size[0], size[1]));
+        let (kernel, stride) = (2 * random.pick(0, 2) + 1, random.pick(1, 2));
+        let conv = Op::Conv2d(random.convolution([2, 3], kernel, stride));
+        let x = b.add("conv", conv, &[x.expect("valid")]).expect("valid");
+        let p = Polynomial::from_monomial(&[0.2, 0.5, 0.3], (-9.0, 9.0)).expect("valid");
+        let x = b.add("act", Op::Elementwise(p), &[x]).expect("valid");
+        let x = b.add("mean", Op::AvgPool(pool), &[x]).expect("valid");
+        let conv = Op::Conv2d(random.convolution([3, 3], 3, 1));
+        let y = b.add("block", conv, &[x]).expect("valid");
+        let x = b.add("add", Op::Add, &[x, y]).expect("valid");
+        let graph = PolyGraph::from(b.finish(x).expect("valid"));
+        let range = Range {
+            min: -9.0,
+            max: 9.0,
+        };
+        let ranges = vec![range; graph.nodes().len()];
+        graph.with_ranges(ranges).expect("one each")
+    }
+
+    /// What quantities say, in double precision.
+    fn evaluate(quantities: &[Quantity], x: &Tensor) -> Vec<f64> {
+        let mut values: Vec<Vec<f64>> = Vec::new();
+        for q in quantities {
+            let [channels, height, width] = q.shape;
+            let value = match &q.kind {
+                Kind::Input => x.values().to_vec(),
+                Kind::Linear { terms, bias } => {
+                    let mut sum = bias.clone();
+                    for (id, kernel) in terms {
+                        let term = kernel.apply(&values[*id]);
+                        assert_eq!(sum.len(), term.len(), "{}", q.layer);
+                        sum.iter_mut().zip(term).for_each(|(s, t)| *s += t);
+                    }
+                    sum
+                }
+                Kind::Activation {
+                    argument,
+                    polynomial,
+                    ..
+                } => {
+                    let p = polynomial.as_ref().expect("nothing is refreshed");
+                    values[*argument].iter().map(|x| p.eval(*x)).collect()
+                }
+                Kind::Sum { of } => {
+                    let mut sum = vec![0.0; channels * height * width];
+                    for id in of {
+                        let [_, h, w] = quantities[*id].shape;
+                        for (i, s) in sum.iter_mut().enumerate() {
+                            let (c, y, x) = (i / (height * width), i / width % height, i % width);
+                            *s += values[*id][(c * h + y) * w + x];
+                        }
+                    }
+                    sum
+                }
+            };
+            values.push(value);
+        }
+        values.pop().expect("an answer")
+    }
+
+    /// Windows of any size, steps and zeros around pictures of any size, at every border.
+    #[test]
+    fn means_summed_in_slots_are_the_oracle_s() {
+        let (mut random, mut known) = (Random(3), 0);
+        for _ in 0..400 {
+            let size = [0; 2].map(|_| random.pick(9, 16));
+            let kernel = (random.pick(1, 4), random.pick(1, 4));
+            let step = random.pick(2, 4);
+            let counts = random.pick(0, 3) > 0;
+            let mut pad = |k: usize| if counts { random.pick(0, k - 1) } else { 0 };
+            let padding = [pad(kernel.0), pad(kernel.0), pad(kernel.1), pad(kernel.1)];
+            let pool = AvgPool {
+                kernel,
+                stride: (step, step),
+                padding: padding.into(),
+                count_include_pad: counts,
+            };
+            let name = format!("{pool:?} of {size:?}");
+            let graph = stem(&mut random, size, pool);
+            let gathered = means(&graph);
+            if gathered.is_empty() {
+                continue;
+            }
+            known += 1;
+            let apart = BTreeSet::new();
+            let choice = Choice { apart, gathered };
+            let all = quantities(&graph, &Target::default(), Reading::Weights, &choice);
+            let shape = graph.input().shape();
+            let values = (0..shape.len()).map(|_| random.uniform()).collect();
+            let x = Tensor::new(shape, values).expect("fits");
+            let want = graph.evaluate(&x).expect("runs").output;
+            let had = evaluate(&all.expect("known"), &x);
+            assert_eq!(had.len(), want.values().len(), "{name}");
+            for (a, b) in had.iter().zip(want.values()) {
+                assert!((a - b).abs() < 1e-9 * (1.0 + b.abs()), "{name}: {a}, {b}");
+            }
+        }
+        assert!(known > 100, "{known}");
     }
 }

@@ -6,7 +6,6 @@ use super::kernel::Kernel;
 use super::layout::Laid;
 use super::network::{Id, Kind, Quantity};
 use crate::Error;
-use crate::activation::Activation;
 use ckks::coefficients::slot_of;
 use ckks::map::{Giants, Term, Values};
 use ckks::{BlockMap, Folded};
@@ -35,15 +34,12 @@ impl Stays {
             .collect();
         let mut levels = vec![0; quantities.len()];
         for v in (0..quantities.len()).rev() {
-            let Kind::Activation {
-                argument,
-                polynomial,
-            } = &quantities[v].kind
-            else {
+            let kind = &quantities[v].kind;
+            let Kind::Activation { argument, .. } = kind else {
                 continue;
             };
-            if let Some(p) = polynomial {
-                levels[v] += Activation::absorbed(p, 1.0).depth()?;
+            if let Some(activation) = kind.activation() {
+                levels[v] += activation.depth()?;
             }
             if let (true, Kind::Linear { terms, .. }) =
                 (linear[*argument], &quantities[*argument].kind)
@@ -54,7 +50,7 @@ impl Stays {
         }
         Ok(Self { linear, levels })
     }
-    /// Whether a quantity is read in slots, or in coefficients.
+    /// Whether a quantity is read by a linear one in slots, or in coefficients.
     pub(super) fn read(&self, quantities: &[Quantity], v: Id, in_slots: bool) -> bool {
         let reads = |(w, q): (Id, &Quantity)| match &q.kind {
             Kind::Linear { terms, .. } => {
@@ -78,6 +74,7 @@ pub(super) fn between_activations(quantities: &[Quantity], v: Id) -> Option<(Id,
         Kind::Activation {
             argument,
             polynomial,
+            ..
         } if *argument == v => Some(polynomial.is_some()),
         _ => None,
     });

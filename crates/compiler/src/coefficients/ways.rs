@@ -2,7 +2,7 @@
 
 use super::costs::{Costs, least_bytes};
 use super::kernel::{Reading, image};
-use super::network::{self, Id, Kind, Quantity};
+use super::network::{self, Choice, Id, Kind, Quantity};
 use super::slots::{self, Stays};
 use super::{emit, layout};
 use crate::activation::Activation;
@@ -123,8 +123,8 @@ pub(crate) struct Found {
 /// What a network leaves open.
 #[derive(Clone, Debug)]
 struct Way {
-    /// Sums that several layers use, or one that widens them, and that become values of their own.
-    apart: BTreeSet<usize>,
+    /// Which values are there.
+    choice: Choice,
     /// Layers of one place between two activations that are carried out in slots.
     stays: BTreeSet<String>,
     /// Channels that a ciphertext holds at least.
@@ -139,8 +139,8 @@ const WORTH: f64 = 1.05;
 const MORE_MEMORY: f64 = 1.4;
 
 /// Decides for each sum that several layers use whether it becomes a value of its own, which takes half bootstraps, or is part of each of them, which
-/// takes products: one after the other, whichever is cheaper. Then how many channels a ciphertext holds at least, and, where the target lets layers lie
-/// wherever they cost least, which stay in slots.
+/// takes products: one after the other, whichever is cheaper. Then which means of activations are summed in slots, how many channels a ciphertext holds at
+/// least, and, where the target lets layers lie wherever they cost least, which stay in slots.
 pub(crate) fn search(graph: &PolyGraph, target: &Target) -> Result<Found, Error> {
     let batch = target.batch;
     if !batch.is_power_of_two() || batch > MOST_BESIDE {
@@ -149,21 +149,34 @@ pub(crate) fn search(graph: &PolyGraph, target: &Target) -> Result<Found, Error>
     }
     let [channels, more @ ..] = layout::LEAST_CHANNELS;
     let mut way = Way {
-        apart: network::shared(graph),
+        choice: Choice {
+            apart: network::shared(graph),
+            gathered: BTreeSet::new(),
+        },
         stays: BTreeSet::new(),
         channels,
         levels: 0,
     };
-    let first = network::quantities(graph, target, Reading::Shapes, &way.apart)?;
+    let first = network::quantities(graph, target, Reading::Shapes, &way.choice)?;
     way.levels = deepest(&first)?;
     let mut ways = Ways::new(graph, target);
     let mut least = ways.price(&way)?;
-    for v in way.apart.clone() {
+    for v in way.choice.apart.clone() {
         let mut fewer = way.clone();
-        fewer.apart.remove(&v);
+        fewer.choice.apart.remove(&v);
         let seconds = ways.price(&fewer)?;
         if seconds < least {
             (way, least) = (fewer, seconds);
+        }
+    }
+    for v in network::means(graph) {
+        let mut other = way.clone();
+        other.choice.gathered.insert(v);
+        other.choice.apart.remove(&v);
+        // what does not fit there is dearer
+        let seconds = ways.price(&other).unwrap_or(f64::INFINITY);
+        if seconds < least {
+            (way, least) = (other, seconds);
         }
     }
     for channels in more {
@@ -230,12 +243,14 @@ impl<'a> Ways<'a> {
     }
     /// CPU seconds.
     fn price(&mut self, way: &Way) -> Result<f64, Error> {
-        let quantities = network::quantities(self.graph, self.target, Reading::Shapes, &way.apart)?;
+        let quantities =
+            network::quantities(self.graph, self.target, Reading::Shapes, &way.choice)?;
         let program = self.program(&quantities, way)?;
         self.costs(way.levels)?.seconds(&program.steps)
     }
     fn foreseen(&mut self, way: Way) -> Result<Found, Error> {
-        let quantities = network::quantities(self.graph, self.target, Reading::Shapes, &way.apart)?;
+        let quantities =
+            network::quantities(self.graph, self.target, Reading::Shapes, &way.choice)?;
         let plan = self.plan((&quantities, &way), Reading::Shapes)?;
         let compiling = compiling(self.graph, &quantities);
         let estimate = Estimate {
@@ -269,7 +284,7 @@ impl<'a> Ways<'a> {
             let mut least = self.price(&here)?;
             for (nodes, layers) in &groups {
                 let mut other = here.clone();
-                other.apart.extend(nodes);
+                other.choice.apart.extend(nodes);
                 other.stays.extend(layers.iter().cloned());
                 // what does not fit there is dearer
                 let seconds = self.price(&other).unwrap_or(f64::INFINITY);
@@ -356,8 +371,8 @@ impl<'a> Ways<'a> {
 type Group = (Vec<usize>, Vec<String>);
 
 fn groups(graph: &PolyGraph, target: &Target, plain: &Way) -> Result<Vec<Group>, Error> {
-    let between = |apart: &BTreeSet<usize>| -> Result<Vec<(Shape, String, String)>, Error> {
-        let all = network::quantities(graph, target, Reading::Shapes, apart)?;
+    let between = |choice: &Choice| -> Result<Vec<(Shape, String, String)>, Error> {
+        let all = network::quantities(graph, target, Reading::Shapes, choice)?;
         let of = |v: Id| {
             let (source, kernel) = slots::between_activations(&all, v)?;
             let source = all[source].layer.clone();
@@ -366,18 +381,18 @@ fn groups(graph: &PolyGraph, target: &Target, plain: &Way) -> Result<Vec<Group>,
         };
         Ok((0..all.len()).filter_map(of).collect())
     };
-    let had = between(&plain.apart)?;
+    let had = between(&plain.choice)?;
     let narrow = alike(network::narrow(graph).into_iter().map(|v| {
         let node = &graph.nodes()[v];
         (image(node.shape()), v)
     }));
     let mut groups = Vec::new();
     for nodes in narrow {
-        let mut apart = plain.apart.clone();
-        apart.extend(&nodes);
+        let mut choice = plain.choice.clone();
+        choice.apart.extend(&nodes);
         let names = nodes.iter().map(|v| graph.nodes()[*v].name());
         let names: BTreeSet<&str> = names.collect();
-        let layers = between(&apart)?
+        let layers = between(&choice)?
             .into_iter()
             .filter(|l| names.contains(&*l.2));
         let layers: Vec<String> = layers.map(|l| l.1).collect();
@@ -416,7 +431,7 @@ pub(super) fn made(
     target: &Target,
     found: &Found,
 ) -> Result<VerifiedPlan, Error> {
-    let quantities = network::quantities(graph, target, Reading::Weights, &found.way.apart)?;
+    let quantities = network::quantities(graph, target, Reading::Weights, &found.way.choice)?;
     Ways::new(graph, target).plan((&quantities, &found.way), Reading::Weights)
 }
 
@@ -451,7 +466,7 @@ pub(crate) fn open(
         .flatten()
         .map(|d| *d.max(&LEAST_LEVELS))
         .collect();
-    let known = network::quantities(graph, target, Reading::Shapes, &found.apart)?;
+    let known = network::quantities(graph, target, Reading::Shapes, &found.choice)?;
     let most = alternatives.iter().map(Vec::len).max().unwrap_or(0);
     let (mut all, mut ways) = (Vec::new(), Ways::new(graph, target));
     for levels in sets.into_iter().filter(|l| *l <= MOST_LEVELS) {
@@ -476,8 +491,12 @@ pub(crate) fn open(
                     ..
                 } = &mut q.kind
                 {
-                    let i = names.len();
-                    names.push(q.layer.clone());
+                    // a mean's windows have several of one node
+                    let known = names.iter().position(|n| *n == q.layer);
+                    let i = known.unwrap_or(names.len());
+                    if known.is_none() {
+                        names.push(q.layer.clone());
+                    }
                     let fits =
                         |j: &usize| depths.get(i).is_some_and(|d| d.get(*j) <= Some(&levels));
                     // where this one does not fit, any that does
@@ -530,12 +549,8 @@ const MOST_LEVELS: usize = 9;
 fn deepest(quantities: &[Quantity]) -> Result<usize, Error> {
     let mut most = 0;
     for q in quantities {
-        if let Kind::Activation {
-            polynomial: Some(p),
-            ..
-        } = &q.kind
-        {
-            most = most.max(Activation::absorbed(p, 1.0).depth()?);
+        if let Some(activation) = q.kind.activation() {
+            most = most.max(activation.depth()?);
         }
     }
     Ok(most)
