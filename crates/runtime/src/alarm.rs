@@ -12,7 +12,6 @@
 //! It finds accidents: a server that lies can send any sums.
 
 use crate::Register;
-use crate::plan::Port;
 use ckks::{Arithmetic, Complex64, Error, Level, Parameters};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +19,13 @@ use serde::{Deserialize, Serialize};
 const MOST: usize = 1 << 11;
 /// Sums that differ by less than this share of the largest count as the same: fewer inputs than a batch takes are repeated, and the first is named.
 const ALIKE: f64 = 0.02;
+
+/// How many inputs an answer is of, and how many of them lie side by side in slots: 1 where each has places of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inputs {
+    pub(crate) all: usize,
+    pub(crate) side_by_side: usize,
+}
 
 /// Where a plan's alarm is, and what it may read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,8 +119,8 @@ impl Alarm {
         std::iter::once(&self.first).chain(&self.more)
     }
     /// Refuses what does not fit, or not this answer.
-    pub(crate) fn check(&self, parameters: &Parameters, answer: &Port) -> Result<(), String> {
-        let (least, most) = (answer.side_by_side(), parameters.max_slots());
+    pub(crate) fn check(&self, parameters: &Parameters, answer: Inputs) -> Result<(), String> {
+        let (least, most) = (answer.side_by_side, parameters.max_slots());
         if self.more.len() >= MOST {
             let count = 1 + self.more.len();
             return Err(format!("an alarm of {count} ciphertexts, at most {MOST}"));
@@ -129,7 +135,7 @@ impl Alarm {
             if least > 1 {
                 return Err("owners of slots, but inputs lie side by side in them".into());
             }
-            owners.check(*slots, answer.batch)?;
+            owners.check(*slots, answer.all)?;
         }
         let (level, levels) = (self.level, parameters.residual().index());
         if level > levels {
@@ -158,10 +164,10 @@ pub(crate) struct Readings {
 
 impl Readings {
     /// Of nothing so far, beside this answer.
-    pub(crate) fn new(answer: &Port) -> Self {
+    pub(crate) fn new(answer: Inputs) -> Self {
         Self {
-            beside: answer.side_by_side(),
-            inputs: vec![0.0; answer.batch],
+            beside: answer.side_by_side,
+            inputs: vec![0.0; answer.all],
             all: 0.0,
         }
     }
@@ -316,17 +322,8 @@ pub(crate) fn fold<A: Arithmetic + ?Sized>(
 mod tests {
     use super::*;
 
-    fn port(elements: usize, batch: usize, places: usize) -> Port {
-        Port {
-            name: "y".into(),
-            shape: vec![elements],
-            registers: vec![0],
-            slots: 8,
-            places: vec![(0, 0); places],
-            batch,
-            level: 0,
-            unit: 1.0,
-        }
+    const fn inputs(all: usize, side_by_side: usize) -> Inputs {
+        Inputs { all, side_by_side }
     }
     fn sums(owners: Option<Owners>) -> Sums {
         Sums {
@@ -342,32 +339,31 @@ mod tests {
     #[test]
     fn the_largest_sum_names_its_input() {
         let z = |re, im| Complex64::new(re, im);
-        let read = |port: &Port, slots: &[Complex64]| {
-            let mut readings = Readings::new(port);
+        let read = |inputs: Inputs, slots: &[Complex64]| {
+            let mut readings = Readings::new(inputs);
             readings.see(&sums(None), slots);
             readings
         };
         let slots = [z(0.5, 0.0), z(0.1, -3.0), z(-2.0, 0.0), z(0.2, 0.1)];
-        let (two, one) = (port(3, 2, 3), port(3, 1, 3));
-        assert_eq!(read(&two, &slots).each(), [2.0, 3.0]);
-        assert_eq!(read(&two, &slots).largest(), (Some(1), 3.0));
+        let (two, one) = (inputs(2, 2), inputs(1, 1));
+        assert_eq!(read(two, &slots).each(), [2.0, 3.0]);
+        assert_eq!(read(two, &slots).largest(), (Some(1), 3.0));
         // of one input there is nothing to name
-        assert_eq!(read(&one, &slots).largest(), (None, 3.0));
+        assert_eq!(read(one, &slots).largest(), (None, 3.0));
         // what is no number is no small sum
-        let broken = read(&two, &[z(f64::NAN, 0.0), z(1.0, 0.0)]);
+        let broken = read(two, &[z(f64::NAN, 0.0), z(1.0, 0.0)]);
         assert_eq!(broken.largest(), (Some(0), f64::INFINITY));
         // with places of their own, sums without owners are over all
-        let all = read(&port(3, 2, 6), &slots);
+        let all = read(inputs(2, 1), &slots);
         assert_eq!((all.each(), all.largest()), (vec![3.0; 2], (None, 3.0)));
         // an input that is there twice is named first
-        let twice = read(&two, &reals([2.99, 3.0]));
+        let twice = read(two, &reals([2.99, 3.0]));
         assert_eq!(twice.largest(), (Some(0), 3.0));
     }
 
     #[test]
     fn owners_name_inputs_with_places_of_their_own() {
-        let four = port(3, 4, 12);
-        let mut readings = Readings::new(&four);
+        let mut readings = Readings::new(inputs(4, 1));
         let shared = Owners::new(1, vec![0, 2, 1, 3]);
         readings.see(&sums(Some(shared)), &reals([0.1, 0.2, 0.3, 0.4]));
         readings.see(&sums(Some(Owners::new(1, vec![1]))), &reals([0.5, 0.6]));
@@ -393,12 +389,12 @@ mod tests {
             watched: 1,
             more: vec![sums(owners)],
         };
-        let (shared, beside) = (port(3, 2, 6), port(3, 2, 3));
+        let (shared, beside) = (inputs(2, 1), inputs(2, 2));
         let owners = |run, inputs: &[u32]| {
             let inputs = inputs.to_vec();
             Some(Owners { run, inputs })
         };
-        let check = |owners| alarm(owners).check(&parameters, &shared);
+        let check = |owners| alarm(owners).check(&parameters, shared);
         for fits in [None, owners(1, &[1]), owners(2, &[0, 1]), owners(4, &[0])] {
             check(fits).expect("fits");
         }
@@ -414,14 +410,14 @@ mod tests {
             let message = check(broken).expect_err(word);
             assert!(message.contains(word), "{message}");
         }
-        let message = alarm(owners(1, &[1])).check(&parameters, &beside);
+        let message = alarm(owners(1, &[1])).check(&parameters, beside);
         let message = message.expect_err("side by side");
         assert!(message.contains("side by side"), "{message}");
         let many = Alarm {
             more: vec![sums(None); MOST],
             ..alarm(None)
         };
-        let message = many.check(&parameters, &shared).expect_err("too many");
+        let message = many.check(&parameters, shared).expect_err("too many");
         assert!(message.contains("at most 2048"), "{message}");
     }
 

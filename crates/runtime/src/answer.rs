@@ -145,7 +145,7 @@ impl<'a> Judge<'a> {
             replicas: 0.0,
             unused: 0.0,
             alarm,
-            readings: Readings::new(port),
+            readings: Readings::new(port.inputs()),
         }
     }
     /// Looks at all slots of the ring of one of the alarm's ciphertexts.

@@ -188,7 +188,7 @@ impl VerifiedPlan {
         let Some(alarm) = &self.plan().description.alarm else {
             return Vec::new();
         };
-        let mut readings = Readings::new(&self.plan().output);
+        let mut readings = Readings::new(self.plan().output.inputs());
         for sums in alarm.sums() {
             if let Some(v) = state.live.get(&sums.register) {
                 readings.see(sums, &v.values);

@@ -7,7 +7,7 @@
 //! see |x| ≤ 1/2. Units cost nothing: they are folded into linear maps.
 
 use crate::Register;
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, Inputs};
 use crate::operation::{Operation, Purpose, Work};
 use crate::simulated::Simulated;
 use ckks::ParametersSpec;
@@ -88,6 +88,12 @@ impl Port {
         match self.places.len() > self.elements() {
             true => 1,
             false => self.batch,
+        }
+    }
+    pub(crate) fn inputs(&self) -> Inputs {
+        Inputs {
+            all: self.batch,
+            side_by_side: self.side_by_side(),
         }
     }
     /// The ciphertext and the slot, or coefficient, of each element of tensor `b`.

@@ -43,7 +43,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         simulated.check().map_err(misfit("description"))?;
     }
     if let Some(alarm) = &plan.description.alarm {
-        let checked = alarm.check(&parameters, &plan.output);
+        let checked = alarm.check(&parameters, plan.output.inputs());
         checked.map_err(misfit("alarm"))?;
     }
     let liveness = liveness(plan)?;

@@ -65,7 +65,7 @@ impl ClientSpec {
             checked.map_err(|reason| refuse("sequence", reason))?;
         }
         if let Some(alarm) = &self.description.alarm {
-            let alarm = alarm.check(&parameters, &self.output);
+            let alarm = alarm.check(&parameters, self.output.inputs());
             alarm.map_err(|reason| refuse("alarm", reason))?;
         }
         check_name("the network's name", &self.description.name)
