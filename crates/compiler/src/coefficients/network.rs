@@ -520,7 +520,7 @@ mod tests {
         }
         fn parameter(&mut self, shape: &[usize]) -> Parameter {
             let values = (0..shape.iter().product()).map(|_| self.uniform() as f32);
-            Parameter::new("random", shape, values.collect()).expect("finite")
+            Parameter::new("random", shape, values.collect::<Vec<f32>>()).expect("finite")
         }
         fn convolution(&mut self, channels: [usize; 2], kernel: usize, stride: usize) -> Conv2d {
             let weight = self.parameter(&[channels[1], channels[0], kernel, kernel]);
