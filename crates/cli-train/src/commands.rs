@@ -34,7 +34,11 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
         (_, Some(Help::Overwrite)) => "--force",
         (_, Some(Help::MeasureMachine)) => "`polyveil bench --save` measures a cost table",
         (Error::Task(polyveil::task::Error::TooLong { .. }), _) => "--truncate cuts sentences",
-        (Error::Data(data::Error::Split { wanted: None, .. }), _) => "--split PART",
+        (
+            Error::Data(data::Error::Split { wanted: None, .. })
+            | Error::Training(training::Error::Data(data::Error::Split { wanted: None, .. })),
+            _,
+        ) => "--split PART",
         (
             Error::Training(training::Error::Setting {
                 setting: "held_out",

@@ -384,9 +384,9 @@ fn six_channels_go_all_the_way() {
     let folder = Folder::new("six");
     let path = |name: &str| folder.path(name);
     let offset: &[f32] = &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
-    let net = folder.file("net.onnx", &means_of(&[1, 6, 4, 4], &[("Sub", &[offset])]));
-    let values: Vec<f64> = (0..4 * 96).map(|i| f64::from(i * 5 % 13) / 6.0).collect();
-    let x = folder.file("x.npy", &array(&[4, 6, 4, 4], &values));
+    let net = folder.file("net.onnx", &means_of(&[1, 6, 8, 8], &[("Sub", &[offset])]));
+    let values: Vec<f64> = (0..4 * 384).map(|i| f64::from(i * 5 % 13) / 6.0).collect();
+    let x = folder.file("x.npy", &array(&[4, 6, 8, 8], &values));
     let (pvm, plan, answer) = (path("net.pvm"), path("net.plan"), path("x.answer"));
     let calibrate = format!("calibrate {net} --data {x} -o {pvm} --force");
     refused(&calibrate, &[], &["--normalization none|measured"]);
@@ -395,10 +395,10 @@ fn six_channels_go_all_the_way() {
     refused(
         &format!("calibrate {net} --data {data} --normalization none -o {pvm}"),
         &[],
-        &["6"],
+        &["one.png", "(6, 8, 8)", "no picture with 1 or 3 channels"],
     );
     let (_, notes) = done(&format!("{calibrate} --normalization none"), &[]);
-    let says = "inputs are 96 numbers of shape (6, 4, 4), as they are";
+    let says = "inputs are 384 numbers of shape (6, 8, 8), as they are";
     assert!(notes.contains(says), "{notes}");
     done(
         &format!("compile {pvm} -o {plan} --machine shipped --no-probe"),
@@ -420,8 +420,8 @@ fn six_channels_go_all_the_way() {
     let (dims, had) = polyveil::data::read_numbers(Path::new(&npy), 1 << 10).expect("reads");
     assert_eq!(dims, [1, 6]);
     for (c, had) in had.iter().enumerate() {
-        let all = &values[2 * 96 + c * 16..][..16];
-        let mean = all.iter().sum::<f64>() / 16.0 - f64::from(offset[c]);
+        let all = &values[2 * 384 + c * 64..][..64];
+        let mean = all.iter().sum::<f64>() / 64.0 - f64::from(offset[c]);
         assert!((had - mean).abs() < 1e-3, "channel {c}: {had}, not {mean}");
     }
 }

@@ -300,7 +300,14 @@ mod tests {
         let even = [1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0];
         let even = [row(even)?, row(even.map(|v| -0.9 * v))?];
         let uneven = row([2.6, -1.0, -0.4, -0.2, -0.2, -0.2, -0.2, -0.4])?;
-        let graph = adapt(&graph, &even, &Options::default())?.graph;
+        let options = Options {
+            input: Some(nn::Range {
+                min: -3.0,
+                max: 3.0,
+            }),
+            ..Options::default()
+        };
+        let graph = adapt(&graph, &even, &options)?.graph;
         assert!(graph.evaluate(&uneven)?.outside.is_empty());
         let target = compiler::Target {
             parameters: Some(ckks::ParametersSpec::toy_levelled(10, 16)),

@@ -441,7 +441,7 @@ fn norms() -> Case {
             ("Add", "b c", "l", &[]),
             ("Add", "l j", "m", &[]),
             // of a channel's own norm a mean over all places would say nothing
-            ("Conv", "m l", "n", &[]),
+            ("Conv", "m last", "n", &[]),
             ("GlobalAveragePool", "n", "o", &[]),
             ("Flatten", "o", "y", &[]),
         ],
@@ -453,7 +453,7 @@ fn norms() -> Case {
             ("channels", &[1], Integers(&[1])),
             ("little", &[], Floats(&[0.1])),
             ("factors", &[1, 4, 1, 1], Random),
-            ("l", &[4, 4, 3, 3], Random),
+            ("last", &[4, 4, 3, 3], Random),
         ],
     );
     Case {
