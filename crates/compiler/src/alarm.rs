@@ -632,7 +632,7 @@ mod tests {
         // b + 1 operands of each of 20 inputs
         for b in 0..20 {
             let first = owned.len();
-            owned.extend((first..=first + b).map(|r| (crate::layout::narrow(r), owner(b))));
+            owned.extend((first..=first + b).map(|r| (r, owner(b))));
         }
         assert_eq!(groups(&owned, 32).len(), 20);
         let most: Vec<Owners> = groups(&owned, 4).into_iter().cloned().collect();
