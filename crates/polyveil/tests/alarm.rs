@@ -615,7 +615,7 @@ fn a_batch_names_the_input() {
     let plan = compile(&graph, &slots).expect("compiles");
     names_the_input("slots", &graph, plan, 1);
     // in coefficients: ciphertexts of their own, two that share one, four
-    for (log_n, ciphertexts) in [(9, 4), (10, 2), (11, 1)] {
+    for (log_n, ciphertexts) in [(10, 4), (11, 2), (12, 1)] {
         let set = ckks::ParametersSpec::toy_coefficients(log_n, 2).expect("a preset");
         let plan = coefficients::compile(&graph, &target(set)).expect("compiles");
         let name = format!("coefficients, 2^{log_n}");
