@@ -303,7 +303,7 @@ mod tests {
         };
         let x = b.add("dense", Op::Linear(dense), &[x])?;
         let graph = b.finish(x)?;
-        let row = |values: [f64; 8]| Tensor::new(shape, values.to_vec());
+        let row = move |values: [f64; 8]| Tensor::new(shape, values.to_vec());
         let regular = [1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0];
         let even = [row(regular)?, row(regular.map(|v| -0.9 * v))?];
         let uneven = row([2.6, -1.0, -0.4, -0.2, -0.2, -0.2, -0.2, -0.4])?;
