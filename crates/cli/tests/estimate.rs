@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Folder, done, refused};
+use support::{Folder, done, no_usage, refused};
 
 const CONFIG: &str = r#"{
     "model_type": "llama", "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1,
@@ -170,7 +170,7 @@ fn a_run_that_was_killed_goes_on_in_its_folder() {
 
 #[test]
 fn refusals() {
-    refused("estimate pythia-70m --keep x", &[], &["--run"]);
+    no_usage("estimate pythia-70m --keep x", &["--run"]);
     let folder = Folder::new("estimate-refusals");
     refused(
         "estimate gpt-5",

@@ -80,8 +80,9 @@ pub struct Estimating {
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub degree: Option<usize>,
     /// Networks for pictures: height and width of these. Shapes are then resnet18, resnet34, resnet50, resnet101, resnet152, wide_resnet50_2,
-    /// wide_resnet101_2, mobilenet_v2, vgg11, vgg13, vgg16, vgg19 (each also with _bn), convnext_tiny, convnext_small, convnext_base, convnextv2_atto,
-    /// convnextv2_femto, convnextv2_pico, convnextv2_nano, convnextv2_tiny, convnextv2_base, efficientnet_lite0 to efficientnet_lite4, clip_rn50.
+    /// wide_resnet101_2, mobilenet_v2, vgg11, vgg13, vgg16, vgg19 (vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn with norms), convnext_tiny, convnext_small,
+    /// convnext_base, convnextv2_atto, convnextv2_femto, convnextv2_pico, convnextv2_nano, convnextv2_tiny, convnextv2_base, efficientnet_lite0,
+    /// efficientnet_lite1, efficientnet_lite2, efficientnet_lite3, efficientnet_lite4, clip_rn50.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub size: Option<usize>,
     /// Networks for pictures: random pictures to calibrate on, where the network is run or saved.
@@ -114,7 +115,12 @@ pub struct Estimating {
     /// Transformers that are run: a folder for plan, keys, input and checkpoints of each run. The same command goes on with a run that was stopped.
     #[cfg_attr(
         feature = "clap",
-        arg(long, value_name = "FOLDER", requires = "run", conflicts_with = "size")
+        arg(
+            long,
+            value_name = "FOLDER",
+            requires = "run",
+            conflicts_with_all = ["size", "pictures", "save"]
+        )
     )]
     pub keep: Option<PathBuf>,
 }

@@ -488,8 +488,8 @@ fn on_ciphertexts_ten_within_and_ten_outside() {
     }
 }
 
-/// A language model of one layer.
-fn language() -> PolyGraph {
+/// A language model of one layer, for so many tokens.
+fn language(tokens: usize) -> PolyGraph {
     use zoo::architecture::{Architecture, llama};
     use zoo::{blocks::Sizes, shape};
     let config = llama::Config {
@@ -510,7 +510,7 @@ fn language() -> PolyGraph {
     let scheme = nn::attention::PowerSoftmax::new(4, 0.1).expect("valid");
     let scheme = nn::attention::AttentionScheme::Power(scheme);
     let network = shape::TransformerShape::Language(Architecture::Llama(config));
-    let network = network.random(scheme, 4).expect("random");
+    let network = network.random(scheme, tokens).expect("random");
     let options = shape::Polynomials {
         bits: 8.0,
         degree: 7,
@@ -560,7 +560,7 @@ fn prompts(graph: &PolyGraph, plan: &VerifiedPlan, count: u64) -> Vec<Tensor> {
 
 #[test]
 fn of_a_transformer_in_the_clear() {
-    let graph = language();
+    let graph = language(4);
     let target = Target {
         parameters: Some(ckks::ParametersSpec::toy(9)),
         ..Target::default()
@@ -576,20 +576,18 @@ fn of_a_transformer_in_the_clear() {
 /// In slots and in coefficients.
 #[test]
 fn prompts_on_ciphertexts_ten_within_and_ten_outside() {
-    let graph = language();
     let coefficients = ckks::ParametersSpec::toy_coefficients(8, 9).expect("a preset");
-    for (name, parameters, layers) in [
-        (
-            "prompts in slots",
-            ckks::ParametersSpec::toy(9),
-            Layers::Slots,
-        ),
+    let slots = ckks::ParametersSpec::toy(9);
+    for (name, tokens, parameters, layers) in [
+        ("prompts in slots", 4, slots, Layers::Slots),
         (
             "prompts in coefficients",
+            8,
             coefficients,
             Layers::Coefficients,
         ),
     ] {
+        let graph = language(tokens);
         let target = Target {
             parameters: Some(parameters),
             layers,
