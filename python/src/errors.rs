@@ -51,7 +51,9 @@ fn remedy(error: &Error) -> Option<&'static str> {
             nn::Error::Maximum { .. } => {
                 "polyveil.calibrate(..., pool=\"average\") takes means instead, polyveil.adapt trains the network for them"
             }
-            nn::Error::Softmax(_) => "polyveil.calibrate(..., power=4), of attention that is read so",
+            nn::Error::Softmax(_) => {
+                "polyveil.calibrate(..., power=4), of attention that is read so"
+            }
             nn::Error::Outputs(_) => "network_output=NAME",
             _ => return None,
         },

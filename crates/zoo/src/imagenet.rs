@@ -178,7 +178,8 @@ const INVERTED: [[usize; 4]; 7] = [
 /// VGG with so many convolutions in each of its five stages (Simonyan and Zisserman 2014, table 1: A, B, D, E), pooling behind the last of them.
 fn published_chain(counts: [usize; 5], normalised: bool) -> Body {
     let stages = counts.into_iter().zip([64, 128, 256, 512, 512]);
-    let layers = stages.flat_map(|(count, channels)| (1..=count).map(move |i| (channels, i == count)));
+    let layers =
+        stages.flat_map(|(count, channels)| (1..=count).map(move |i| (channels, i == count)));
     Body::Chain(layers.collect(), normalised)
 }
 
@@ -404,10 +405,16 @@ mod tests {
             );
         }
         for name in ImageNet::NAMES {
-            assert!(ImageNet::named(name, 64, Activation::Silu).is_some(), "{name}");
+            assert!(
+                ImageNet::named(name, 64, Activation::Silu).is_some(),
+                "{name}"
+            );
         }
         for name in ["vgg12", "vgg_bn", "resnet18_bn", "mobilenet_v2_bn", ""] {
-            assert!(ImageNet::named(name, 64, Activation::Silu).is_none(), "{name}");
+            assert!(
+                ImageNet::named(name, 64, Activation::Silu).is_none(),
+                "{name}"
+            );
         }
     }
 }

@@ -380,10 +380,10 @@ fn cycles_do_not_depend_on_threads() {
     let context = Context::new(&p);
     let mut random = Random::new(5);
     // the first by way of the small ring whose ciphertexts are two parts in slots
-    let mut drawn = std::iter::repeat_with(|| Cycle::random(&mut random, p.n(), 8, 1));
     let wanted = |c: &Cycle| c.turns[0].small && c.start.gap() == 1;
-    let cycle = drawn.find(wanted).expect("without an end");
-    drop(drawn);
+    let cycle = std::iter::repeat_with(|| Cycle::random(&mut random, p.n(), 8, 1))
+        .find(wanted)
+        .expect("without an end");
     let meter = Meter::new(&context);
     foreseen(&meter, &cycle);
     let mut rng = ChaCha20Rng::seed_from_u64(15);
