@@ -210,13 +210,17 @@ fn blocks<T: Copy>(
     Ok(())
 }
 
+/// Values of a vector for which memory is taken before they are read.
+const AT_ONCE: usize = 1 << 16;
+
 fn values<T>(
     from: &mut impl Read,
     hasher: &mut blake3::Hasher,
     (width, length): (usize, usize),
     value: impl Fn(&[u8]) -> T,
 ) -> std::io::Result<Vec<T>> {
-    let mut values = Vec::with_capacity(length);
+    // a longer vector grows as it is read: its length is somebody's word
+    let mut values = Vec::with_capacity(length.min(AT_ONCE));
     let mut bytes = vec![0; width * BLOCK.min(length)];
     while values.len() < length {
         let block = &mut bytes[..width * BLOCK.min(length - values.len())];
@@ -713,4 +717,17 @@ fn restore(stored: StoredOperation, weights: &[Vector]) -> std::result::Result<O
         ))
     };
     stored.try_map(linear, of_bias, of_rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_that_is_not_there_takes_no_memory() {
+        for form in [Form::Integer, Form::Double, Form::Mask] {
+            let read = Vector::read(form, 1 << 44, &mut &[1u8; 100][..]);
+            assert!(read.is_err());
+        }
+    }
 }
