@@ -389,7 +389,12 @@ impl Job<'_> {
     fn run(&self, row: &Row, limit: Option<u64>, tell: Listener<'_>) -> Result<Measured> {
         let name = self.name;
         let folder = self.a.keep.as_ref().map(|folder| {
-            let own = format!("{name}-{}-{}", self.length, self.batch);
+            // whatever the network depends on: another is none to go on with
+            let (weights, polynomials) = (self.shape.parameters()?, self.polynomials());
+            let own = format!(
+                "{name}-{weights}-{}-{}-power{}-bits{}-degree{}",
+                self.length, self.batch, self.a.power, polynomials.bits, polynomials.degree
+            );
             Folder::open(folder.join(own), tell)
         });
         let folder = folder.transpose()?;
@@ -431,7 +436,10 @@ impl Job<'_> {
                 folder.keep(&made, graph, tell)?
             }
             (None, _) if plan.plan().integer_bytes() >= APART => {
-                Arc::new(network::through_files(&plan, tell)?)
+                let stored = network::through_files(&plan, tell)?;
+                // a name that is taken again would keep its weights until the end
+                drop(plan);
+                Arc::new(stored)
             }
             _ => plan,
         };
