@@ -588,7 +588,11 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         goes_on("this try may count as a release already; start again if nothing was printed");
     }
     let beside = a.client.clone().unwrap_or_else(|| client_beside(&a.key));
-    let others = [&a.answer, &a.key, &beside].map(PathBuf::as_path);
+    // there may be no record yet
+    let record = a
+        .key
+        .with_file_name(polyveil::runtime::sharing::RECORD_NAME);
+    let others = [&a.answer, &a.key, &beside, &record].map(PathBuf::as_path);
     // before an answer that is shared is counted
     let array = opened(a.npy.as_deref(), Content::Array, &others, a.overwrite)?;
     let each = with_line(|tell| {

@@ -93,7 +93,7 @@ enum Command {
     Values(ValuesArgs),
     /// Compile a calibrated network into a plan for the server; says time, memory and precision of a run.
     #[command(
-        after_long_help = "Examples:\n  polyveil compile resnet20.pvm -o resnet20.plan\n  polyveil compile resnet20.pvm -o resnet20.plan --max-memory 12GB\n\nThe plan holds the weights: whoever may know the model may see it. The same input and the same cost table (--machine, never the probe) give a byte-identical plan."
+        after_long_help = "Examples:\n  polyveil compile resnet20.pvm -o resnet20.plan\n  polyveil compile resnet20.pvm -o resnet20.plan --max-memory 12GB\n\nThe plan holds the weights: whoever may know the model may see it. The same input and the same cost table (--machine, never the probe) give a byte-identical plan; where memory is short to compile in one way, another may be taken, and the plan says so."
     )]
     Compile(CompileArgs),
     /// What a network would cost encrypted: that of a file (.onnx, .pvm), and from shapes alone transformers by name or config.json and networks for pictures by name.

@@ -140,6 +140,28 @@ fn rows_go_side_by_side() {
     );
     let (_, said) = done(&format!("{decrypt} --count 1"), &[]);
     assert!(!said.contains("--count"), "{said}");
+    // places that nothing was encrypted for hold the others again
+    done(
+        &format!("run --plan {plan} --keys {keys}/evaluation.keys --input {input} -o {answer}"),
+        &[],
+    );
+    let (_, said) = done(&format!("{decrypt} --count 4"), &[]);
+    assert!(
+        said.contains("answer 3 is answer 1 again, as if 2 of 4"),
+        "{said}"
+    );
+    let (_, said) = done(&format!("{decrypt} --count 2"), &[]);
+    assert!(!said.contains("again"), "{said}");
+    // before there is a record, too
+    let record = path("keys/releases.json");
+    refused(
+        &format!("{decrypt} --npy {record}"),
+        &[],
+        &["take the place", "releases.json"],
+    );
+    let each = " --index 0".repeat(5);
+    let more = format!("encrypt --key {key} --data {rows}{each} {columns} -o {input}");
+    refused(&more, &[], &["5 inputs", "4 at a time"]);
     for count in ["0", "5"] {
         let words = [count, "4 at a time", "--count N"];
         refused(&format!("{decrypt} --count {count}"), &[], &words);

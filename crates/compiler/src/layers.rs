@@ -86,8 +86,17 @@ pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
             Count::of(graph, target)?.values >= FEW
         }
         // compiled in slots first, and seldom looked at further
-        (Layers::Cheapest, None) if small(graph, target)? && activations(graph) > 0 => false,
-        (Layers::Cheapest, None) => matches!(look(graph, target)?, View::Coefficients { .. }),
+        (Layers::Cheapest, None) if small(graph, target)? => false,
+        (Layers::Cheapest, None) => match look(graph, target)? {
+            View::Coefficients { .. } => true,
+            View::Slots(_) | View::Open(_) => {
+                let slots = draft::needs(graph, target, choose::counted(graph, target))?;
+                return Ok(Needs {
+                    bytes: slots.bytes.max(coefficients::LEAST_ROOM),
+                    ..slots
+                });
+            }
+        },
     };
     match in_coefficients {
         true => coefficients::needs(graph, target),
@@ -137,6 +146,8 @@ fn has_products(set: &ParametersSpec) -> bool {
     bootstrap.is_some_and(|b| b.product.levels > 0)
 }
 
+/// CPU seconds, keys at their price, of a plan in slots beside which coefficients are not looked at: looking takes longer.
+const QUICK: f64 = 0.1;
 /// Values of diagonals that are packed in no time.
 const FEW: f64 = (1u64 << 25) as f64;
 /// How much cheaper slots must be by count, before finding out is worth a compilation.
@@ -238,8 +249,12 @@ fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
     let first = small(graph, target)?.then(|| choose::compile(graph, target));
     if let Some(Ok(plan)) = &first {
         let least = coefficients::LEAST_TRANSFORMS * target.cost.ntt * activations(graph) as f64;
-        if plan.facts().bootstraps == 0 && choose::price(plan, target) < least {
-            let line = format!("layers not in coefficients: {least:.1} CPU seconds at least\n");
+        let price = choose::price(plan, target);
+        if plan.facts().bootstraps == 0 && price < QUICK.max(least) {
+            let line = match price < least {
+                true => format!("layers not in coefficients: {least:.1} CPU seconds at least\n"),
+                false => "layers not in coefficients: not looked at, since slots take less than looking\n".into(),
+            };
             return Ok(because(plan.clone(), &line));
         }
     }

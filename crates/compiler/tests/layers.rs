@@ -392,6 +392,24 @@ fn memory_that_is_not_there_decides() {
     let plan = compile(&graph, &target).expect("compiles");
     let why = &plan.plan().description.parameters;
     assert!(why.contains("\nlayers in coefficients: "), "{why}");
+    // what is quick in slots is not looked at further, with much room or little
+    let mut b = Network::builder();
+    let x = b.input("input", Shape::Vector(6)).expect("valid");
+    let dense = Op::Linear(Random(94).dense(6, 3));
+    let y = b.add("dense", dense, &[x]).expect("valid");
+    let line = twin(&b.finish(y).expect("valid"), &mut Random(93), 4, 4).0;
+    let of = |bytes| {
+        let room = Some(room(bytes));
+        let target = Target {
+            room,
+            ..Target::default()
+        };
+        let needs = polyveil_compiler::needs(&line, &target).expect("known");
+        assert!(needs.bytes < 100 << 20, "{}", needs.bytes);
+        compile(&line, &target).expect("compiles")
+    };
+    let plans = [of(8 << 30), of(100 << 20)];
+    assert!(plans[0].digest() == plans[1].digest());
     // a mean over windows whose divisor is another one at the border lies in slots alone, and no run in slots takes so little
     let mut random = Random(92);
     let mut b = Network::builder();

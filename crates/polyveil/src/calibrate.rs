@@ -18,6 +18,7 @@ use nn::lower::{Numerator, Options, Outliers, adapt};
 use nn::{Graph, Metadata, Nonlinearity, Op, PolyGraph, Shape};
 use rayon::prelude::*;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use task::{Outputs, Pictures, Stated, Task, Tokenizer};
 use zoo::trained::{Polynomials, Run, TrainedEncoder, TrainedLanguageModel};
@@ -188,7 +189,21 @@ impl Calibrating {
             )
             .into());
         }
-        Ok(())
+        if self
+            .name
+            .as_deref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
+            return Err(
+                "the network's name is empty; give it one, or leave it to the file's".into(),
+            );
+        }
+        match &self.outputs {
+            Some(Meaning::Classes(names) | Meaning::Labels(names) | Meaning::Values(names)) => {
+                told_apart(names)
+            }
+            Some(Meaning::Tensor) | None => Ok(()),
+        }
     }
 
     fn options(&self) -> Options {
@@ -255,6 +270,20 @@ pub fn calibrate_network(
         Subject::Language(model) => text(*model, None, |v| stream(sources, v), a, tell),
         Subject::Encoder(trained) => encoder(*trained, None, sources, a, tell),
     }
+}
+
+/// Names of outputs by which nobody could tell them apart.
+fn told_apart(names: &[String]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for (i, name) in names.iter().enumerate() {
+        let what = match name.trim() {
+            "" => format!("output {i} has an empty name"),
+            name if !seen.insert(name) => format!("two outputs are called {name}"),
+            _ => continue,
+        };
+        return Err(format!("{what}; give each a name of its own").into());
+    }
+    Ok(())
 }
 
 /// A tokenizer from its file: `tokenizer.json`, a GGUF, an `alphabet.json`, or llama2.c's.
@@ -378,6 +407,9 @@ fn inputs(
         }
     };
     tell.note(format_args!("calibrating on {} inputs", inputs.len()));
+    if let Some(few) = too_few(&inputs) {
+        tell.note(few);
+    }
     let mut warn = |outside: usize| {
         if outside > 0 {
             tell.note(format_args!(
@@ -445,6 +477,24 @@ fn part<T>(named: Option<Split>, mut open: impl FnMut(Option<Split>) -> Result<T
         }
         other => other,
     }
+}
+
+/// Inputs so few, or so alike, that their intervals say little of others.
+fn too_few(inputs: &[nn::Tensor]) -> Option<String> {
+    const FEW: usize = 10;
+    let mut different: Vec<&[f64]> = Vec::new();
+    for x in inputs {
+        if !different.contains(&x.values()) {
+            different.push(x.values());
+        }
+        if different.len() == FEW {
+            return None;
+        }
+    }
+    Some(format!(
+        "warning: only {} of these inputs are different: values of others will leave the intervals that they show; bring more, as different as those that will be encrypted",
+        different.len()
+    ))
 }
 
 /// Warns of classes that are none of the outputs; one output can be yes or no.
@@ -926,6 +976,53 @@ fn encoder(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_tell_outputs_apart() {
+        let check = |outputs, name: &str| {
+            let a = Calibrating {
+                outputs: Some(outputs),
+                name: Some(name.into()),
+                ..Calibrating::default()
+            };
+            a.check().map_err(|e| e.to_string())
+        };
+        let names = |all: &[&str]| all.iter().map(|n| n.to_string()).collect::<Vec<_>>();
+        assert_eq!(check(Meaning::Classes(names(&["a", "b"])), "net"), Ok(()));
+        assert_eq!(check(Meaning::Values(Vec::new()), "net"), Ok(()));
+        for (outputs, words) in [
+            (
+                Meaning::Classes(names(&["a", "a"])),
+                "two outputs are called a",
+            ),
+            (
+                Meaning::Values(names(&["x", " x"])),
+                "two outputs are called x",
+            ),
+            (
+                Meaning::Labels(names(&["", "b"])),
+                "output 0 has an empty name",
+            ),
+        ] {
+            let refused = check(outputs, "net").expect_err("not told apart");
+            assert!(refused.contains(words), "{refused}");
+        }
+        assert!(check(Meaning::Tensor, " ").is_err());
+    }
+
+    #[test]
+    fn inputs_that_say_little_are_said() {
+        let of = |v: f64| nn::Tensor::new(Shape::Vector(2), vec![v, 1.0]).expect("fits");
+        let many: Vec<_> = (0..10).map(|i| of(f64::from(i))).collect();
+        assert!(too_few(&many).is_none());
+        let same = vec![of(1.0); 20];
+        let said = too_few(&same).expect("a warning");
+        assert!(
+            said.contains("only 1 of these inputs are different"),
+            "{said}"
+        );
+        assert!(too_few(&many[..9]).is_some_and(|s| s.contains("only 9")));
+    }
 
     #[test]
     fn answers_agree_by_what_they_are() {

@@ -219,6 +219,10 @@ impl Client {
             _ => "what is at hand".into(),
         };
         let names: Vec<String> = inputs.iter().map(name).collect();
+        let (count, batch) = (inputs.len(), self.keys.spec().input.batch);
+        if count > batch {
+            return Err(format!("{count} inputs: the plan takes {batch} at a time; encrypt fewer, or compile with a larger batch").into());
+        }
         let table = |input: &Input| match (input, &self.task) {
             (Input::Item(source, _), Task::Vectors(_)) => memory::reading(&source.path),
             _ => 0,
@@ -342,6 +346,9 @@ impl Client {
             let within = self.keys.spec().answer.of_network();
             each.clone()
                 .for_each(|values| tell.note(uncertain(values, classes.is_some(), within)));
+            if let Some(said) = repeated(&each.clone().collect::<Vec<_>>(), within) {
+                tell.note(said);
+            }
         }
         let said = each
             .enumerate()
@@ -404,11 +411,25 @@ fn uncertain(values: &[f64], classes: bool, within: f64) -> String {
     format!("each value is within {within:.1e} of the polynomial network's in the clear{doubt}")
 }
 
+/// From which answer on they are the first ones again, where they are: places of a batch that nothing was encrypted for repeat its inputs.
+fn repeated(answers: &[&[f64]], within: f64) -> Option<String> {
+    let near = |(a, b): (&&[f64], &&[f64])| {
+        let mut values = a.iter().zip(b.iter());
+        values.all(|(a, b)| (a - b).abs() <= 2.0 * within)
+    };
+    let first = (1..answers.len()).find(|&m| answers[m..].iter().zip(answers).all(near))?;
+    Some(format!(
+        "warning: answer {} is answer 1 again, as if {first} of {} inputs were encrypted: what a run has no input for repeats the others",
+        first + 1,
+        answers.len()
+    ))
+}
+
 /// What the alarm says of an answer that it does not refuse.
 fn silent(reads: Option<&runtime::Measure>, spec: &runtime::ClientSpec) -> String {
     match (reads, &spec.description.alarm) {
         (Some(reads), Some(alarm)) => format!(
-            "the alarm is silent (reads {:.2} of {:.1} allowed): no value is far outside its interval, none {:.1} half widths or more from the middle, at an end that is no nearer to 0 than the other",
+            "the alarm is silent (reads {:.2} of {:.1} allowed): no value is far outside its interval, none {:.1} half widths or more from the middle, at an end that is no nearer to 0 than the other; what lies beyond an end and nearer than that is not seen, and there polynomials leave the functions that they stand for",
             reads.measured, reads.allowed, alarm.reach
         ),
         _ => "this plan has no alarm: nobody can tell whether a value left its interval".into(),
@@ -508,6 +529,20 @@ fn continuation(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_that_come_again_are_said() {
+        let [a, b, c] = [[0.0, 1.0], [1.0, 1.0], [0.01, 0.99]];
+        let said = |answers: &[&[f64]]| repeated(answers, 0.01);
+        assert!(said(&[&a, &b]).is_none() && said(&[&a]).is_none());
+        assert!(said(&[&a, &b, &b]).is_none());
+        let text = said(&[&a, &b, &c]).expect("the first again");
+        assert!(
+            text.contains("answer 3 is answer 1 again, as if 2 of 3"),
+            "{text}"
+        );
+        assert!(said(&[&a, &c, &a, &a]).is_some_and(|t| t.contains("as if 1 of 4")));
+    }
 
     #[test]
     fn values_that_are_smaller_than_what_is_stated_are_counted() {

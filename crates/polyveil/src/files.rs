@@ -172,8 +172,17 @@ pub fn expect_place(
             }
         },
         _ => {
-            let (had, content) = (had.name(), content.name());
-            let what = format!("{had} is there, and {content} would take its place");
+            let content = content.name();
+            let what = match had {
+                // of our kind or not: nothing tells
+                Content::Other => {
+                    format!("a file is there already, and {content} would take its place")
+                }
+                had => format!(
+                    "{} is there, and {content} would take its place",
+                    had.name()
+                ),
+            };
             return Err(named(path)(Error::refused(what, Help::Overwrite)));
         }
     };

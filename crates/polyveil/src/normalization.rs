@@ -319,6 +319,7 @@ fn rows_of(
             }
             Ok(Some(by_channel(rows.channel_statistics(channels))))
         }
+        (Some("measured"), None) => Err("nothing is measured here, since these are not the rows that the network was trained on; say none, or a mean and a deviation for each column".into()),
         (Some(other), _) => Err(Error::refused(
             format!("rows know no normalisation {other} here"),
             Help::NameScaling,
