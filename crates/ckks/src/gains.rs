@@ -58,9 +58,10 @@ impl Known {
             return *known;
         }
         let (mut sum, mut most) = (0.0f64, 0.0f64);
-        values.each(|_, v| {
-            sum += v.norm_sqr();
-            most = most.max(magnitude(v));
+        let of = |v: Complex64| (v.norm_sqr(), magnitude(v));
+        values.each_of(of, |_, (square, size)| {
+            sum += square;
+            most = most.max(size);
         });
         let count = values.len() / values.run();
         self.credit = self.credit.saturating_add(WORK_PER_WEIGHT * count);
@@ -191,14 +192,15 @@ impl Known {
             while rows.len() < length {
                 rows.extend_from_within(..);
             }
-            let mut add = |j: usize, v: f64| {
-                rows[j].0 += times * v * v;
-                rows[j].1 += times * v;
+            let of = |v: Complex64| {
+                let v = magnitude(v);
+                (times * v * v, times * v)
             };
             let alike = (values.run() / run).max(1);
-            values.each(|j, v| {
-                let v = magnitude(v);
-                (alike * j..alike * (j + 1)).for_each(|j| add(j, v));
+            values.each_of(of, |j, (square, size)| {
+                for row in &mut rows[alike * j..alike * (j + 1)] {
+                    (row.0, row.1) = (row.0 + square, row.1 + size);
+                }
             });
         }
         for &f in map.folds() {
