@@ -148,24 +148,24 @@ impl Values {
     }
     /// Calls `put(j, v)` for the values of one period that are not left out: v stands in the [`Values::run`] slots from run·j on.
     pub fn each(&self, put: impl FnMut(usize, Complex64)) {
-        self.each_of(|v| v, put);
+        self.each_of(|_, v| v, put);
     }
-    /// The same with what `of` makes of each value, of a weight once.
+    /// The same with what `of` makes of each number that is stored, and its number: once of those that stand in many slots.
     pub(crate) fn each_of<T: Copy>(
         &self,
-        of: impl Fn(Complex64) -> T,
+        of: impl Fn(usize, Complex64) -> T,
         mut put: impl FnMut(usize, T),
     ) {
-        let real = |w: &f32| of(Complex64::new(f64::from(*w), 0.0));
+        let real = |(k, w): (usize, &f32)| of(k, Complex64::new(f64::from(*w), 0.0));
         match self {
-            Values::Real(v) => v.iter().enumerate().for_each(|(j, w)| put(j, real(w))),
-            Values::Complex(v) => v.iter().enumerate().for_each(|(j, &z)| put(j, of(z))),
+            Values::Real(v) => (v.iter().enumerate()).for_each(|(j, w)| put(j, real((j, w)))),
+            Values::Complex(v) => (v.iter().enumerate()).for_each(|(j, &z)| put(j, of(j, z))),
             Values::Kernel {
                 weights,
                 classes,
                 mask,
             } => {
-                let weights: Vec<T> = weights.iter().map(real).collect();
+                let weights: Vec<T> = weights.iter().enumerate().map(real).collect();
                 let mut one = |j: usize| put(j, weights[usize::from(classes.of[j])]);
                 let Some(mask) = mask else {
                     (0..classes.of.len()).for_each(one);

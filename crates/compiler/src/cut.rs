@@ -258,9 +258,8 @@ fn sized(
         vec![false; outputs * modulus],
     );
     // one output's diagonals at a time: those of all may be more than there is memory for
-    let mut seen = vec![Seen::No; inputs * modulus];
+    let (mut seen, mut found) = (vec![Seen::No; inputs * modulus], Vec::new());
     for (output, rows) in rows.iter().enumerate() {
-        seen.fill(Seen::No);
         for set in Sets::of(kinds, rows.iter().copied(), &made).iter() {
             let all = set.slots.len();
             for chain in chains {
@@ -273,17 +272,21 @@ fn sized(
                             [(input as usize, here), (input as usize + 1, all - here)]
                         {
                             if count > 0 {
-                                let entry = &mut seen[input * modulus + offset];
-                                *entry = entry.with(w, count * columns);
+                                let i = input * modulus + offset;
+                                if seen[i] == Seen::No {
+                                    found.push(i);
+                                }
+                                seen[i] = seen[i].with(w, count * columns);
                             }
                         }
                     }
                 });
             }
         }
-        for (i, entry) in seen.iter().enumerate().filter(|s| *s.1 != Seen::No) {
+        for i in found.drain(..) {
+            let entry = std::mem::replace(&mut seen[i], Seen::No);
             diagonals += 1;
-            constants += usize::from(matches!(entry, Seen::Same(_, count) if *count == length));
+            constants += usize::from(matches!(entry, Seen::Same(_, count) if count == length));
             let offset = i % modulus;
             offsets[offset] = true;
             if offset != 0 {

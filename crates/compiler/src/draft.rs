@@ -145,7 +145,9 @@ impl<'a> Draft<'a> {
         splits: &Splits,
         decisions: &[schedule::Decision],
     ) -> Result<VerifiedPlan, Error> {
-        Ok(VerifiedPlan::new(self.written(packed, splits, decisions)?)?)
+        let plan = self.written(packed, splits, decisions)?;
+        let (context, read) = (self.cost.context(), self.cost.read());
+        Ok(VerifiedPlan::sharing(plan, context, read)?)
     }
 
     /// The plan, not verified.
