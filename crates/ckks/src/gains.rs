@@ -9,7 +9,7 @@ use crate::map::{Term, Values};
 use crate::work::MapSize;
 use crate::{BlockMap, Complex64};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Values of row sums that may be worked on for each weight that was not seen before.
 const WORK_PER_WEIGHT: usize = 8;
@@ -27,11 +27,50 @@ struct Summary {
     most: f64,
 }
 
-/// What was read of weights so far.
+/// What was read of weights, and of a context's transforms. Plans of one network that are compared have most of them in common: meters that share this
+/// read those once ([`Meter::sharing`](crate::Meter::sharing)), and say what they would say by themselves. What was read stays in memory with it.
+#[derive(Clone, Debug, Default)]
+pub struct ReadWeights(Arc<Mutex<Read>>);
+
+/// What a weight vector is known by: the addresses and bytes of what it has stored.
+type Address = [(usize, usize); 3];
+/// Numbers of weight vectors with how often each stands in a row, in the order in which they are summed, and folds.
+type Summed = (Vec<(usize, usize)>, Vec<usize>);
+
+#[derive(Debug, Default)]
+struct Read {
+    /// Kept alive, so that no other vector has the address; with a number.
+    vectors: HashMap<Address, (Values, usize, Summary)>,
+    /// Of the rows of an output, the largest Σ|Mₖⱼ|² and the largest Σ|Mₖⱼ|.
+    rows: HashMap<Summed, (f64, f64)>,
+}
+
+impl Read {
+    /// The number of a vector, and what is known of it.
+    fn vector(&mut self, values: &Values) -> (usize, Summary) {
+        let key = values.stored();
+        if let Some((_, number, known)) = self.vectors.get(&key) {
+            return (*number, *known);
+        }
+        let (number, summary) = (self.vectors.len(), Summary::of(values));
+        self.vectors.insert(key, (values.clone(), number, summary));
+        (number, summary)
+    }
+}
+
+impl ReadWeights {
+    fn lock(&self) -> MutexGuard<'_, Read> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a meter read of weights so far.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// By address; kept alive, so that no other vector has it.
-    known: HashMap<[(usize, usize); 3], (Values, Summary)>,
+    /// Perhaps by other meters, too.
+    pub(crate) read: ReadWeights,
+    /// Which vectors this one met, by number.
+    met: Vec<bool>,
     /// Maps that are the same wherever they have this name.
     pinned: HashMap<usize, Arc<Gain>>,
     credit: usize,
@@ -40,7 +79,8 @@ pub(crate) struct Known {
 impl Default for Known {
     fn default() -> Self {
         Self {
-            known: HashMap::new(),
+            read: ReadWeights::default(),
+            met: Vec::new(),
             pinned: HashMap::new(),
             credit: FREE_WORK,
         }
@@ -51,24 +91,47 @@ fn magnitude(v: Complex64) -> f64 {
     if v.im == 0.0 { v.re.abs() } else { v.norm() }
 }
 
+impl Summary {
+    fn of(values: &Values) -> Self {
+        let (mut sum, mut most) = (0.0f64, 0.0f64);
+        if let Values::Complex(all) = values {
+            for v in all.iter() {
+                sum += v.norm_sqr();
+                most = most.max(magnitude(*v));
+            }
+        } else {
+            // the sum's order says its last bits, the largest has none: found afterwards it holds nothing up
+            let mut used = vec![false; values.weights().len()];
+            let of = |k: usize, v: Complex64| (v.norm_sqr(), k);
+            values.each_of(of, |_, (square, k)| {
+                sum += square;
+                used[k] = true;
+            });
+            let used = values.weights().iter().zip(used).filter(|u| u.1);
+            most = used.map(|u| f64::from(u.0.abs())).fold(most, f64::max);
+        }
+        Self {
+            energy: sum / count(values) as f64,
+            most,
+        }
+    }
+}
+
+/// Values of a period, each of a run once.
+fn count(values: &Values) -> usize {
+    values.len() / values.run()
+}
+
 impl Known {
     fn summary(&mut self, values: &Values) -> Summary {
-        let key = values.stored();
-        if let Some((_, known)) = self.known.get(&key) {
-            return *known;
+        let (number, summary) = self.read.lock().vector(values);
+        if self.met.len() <= number {
+            self.met.resize(number + 1, false);
         }
-        let (mut sum, mut most) = (0.0f64, 0.0f64);
-        values.each(|_, v| {
-            sum += v.norm_sqr();
-            most = most.max(magnitude(v));
-        });
-        let count = values.len() / values.run();
-        self.credit = self.credit.saturating_add(WORK_PER_WEIGHT * count);
-        let summary = Summary {
-            energy: sum / count as f64,
-            most,
-        };
-        self.known.insert(key, (values.clone(), summary));
+        if !std::mem::replace(&mut self.met[number], true) {
+            let more = WORK_PER_WEIGHT * count(values);
+            self.credit = self.credit.saturating_add(more);
+        }
         summary
     }
 
@@ -135,11 +198,8 @@ impl Known {
             }
             let mean = folded * blocks.values().map(|b| b.0).sum::<f64>();
             let (mut most, mut row_sum) = (folded * most, folded * row_sum);
-            if let Some(rows) = self.rows(map, terms) {
-                (most, row_sum) = (0.0, 0.0);
-                for (energy, sum) in rows {
-                    (most, row_sum) = (f64::max(most, energy), f64::max(row_sum, sum));
-                }
+            if let Some(largest) = self.rows(map, terms) {
+                (most, row_sum) = largest;
             }
             gain.mean = gain.mean.max(mean);
             gain.most = gain.most.max(most);
@@ -157,8 +217,8 @@ impl Known {
         gain
     }
 
-    /// (Σ|Mₖⱼ|², Σ|Mₖⱼ|) of every row of an output, folds included; none where that is too much work.
-    fn rows(&mut self, map: &BlockMap, terms: &[&Term]) -> Option<Vec<(f64, f64)>> {
+    /// The largest Σ|Mₖⱼ|² of a row of an output, and the largest Σ|Mₖⱼ|, folds included; none where that is too much work.
+    fn rows(&mut self, map: &BlockMap, terms: &[&Term]) -> Option<(f64, f64)> {
         // in the order of the terms, never of their addresses: sums of floats depend on it
         let mut different: Vec<(f64, &Values)> = Vec::new();
         let mut places = HashMap::new();
@@ -184,6 +244,23 @@ impl Known {
         if !self.pay(work + period * (2 + map.folds().len())) {
             return None;
         }
+        let key: Summed = {
+            let mut read = self.read.lock();
+            let mut numbered = |(times, values): &(f64, &Values)| {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a count of terms"
+                )]
+                let times = *times as usize;
+                (read.vector(values).0, times)
+            };
+            let each = different.iter().map(&mut numbered).collect();
+            (each, map.folds().to_vec())
+        };
+        if let Some(known) = self.read.lock().rows.get(&key) {
+            return Some(*known);
+        }
         // from the shortest to the longest
         let mut rows = vec![(0.0, 0.0)];
         for (times, values) in different {
@@ -191,15 +268,20 @@ impl Known {
             while rows.len() < length {
                 rows.extend_from_within(..);
             }
-            let mut add = |j: usize, v: f64| {
-                rows[j].0 += times * v * v;
-                rows[j].1 += times * v;
-            };
-            let alike = (values.run() / run).max(1);
-            values.each(|j, v| {
+            let of = |_: usize, v: Complex64| {
                 let v = magnitude(v);
-                (alike * j..alike * (j + 1)).for_each(|j| add(j, v));
-            });
+                (times * v * v, times * v)
+            };
+            let add = |row: &mut (f64, f64), (square, size): (f64, f64)| {
+                (row.0, row.1) = (row.0 + square, row.1 + size);
+            };
+            match (values.run() / run).max(1) {
+                1 => values.each_of(of, |j, v| add(&mut rows[j], v)),
+                alike => values.each_of(of, |j, v| {
+                    let rows = &mut rows[alike * j..alike * (j + 1)];
+                    rows.iter_mut().for_each(|row| add(row, v));
+                }),
+            }
         }
         for &f in map.folds() {
             let shifted = |j: usize| rows[(j + f / run) % period];
@@ -207,7 +289,11 @@ impl Known {
                 .map(|j| (rows[j].0 + shifted(j).0, rows[j].1 + shifted(j).1))
                 .collect();
         }
-        Some(rows)
+        let most = |a: f64, b: f64| f64::max(a, b);
+        let largest = |a: (f64, f64), b: (f64, f64)| (most(a.0, b.0), most(a.1, b.1));
+        let largest = rows.into_iter().fold((0.0, 0.0), largest);
+        self.read.lock().rows.insert(key, largest);
+        Some(largest)
     }
 }
 
@@ -326,6 +412,48 @@ impl Mixing for Gain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What another meter read, or this one before, changes nothing that is said of a map, whether its rows are paid for or not.
+    #[test]
+    fn weights_that_were_read_say_the_same() {
+        let (slots, terms) = (1 << 15, 40);
+        let vectors: Vec<Values> = (0..5)
+            .map(|i| {
+                let weight = |j: usize| 1.0 / ((7 * i + 3 * j + 1) as f32);
+                Values::Real((0..slots).map(weight).collect())
+            })
+            .collect();
+        let map = |first: usize, times: usize| {
+            let term = |i: usize| Term {
+                output: i % 2,
+                input: 0,
+                giant: 0,
+                baby: i,
+                values: vectors[(first + i / times) % vectors.len()].clone(),
+            };
+            let all = (0..terms).map(term).collect();
+            BlockMap::new(slots, 1, 2, all, vec![slots / 2]).expect("a sound map")
+        };
+        let maps: Vec<BlockMap> = (0..12).map(|k| map(k % 5, 1 + k % 3)).collect();
+        let read = ReadWeights::default();
+        let all = |read: Option<&ReadWeights>, order: &mut dyn Iterator<Item = usize>| {
+            let mut known = Known::default();
+            if let Some(read) = read {
+                known.read = read.clone();
+            }
+            let said = order.map(|k| {
+                let gain = known.gain(&maps[k]);
+                [gain.mean, gain.most, gain.row_sum].map(f64::to_bits)
+            });
+            said.collect::<Vec<_>>()
+        };
+        all(Some(&read), &mut (0..12).rev().chain([3, 5]));
+        let alone = all(None, &mut (0..12).chain(0..12));
+        assert_eq!(all(Some(&read), &mut (0..12).chain(0..12)), alone);
+        assert_eq!(all(Some(&read), &mut (0..12).chain(0..12)), alone);
+        // some are bounded by their diagonals alone
+        assert!((0..12).any(|k| alone[k] != alone[12 + k]));
+    }
 
     /// Where the weights lie in memory is chance: a plan's bound must not depend on it.
     #[test]

@@ -57,6 +57,7 @@ pub use engine::Engine;
 pub use error::Error;
 pub use evaluator::Evaluator;
 pub use folded::{Convolution, Folded, WeightRows};
+pub use gains::ReadWeights;
 pub use keys::{EvaluationKeys, KeyName, KeyRequest, KeyUse, SwitchingKey};
 pub use map::BlockMap;
 pub use meter::{Meter, MeterValue, Weights};

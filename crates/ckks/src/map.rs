@@ -147,25 +147,36 @@ impl Values {
         }
     }
     /// Calls `put(j, v)` for the values of one period that are not left out: v stands in the [`Values::run`] slots from run·j on.
-    pub fn each(&self, mut put: impl FnMut(usize, Complex64)) {
-        let real = |w: f32| Complex64::new(f64::from(w), 0.0);
+    pub fn each(&self, put: impl FnMut(usize, Complex64)) {
+        self.each_of(|_, v| v, put);
+    }
+    /// The same with what `of` makes of each number that is stored, and its number: once of those that stand in many slots.
+    pub(crate) fn each_of<T: Copy>(
+        &self,
+        of: impl Fn(usize, Complex64) -> T,
+        mut put: impl FnMut(usize, T),
+    ) {
+        let real = |(k, w): (usize, &f32)| of(k, Complex64::new(f64::from(*w), 0.0));
         match self {
-            Values::Real(v) => v.iter().enumerate().for_each(|(j, &w)| put(j, real(w))),
-            Values::Complex(v) => v.iter().enumerate().for_each(|(j, &z)| put(j, z)),
+            Values::Real(v) => (v.iter().enumerate()).for_each(|(j, w)| put(j, real((j, w)))),
+            Values::Complex(v) => (v.iter().enumerate()).for_each(|(j, &z)| put(j, of(j, z))),
             Values::Kernel {
                 weights,
                 classes,
                 mask,
             } => {
-                let mut one = |j: usize| put(j, real(weights[usize::from(classes.of[j])]));
+                let weights: Vec<T> = weights.iter().enumerate().map(real).collect();
+                let mut one = |j: usize| put(j, weights[usize::from(classes.of[j])]);
                 let Some(mask) = mask else {
                     (0..classes.of.len()).for_each(one);
                     return;
                 };
-                for (byte, &bits) in mask.iter().enumerate() {
-                    let mut bits = bits;
+                for (k, bytes) in mask.chunks(8).enumerate() {
+                    let mut bits = [0; 8];
+                    bits[..bytes.len()].copy_from_slice(bytes);
+                    let mut bits = u64::from_le_bytes(bits);
                     while bits != 0 {
-                        one(8 * byte + bits.trailing_zeros() as usize);
+                        one(64 * k + bits.trailing_zeros() as usize);
                         bits &= bits - 1;
                     }
                 }

@@ -8,7 +8,7 @@
 use crate::coefficients::Parts;
 use crate::errors::{Errors, Mixing, Place, ROUNDED, UNIQUE};
 use crate::folded::Shared;
-use crate::gains::{Gain, Known, MIXING_TERMS};
+use crate::gains::{Gain, Known, MIXING_TERMS, ReadWeights};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
@@ -207,6 +207,12 @@ impl Meter {
             state: Mutex::default(),
             small: RingSwitch::of(context).map(Self::within),
         }
+    }
+    /// With what others read of weights, which have what it reads, too.
+    #[must_use]
+    pub fn sharing(self, read: &ReadWeights) -> Self {
+        self.state().weights.read = read.clone();
+        self
     }
     /// With a small ring; what is done there is counted there ([`Arithmetic::small`]), and in [`Meter::cost`] by its size.
     #[must_use]

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::schedule::{Machine, Refresh};
 use ckks::map::Giants;
 use ckks::work::At;
-use ckks::{Bootstrap, Context, CostTable, Level, MapSize, Meter, Parameters};
+use ckks::{Bootstrap, Context, CostTable, Level, MapSize, Meter, Parameters, ReadWeights};
 use runtime::Operation;
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 /// lies side by side, each slot stands for `batch` of a ciphertext's.
 pub(crate) struct CostModel {
     context: Context,
+    /// What was read of the context's transforms, and of the weights of plans under it.
+    read: ReadWeights,
     table: CostTable,
     batch: usize,
     /// Seconds of bootstraps of one vector and of two, to level 1 and to the highest, by slots.
@@ -36,6 +38,7 @@ impl CostModel {
     ) -> Result<Self, Error> {
         let mut model = Self {
             context: Context::new(parameters),
+            read: ReadWeights::default(),
             table: table.for_ring(parameters.spec().log_n),
             batch,
             bootstraps: BTreeMap::new(),
@@ -69,7 +72,7 @@ impl CostModel {
     }
 
     fn half(&self, period: usize, target: usize) -> Result<f64, Error> {
-        let meter = Meter::new(&self.context);
+        let meter = Meter::new(&self.context).sharing(&self.read);
         let whole = period == self.parameters().max_slots();
         let slots = if whole { period } else { period / 2 };
         let x = meter.input(Level::new(0), slots, 0.5)?;
@@ -137,6 +140,11 @@ impl CostModel {
         &self.context
     }
 
+    /// What was read of weights under it.
+    pub(crate) fn read(&self) -> &ReadWeights {
+        &self.read
+    }
+
     /// The parameters.
     pub(crate) fn parameters(&self) -> &Parameters {
         self.context.parameters()
@@ -175,7 +183,7 @@ impl CostModel {
     }
     /// [`CostModel::operation`] at any level of the chain.
     pub(crate) fn operation_at(&self, operation: &Operation, level: Level) -> Result<f64, Error> {
-        let meter = Meter::new(&self.context);
+        let meter = Meter::new(&self.context).sharing(&self.read);
         let slots = match operation {
             Operation::Bootstrap { bootstrap, .. } => bootstrap.slots,
             _ => 4,

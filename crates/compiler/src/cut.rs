@@ -10,6 +10,7 @@ use crate::layout::Layout;
 use crate::linear_op::{Chain, chain_row, columnwise};
 use crate::normal::{Builder, Expression, Id};
 use crate::schedule::Refresh;
+use crate::shifted::{Kinds, Sets};
 use crate::sketch;
 use ckks::MapSize;
 use nn::{NodeId, PolyNode};
@@ -209,18 +210,44 @@ enum Seen {
     Various,
 }
 
+impl Seen {
+    /// With so many more entries of this weight.
+    fn with(self, weight: f64, more: usize) -> Self {
+        match self {
+            Self::No => Self::Same(weight, more),
+            Self::Same(known, count) if known == weight => Self::Same(known, count + more),
+            _ => Self::Various,
+        }
+    }
+}
+
 /// Diagonals are counted, the rest supposed: as many baby as giant steps, values that don't repeat unless they are all the same.
 fn size(cost: &CostModel, chains: &[&Chain], from: &Layout, to: &Layout) -> MapSize {
-    let (inputs, outputs) = (from.ciphertexts, to.ciphertexts);
-    let modulus = from.period.min(to.period);
-    let places = from.places();
     let columns = match from.by_column() && to.by_column() {
         true => columnwise(chains.iter().copied(), from.shape(), to.shape()).unwrap_or(1),
         false => 1,
     };
+    let kinds = match columns {
+        1 => Kinds::of(chains.iter().copied(), from, to),
+        _ => None,
+    };
+    sized(cost, chains, (from, to), (columns, kinds.as_ref()))
+}
+
+/// The same, where so many columns are treated alike and it is known what places are.
+fn sized(
+    cost: &CostModel,
+    chains: &[&Chain],
+    (from, to): (&Layout, &Layout),
+    (columns, kinds): (usize, Option<&Kinds>),
+) -> MapSize {
+    let (inputs, outputs) = (from.ciphertexts, to.ciphertexts);
+    let modulus = from.period.min(to.period);
+    let places = from.places();
+    let made = to.places();
     let mut rows = vec![Vec::new(); outputs];
-    for (r, (output, j)) in to.places().into_iter().enumerate().step_by(columns) {
-        rows[output as usize].push((r, j));
+    for (r, (output, _)) in made.iter().enumerate().step_by(columns) {
+        rows[*output as usize].push(r);
     }
     let length = from.period.max(to.period);
     let (mut diagonals, mut constants) = (0, 0);
@@ -231,28 +258,35 @@ fn size(cost: &CostModel, chains: &[&Chain], from: &Layout, to: &Layout) -> MapS
         vec![false; outputs * modulus],
     );
     // one output's diagonals at a time: those of all may be more than there is memory for
-    let mut seen = vec![Seen::No; inputs * modulus];
+    let (mut seen, mut found) = (vec![Seen::No; inputs * modulus], Vec::new());
     for (output, rows) in rows.iter().enumerate() {
-        seen.fill(Seen::No);
-        for &(r, j) in rows {
+        for set in Sets::of(kinds, rows.iter().copied(), &made).iter() {
+            let all = set.slots.len();
             for chain in chains {
-                chain_row(chain, r, 1.0, &mut |c, w| {
+                chain_row(chain, set.first, 1.0, &mut |c, w| {
                     if w != 0.0 {
                         let (input, p) = places[c];
-                        let offset = p.wrapping_sub(j) as usize & (modulus - 1);
-                        let entry = &mut seen[input as usize * modulus + offset];
-                        *entry = match *entry {
-                            Seen::No => Seen::Same(w, columns),
-                            Seen::Same(v, count) if v == w => Seen::Same(v, count + columns),
-                            _ => Seen::Various,
-                        };
+                        let offset = p.wrapping_sub(set.slots[0]) as usize & (modulus - 1);
+                        let here = set.before(p, from.period);
+                        for (input, count) in
+                            [(input as usize, here), (input as usize + 1, all - here)]
+                        {
+                            if count > 0 {
+                                let i = input * modulus + offset;
+                                if seen[i] == Seen::No {
+                                    found.push(i);
+                                }
+                                seen[i] = seen[i].with(w, count * columns);
+                            }
+                        }
                     }
                 });
             }
         }
-        for (i, entry) in seen.iter().enumerate().filter(|s| *s.1 != Seen::No) {
+        for i in found.drain(..) {
+            let entry = std::mem::replace(&mut seen[i], Seen::No);
             diagonals += 1;
-            constants += usize::from(matches!(entry, Seen::Same(_, count) if *count == length));
+            constants += usize::from(matches!(entry, Seen::Same(_, count) if count == length));
             let offset = i % modulus;
             offsets[offset] = true;
             if offset != 0 {
@@ -293,5 +327,42 @@ fn size(cost: &CostModel, chains: &[&Chain], from: &Layout, to: &Layout) -> MapS
         outputs,
         values: several * cost.stored(length) + one * cost.stored(1),
         butterflies: several as f64 * cost.butterflies(length) + one as f64 * cost.butterflies(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Target;
+    use crate::draft::Draft;
+    use crate::normal::Kind;
+    use crate::random::Random;
+    use ckks::ParametersSpec;
+
+    #[test]
+    fn rows_that_are_shifted_are_counted_as_they_are_one_by_one() {
+        let mut random = Random(3);
+        let mut known = 0;
+        for case in 0..40 {
+            let graph = random.pictures();
+            let target = Target::default();
+            let set = ParametersSpec::toy_levelled([7, 8, 10, 12][case % 4], 8);
+            let draft = Draft::normal(&graph, &target, set, None).expect("known");
+            let all = &draft.normal.quantities;
+            for q in all {
+                let Kind::Linear { terms, .. } = &q.kind else {
+                    continue;
+                };
+                for source in q.sources() {
+                    let own = terms.iter().filter(|t| t.0 == source).map(|t| &t.1);
+                    let (chains, from) = (own.collect::<Vec<_>>(), &all[source].layout);
+                    let kinds = Kinds::of(chains.iter().copied(), from, &q.layout);
+                    known += usize::from(kinds.is_some());
+                    let of = |kinds| sized(&draft.cost, &chains, (from, &q.layout), (1, kinds));
+                    assert_eq!(of(kinds.as_ref()), of(None), "{} of {case}", q.layer);
+                }
+            }
+        }
+        assert!(known > 40, "{known}");
     }
 }

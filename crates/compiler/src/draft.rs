@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::normal::{self, Normal};
 use crate::pack::{self, Packed, Survey, Twins};
 use crate::schedule::{self, Machine, Stage};
-use crate::split::{self, Splits};
+use crate::split::{self, Splits, Tallies};
 use crate::stages::stages;
 use crate::target::Target;
 use crate::target::Watch;
@@ -30,6 +30,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) cost: CostModel,
     /// Weights of the plans written so far, for those that follow.
     pub(crate) weights: RefCell<Shared>,
+    /// What cuts of its maps come to, once it is packed.
+    pub(crate) tallies: Tallies,
     /// What linear maps in coefficients take, by quantity; empty where there are none.
     pub(crate) weighing: Vec<f64>,
     ports: Option<[emit::Shown; 2]>,
@@ -58,6 +60,7 @@ impl<'a> Draft<'a> {
             twins: Vec::new(),
             cost,
             weights: RefCell::default(),
+            tallies: Tallies::new(),
             weighing: Vec::new(),
             ports: sequence.map(|s| s.ports.clone()),
         })
@@ -79,12 +82,13 @@ impl<'a> Draft<'a> {
         require_room(self.graph, of, normal, &surveys)?;
         let (packed, twins) = twins::pack_all(normal, &surveys);
         self.twins = twins;
+        self.tallies = split::tallies(&packed);
         Ok(packed)
     }
 
     /// Splits its maps.
     pub(crate) fn split(&self, packed: &[Option<Packed>]) -> Splits {
-        split::split_all(packed, &self.cost, self.key_price())
+        split::split_all((packed, &self.tallies), &self.cost, self.key_price())
     }
 
     /// Packs a network's maps and splits them.
@@ -141,7 +145,9 @@ impl<'a> Draft<'a> {
         splits: &Splits,
         decisions: &[schedule::Decision],
     ) -> Result<VerifiedPlan, Error> {
-        Ok(VerifiedPlan::new(self.written(packed, splits, decisions)?)?)
+        let plan = self.written(packed, splits, decisions)?;
+        let (context, read) = (self.cost.context(), self.cost.read());
+        Ok(VerifiedPlan::sharing(plan, context, read)?)
     }
 
     /// The plan, not verified.

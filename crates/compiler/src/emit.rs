@@ -28,6 +28,9 @@ pub(crate) struct Shared {
     /// Classes of a batch, by the address of those of one input, which are kept, too; and by their number where each run has its own.
     batched: HashMap<usize, [Arc<Classes>; 2]>,
     runs: HashMap<usize, Arc<Classes>>,
+    /// Of each quantity that was written last, what its diagonals were multiplied by, by input, and what they became: plans that are compared mostly have
+    /// the same units.
+    scaled: HashMap<Id, (Vec<u64>, Vec<Arc<[f32]>>)>,
 }
 
 /// An odd number whose multiples spread their bits: 2^64 by the golden ratio.
@@ -51,9 +54,8 @@ impl Shared {
     }
 
     /// Values of a batch with these weights: each as often as there are inputs side by side.
-    fn values(&mut self, like: &Values, weights: Vec<f32>, batch: usize) -> Values {
+    fn values(&mut self, like: &Values, weights: Arc<[f32]>, batch: usize) -> Values {
         let count = weights.len();
-        let weights = self.get(weights);
         match like {
             Values::Kernel { classes, mask, .. } => {
                 let wider = || [classes.clone(), classes.wider(batch).into()];
@@ -613,6 +615,7 @@ impl Writer<'_> {
         let outputs: Vec<Register> = (0..packed.outputs).map(|_| self.fresh()).collect();
         let before = self.draft.units[v].before();
         let copies = matches!(q.kind, Kind::Moved { .. });
+        let weights = self.weights(v, q, packed, &factors)?;
         for piece in pieces(packed, split, copies) {
             let mut used: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].input).collect();
             let mut made: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].output).collect();
@@ -623,26 +626,14 @@ impl Writer<'_> {
             let mut terms = Vec::with_capacity(piece.len());
             for k in piece {
                 let d = &packed.diagonals[k];
-                let (factor, (giant, baby)) = (factors[d.input], split.steps[k]);
-                let scaled = |&w: &f32| {
-                    let value = f64::from(w) * factor;
-                    #[expect(clippy::cast_possible_truncation, reason = "checked to be finite")]
-                    let single = value as f32;
-                    single.is_finite().then_some(single).ok_or(value)
-                };
-                let weights: Result<Vec<f32>, f64> =
-                    d.values.weights().iter().map(scaled).collect();
-                let weights = weights.map_err(|value| Error::Weight {
-                    layer: q.layer.clone(),
-                    value,
-                })?;
+                let (giant, baby) = split.steps[k];
                 let mut shared = self.draft.weights.borrow_mut();
                 terms.push(Term {
                     input: used.binary_search(&d.input).unwrap_or_default(),
                     output: made.binary_search(&d.output).unwrap_or_default(),
                     giant: giant * batch,
                     baby: baby * batch,
-                    values: shared.values(&d.values, weights, batch),
+                    values: shared.values(&d.values, weights[k].clone(), batch),
                 });
             }
             let map = BlockMap::new(
@@ -663,6 +654,40 @@ impl Writer<'_> {
             self.step(v, before, operation);
         }
         Ok(outputs)
+    }
+
+    /// What a map's diagonals hold, each multiplied by its input's factor.
+    fn weights(
+        &self,
+        v: Id,
+        q: &Quantity,
+        packed: &Packed,
+        factors: &[f64],
+    ) -> Result<Vec<Arc<[f32]>>, Error> {
+        let mut shared = self.draft.weights.borrow_mut();
+        let bits: Vec<u64> = factors.iter().map(|f| f.to_bits()).collect();
+        if let Some((known, weights)) = shared.scaled.get(&v)
+            && *known == bits
+        {
+            return Ok(weights.clone());
+        }
+        let mut weights = Vec::with_capacity(packed.diagonals.len());
+        for d in &packed.diagonals {
+            let scaled = |&w: &f32| {
+                let value = f64::from(w) * factors[d.input];
+                #[expect(clippy::cast_possible_truncation, reason = "checked to be finite")]
+                let single = value as f32;
+                single.is_finite().then_some(single).ok_or(value)
+            };
+            let all: Result<Vec<f32>, f64> = d.values.weights().iter().map(scaled).collect();
+            let all = all.map_err(|value| Error::Weight {
+                layer: q.layer.clone(),
+                value,
+            })?;
+            weights.push(shared.get(all));
+        }
+        shared.scaled.insert(v, (bits, weights.clone()));
+        Ok(weights)
     }
 
     /// Refreshes every ciphertext, two together where there are two.

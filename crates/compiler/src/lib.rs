@@ -6,7 +6,7 @@
 //!
 //! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`; `product`, what
 //! products take in; `cut`, where two maps are cheaper than one) → `layout` (where
-//! values lie) → `pack` (maps as diagonals; `twins`, what is the same and made once) → `split` (baby and giant steps) → `stages` and `schedule` (levels and bootstraps by shortest path over
+//! values lie) → `pack` (maps as diagonals; `shifted`, whose rows are another's moved; `twins`, what is the same and made once) → `split` (baby and giant steps) → `stages` and `schedule` (levels and bootstraps by shortest path over
 //! `cost`; `search`, under a memory limit; `choose`, which parameters; `kept`, at which level lies what is kept from run to run; `layers`, slots or [`coefficients`]) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → `alarm` (what a client sees of values that left their intervals) → [`describe()`]; [`price`] (what
 //! an activation costs in a deep network), [`outline`] (what a network costs whose degrees are open), [`mod@sketch`] (what one costs whose weights
 //! are not there).
@@ -36,8 +36,11 @@ mod order;
 mod pack;
 pub mod price;
 mod product;
+#[cfg(test)]
+mod random;
 mod schedule;
 mod search;
+mod shifted;
 pub mod sketch;
 mod split;
 mod stages;

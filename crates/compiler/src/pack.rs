@@ -11,6 +11,7 @@ use crate::coefficients::tokens::{Moves, Shift};
 use crate::layout::narrow;
 use crate::linear_op::{Chain, chain_row, columnwise, varies};
 use crate::normal::{Domain, Id, Kind, Normal, Quantity};
+use crate::shifted::{Kinds, Sets};
 use ckks::map::{Classes, Values};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(crate) struct Input {
 }
 
 /// One diagonal with weights in network units.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Diagonal {
     /// Index into [`Packed::inputs`].
     pub(crate) input: usize,
@@ -113,16 +114,74 @@ impl Common {
 /// A diagonal while its entries are found.
 enum Partial {
     /// All slots of a class that have any have the same: by class, and bits of runs of slots.
-    Alike(Vec<f64>, Vec<u8>),
+    Alike(Vec<f64>, Vec<u64>),
     /// By run of slots.
     Various(Vec<f64>),
+}
+
+/// Slots that get the same value: those of a set's rows, or some that follow each other.
+struct Marks<'a> {
+    slots: &'a [u32],
+    /// Bits of the whole set's slots, by number of the word.
+    words: &'a [(u32, u64)],
+    /// How far on they lie.
+    shift: usize,
+}
+
+impl Marks<'_> {
+    /// Bits of 64 slots each; none where these would not begin with a word.
+    fn bits(&self) -> Option<impl Iterator<Item = (usize, u64)>> {
+        let (first, last) = (*self.slots.first()?, *self.slots.last()?);
+        let below = |w: u32, slot: u32| match slot.saturating_sub(64 * w) {
+            n @ ..64 => (1 << n) - 1,
+            _ => u64::MAX,
+        };
+        let words = self.words.iter().map(move |&(w, bits)| {
+            let own = below(w, last + 1) & !below(w, first);
+            (self.shift / 64 + w as usize, bits & own)
+        });
+        self.shift.is_multiple_of(64).then_some(words)
+    }
+}
+
+/// Bits of slots in ascending order, by number of the word.
+fn words(slots: &[u32], words: &mut Vec<(u32, u64)>) {
+    words.clear();
+    for &slot in slots {
+        match words.last_mut() {
+            Some((w, bits)) if *w == slot / 64 => *bits |= 1 << (slot % 64),
+            _ => words.push((slot / 64, 1 << (slot % 64))),
+        }
+    }
+}
+
+/// In single precision: checked for overflow when it is scaled.
+#[expect(clippy::cast_possible_truncation, reason = "weights are kept so")]
+fn single(v: f64) -> f32 {
+    v as f32
+}
+
+/// Classes of a diagonal's runs, and how many the first halves have, quarters and so on.
+struct Whole {
+    classes: Arc<Classes>,
+    counts: Vec<usize>,
+}
+
+impl Whole {
+    fn new(classes: Arc<Classes>) -> Self {
+        let of = classes.of();
+        let count = |runs: usize| of[..runs].iter().max().map_or(0, |&c| usize::from(c) + 1);
+        let halves = (0..=of.len().ilog2()).map(|k| count(of.len() >> k));
+        let counts = halves.collect();
+        Self { classes, counts }
+    }
 }
 
 impl Partial {
     /// Value of run k.
     fn at(&self, k: usize, of: &[u16]) -> f64 {
         match self {
-            Self::Alike(weights, mask) if mask[k / 8] >> (k % 8) & 1 == 1 => {
+            Self::Alike(weights, mask) if mask[k / 64] >> (k % 64) & 1 == 1 => {
                 weights[usize::from(of[k])]
             }
             Self::Alike(..) => 0.0,
@@ -135,7 +194,7 @@ impl Partial {
             let weight = &mut weights[usize::from(of[k])];
             if *weight == 0.0 || *weight == value {
                 *weight = value;
-                mask[k / 8] |= 1 << (k % 8);
+                mask[k / 64] |= 1 << (k % 64);
                 return;
             }
             *self = Self::Various((0..of.len()).map(|k| self.at(k, of)).collect());
@@ -145,29 +204,71 @@ impl Partial {
         }
     }
 
-    /// In single precision: checked for overflow when it is scaled.
-    fn finish(self, whole: &Arc<Classes>, common: &mut Common) -> Values {
-        #[expect(clippy::cast_possible_truncation, reason = "weights are kept so")]
-        let single = |v: f64| v as f32;
-        let of = whole.of();
+    /// The same at several runs of one class, each a slot.
+    fn put_all(&mut self, marks: &Marks<'_>, value: f64, of: &[u16]) {
+        let run = |slot: &u32| marks.shift + *slot as usize;
+        if let Self::Alike(weights, mask) = self
+            && let (Some(bits), Some(k)) = (marks.bits(), marks.slots.first().map(run))
+        {
+            let weight = &mut weights[usize::from(of[k])];
+            if *weight == 0.0 || *weight == value {
+                *weight = value;
+                bits.for_each(|(w, bits)| mask[w] |= bits);
+                return;
+            }
+        }
+        for k in marks.slots.iter().map(run) {
+            self.put(k, value, of);
+        }
+    }
+
+    /// Runs of the shortest period that halving finds.
+    fn period(&self, of: &[u16]) -> usize {
         let at = |k: usize| single(self.at(k, of));
+        // no weight is 0 in single precision alone: what has none has no bit, and the other way round
+        let exact = match self {
+            Self::Alike(weights, _) => weights.iter().all(|&w| w == 0.0 || single(w) != 0.0),
+            Self::Various(_) => false,
+        };
+        let repeats = |half: usize| match self {
+            Self::Alike(_, mask) if exact && half >= 64 => {
+                let (first, second) = mask[..half / 32].split_at(half / 64);
+                let alike = |(i, &bits): (usize, &u64)| {
+                    let mut own = (0..64).filter(|b| bits >> b & 1 == 1).map(|b| 64 * i + b);
+                    bits == 0 || own.all(|k| at(k) == at(k + half))
+                };
+                first == second && first.iter().enumerate().all(alike)
+            }
+            _ => (0..half).all(|k| at(k) == at(k + half)),
+        };
         let mut runs = of.len();
-        while runs > 1 && (0..runs / 2).all(|k| at(k) == at(k + runs / 2)) {
+        while runs > 1 && repeats(runs / 2) {
             runs /= 2;
         }
-        let count = of[..runs].iter().max().map_or(0, |&c| usize::from(c) + 1);
+        runs
+    }
+
+    /// In single precision.
+    fn finish(self, whole: &Whole, common: &mut Common) -> Values {
+        let of = whole.classes.of();
+        let (run, runs) = (whole.classes.run(), self.period(of));
+        let count = whole.counts[(of.len() / runs).ilog2() as usize];
         match &self {
             Self::Alike(weights, mask) if runs >= FEWEST_RUNS && 2 * count <= runs => {
+                let bytes = mask[..runs.div_ceil(64)]
+                    .iter()
+                    .flat_map(|w| w.to_le_bytes());
+                let mask: Vec<u8> = bytes.take(runs / 8).collect();
                 Values::Kernel {
                     weights: weights[..count].iter().map(|&w| single(w)).collect(),
                     classes: match runs == of.len() {
-                        true => whole.clone(),
-                        false => common.classes(Classes::new(whole.run(), of[..runs].to_vec())),
+                        true => whole.classes.clone(),
+                        false => common.classes(Classes::new(run, of[..runs].to_vec())),
                     },
-                    mask: common.mask(&mask[..runs / 8]),
+                    mask: common.mask(&mask),
                 }
             }
-            _ => common.values((0..runs).map(at).collect(), whole.run()),
+            _ => common.values((0..runs).map(|k| single(self.at(k, of))).collect(), run),
         }
     }
 }
@@ -237,6 +338,8 @@ struct Group<'a> {
     columns: usize,
     /// Slots that are kept as one: the columns, where they fill a row of slots.
     run: usize,
+    /// Of the result's places, if it is known, which have the same entries.
+    kinds: Option<Kinds>,
 }
 
 /// An output ciphertext.
@@ -278,7 +381,7 @@ impl<'a> Output<'a> {
 }
 
 /// What is known of a map before it is packed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Survey {
     /// Of each source, which offsets occur.
     used: Vec<Vec<bool>>,
@@ -295,8 +398,11 @@ pub(crate) fn survey(normal: &Normal, q: &Quantity) -> Survey {
     if !matches!(q.kind, Kind::Linear { .. }) || q.domain == Domain::Coefficients {
         return Survey::default();
     }
+    surveyed(q, &groups(normal, q, |_, ciphertext| ciphertext))
+}
+
+fn surveyed(q: &Quantity, groups: &[Group<'_>]) -> Survey {
     let out_places = q.layout.places();
-    let groups = groups(normal, q, |_, ciphertext| ciphertext);
     let mut found = Survey {
         used: groups.iter().map(|g| vec![false; g.modulus]).collect(),
         ..Survey::default()
@@ -363,6 +469,7 @@ fn groups<'a>(normal: &Normal, q: &'a Quantity, number: impl Fn(Id, u32) -> u32)
             size: [width, height, modulus / (width * height)],
             columns: 1,
             run: 1,
+            kinds: None,
         };
         if layout.by_column() && q.layout.by_column() {
             let chains = group.chains.iter().copied();
@@ -370,6 +477,10 @@ fn groups<'a>(normal: &Normal, q: &'a Quantity, number: impl Fn(Id, u32) -> u32)
             if layout.width == group.columns {
                 group.run = group.columns;
             }
+        }
+        // ciphertexts that are others in place of their own are no neighbours
+        if group.columns == 1 && (0..narrow(layout.ciphertexts)).all(|c| number(source, c) == c) {
+            group.kinds = Kinds::of(group.chains.iter().copied(), layout, &q.layout);
         }
         group
     };
@@ -384,11 +495,20 @@ pub(crate) fn pack(
     twins: &[Twins],
     common: &mut Common,
 ) -> Packed {
+    let twin = |source: Id, c: u32| narrow(twins[source].of[c as usize]);
+    packed(q, groups(normal, q, twin), survey, twins, common)
+}
+
+fn packed(
+    q: &Quantity,
+    mut groups: Vec<Group<'_>>,
+    survey: &Survey,
+    twins: &[Twins],
+    common: &mut Common,
+) -> Packed {
     let out_places = q.layout.places();
     let period = q.layout.period;
     let mut inputs = Vec::new();
-    let twin = |source: Id, c: u32| narrow(twins[source].of[c as usize]);
-    let mut groups = groups(normal, q, twin);
     for (group, used) in groups.iter_mut().zip(&survey.used) {
         let (least, span) = group.walk(used);
         group.first = inputs.len();
@@ -435,6 +555,12 @@ pub(crate) fn pack(
 }
 
 impl Group<'_> {
+    /// Those of these rows whose entries are looked up, and the rows that are these shifted.
+    fn sets(&self, rows: &[usize], places: &[(u32, u32)]) -> Sets {
+        let own = rows.iter().filter(|&&r| r.is_multiple_of(self.columns));
+        Sets::of(self.kinds.as_ref(), own.copied(), places)
+    }
+
     fn entries(&self, r: usize, entry: &mut dyn FnMut(usize, f64)) {
         for chain in &self.chains {
             chain_row(chain, r, 1.0, entry);
@@ -445,15 +571,19 @@ impl Group<'_> {
     fn survey(&self, rows: &[usize], out_places: &[(u32, u32)], used: &mut [bool]) -> usize {
         let mut seen = vec![false; self.inputs() * self.modulus];
         let mut diagonals = 0;
-        for &r in rows.iter().filter(|&&r| r.is_multiple_of(self.columns)) {
-            let j = out_places[r].1;
-            self.entries(r, &mut |c, w| {
+        for set in self.sets(rows, out_places).iter() {
+            self.entries(set.first, &mut |c, w| {
                 if w != 0.0 {
                     let (ciphertext, p) = self.places[c];
-                    let d = (p.wrapping_sub(j) as usize) & (self.modulus - 1);
-                    let seen = &mut seen[ciphertext as usize * self.modulus + d];
-                    diagonals += usize::from(!*seen);
-                    (*seen, used[d]) = (true, true);
+                    let d = (p.wrapping_sub(set.slots[0]) as usize) & (self.modulus - 1);
+                    let several = set.before(p, self.slots) < set.slots.len();
+                    for ciphertext in
+                        ciphertext as usize..=ciphertext as usize + usize::from(several)
+                    {
+                        let seen = &mut seen[ciphertext * self.modulus + d];
+                        diagonals += usize::from(!*seen);
+                        (*seen, used[d]) = (true, true);
+                    }
                 }
             });
         }
@@ -501,10 +631,10 @@ impl Group<'_> {
         let share = length as f64 / slots as f64;
         let runs = length / self.run;
         let of = (0..runs).map(|k| output.channel[k * self.run % period]);
-        let classes = common.classes(Classes::new(self.run, of.collect()));
-        let of = classes.of();
+        let whole = Whole::new(common.classes(Classes::new(self.run, of.collect())));
+        let of = whole.classes.of();
         let none = || match runs >= FEWEST_RUNS && 2 * output.channels <= runs {
-            true => Partial::Alike(vec![0.0; output.channels], vec![0; runs / 8]),
+            true => Partial::Alike(vec![0.0; output.channels], vec![0; runs.div_ceil(64)]),
             false => Partial::Various(vec![0.0; runs]),
         };
         let mut at = vec![u32::MAX; self.inputs() * self.modulus];
@@ -515,9 +645,10 @@ impl Group<'_> {
         // a row's entries by place: several columns may lie in one, and chains meet
         let mut met = vec![u32::MAX; self.inputs() * self.slots];
         let mut row: Vec<(usize, usize, f64)> = Vec::new();
-        let own = output.rows.iter();
-        for &r in own.filter(|&&r| r.is_multiple_of(self.columns)) {
-            self.entries(r, &mut |c, w| {
+        let mut bits = Vec::new();
+        for set in self.sets(output.rows, output.places).iter() {
+            words(set.slots, &mut bits);
+            self.entries(set.first, &mut |c, w| {
                 if w == 0.0 {
                     return;
                 }
@@ -529,7 +660,7 @@ impl Group<'_> {
                 }
                 row[*met as usize].2 += w * share;
             });
-            let j = output.places[r].1 as usize;
+            let j = set.slots[0] as usize;
             for (ciphertext, p, value) in row.drain(..) {
                 met[ciphertext * self.slots + p] = u32::MAX;
                 if value == 0.0 {
@@ -541,13 +672,32 @@ impl Group<'_> {
                 } else {
                     j
                 };
-                let index = &mut at[ciphertext * self.modulus + d];
-                if *index == u32::MAX {
-                    *index = narrow(found.len());
-                    found.push((ciphertext, d, none()));
+                let mut partial = |ciphertext: usize| {
+                    let index = &mut at[ciphertext * self.modulus + d];
+                    if *index == u32::MAX {
+                        *index = narrow(found.len());
+                        found.push((ciphertext, d, none()));
+                    }
+                    *index as usize
+                };
+                if set.slots.len() == 1 {
+                    let index = partial(ciphertext);
+                    for k in slot / self.run..(slot + self.columns) / self.run {
+                        found[index].2.put(k, value, of);
+                    }
+                    continue;
                 }
-                for k in slot / self.run..(slot + self.columns) / self.run {
-                    found[*index as usize].2.put(k, value, of);
+                let (here, next) = set.slots.split_at(set.before(narrow(p), self.slots));
+                let beside = (!next.is_empty()).then(|| partial(ciphertext + 1));
+                let both = [(Some(partial(ciphertext)), here), (beside, next)];
+                for (index, slots) in both.into_iter().filter_map(|b| b.0.zip(Some(b.1))) {
+                    let (words, shift) = (&bits[..], slot - j);
+                    let marks = Marks {
+                        slots,
+                        words,
+                        shift,
+                    };
+                    found[index].2.put_all(&marks, value, of);
                 }
             }
         }
@@ -557,7 +707,7 @@ impl Group<'_> {
                 input: self.first + ciphertext,
                 output: output.number,
                 walk: self.walks[d],
-                values: values.finish(&classes, common),
+                values: values.finish(&whole, common),
             })
             .collect()
     }
@@ -648,6 +798,10 @@ fn signed(n: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Target;
+    use crate::draft::Draft;
+    use crate::random::Random;
+    use ckks::ParametersSpec;
 
     #[test]
     fn an_axis_becomes_the_shortest_signed_window() {
@@ -661,16 +815,58 @@ mod tests {
         assert_eq!(axis(1, [0].into_iter()), (vec![0], 0, 1));
     }
 
+    /// Networks of all kinds of maps between pictures, and dense layers behind them.
+    #[test]
+    fn rows_that_are_shifted_pack_as_they_do_one_by_one() {
+        let mut random = Random(1);
+        let (mut maps, mut shifted) = (0, 0);
+        for case in 0..60 {
+            let graph = random.pictures();
+            let target = Target::default();
+            // from planes in several ciphertexts to several in one
+            let set = ParametersSpec::toy_levelled([7, 8, 10, 12][case % 4], 8);
+            let draft = Draft::normal(&graph, &target, set, None).expect("known");
+            let normal = &draft.normal;
+            let all = normal.quantities.iter();
+            let twins: Vec<Twins> = all
+                .map(|q| Twins::by_key(0..q.layout.ciphertexts))
+                .collect();
+            for q in &normal.quantities {
+                if !matches!(q.kind, Kind::Linear { .. }) {
+                    continue;
+                }
+                let own = || groups(normal, q, |_, c| c);
+                let alone = || {
+                    let mut alone = own();
+                    alone.iter_mut().for_each(|g| g.kinds = None);
+                    alone
+                };
+                maps += 1;
+                shifted += usize::from(own().iter().all(|g| g.kinds.is_some()));
+                let surveys = [surveyed(q, &own()), surveyed(q, &alone())];
+                assert_eq!(surveys[0], surveys[1], "{} of {case}", q.layer);
+                let mut common = Common::default();
+                let new = packed(q, own(), &surveys[0], &twins, &mut common);
+                let old = packed(q, alone(), &surveys[0], &twins, &mut common);
+                assert_eq!(new.diagonals.len(), old.diagonals.len(), "{}", q.layer);
+                for (a, b) in new.diagonals.iter().zip(&old.diagonals) {
+                    assert_eq!(a, b, "{} of {case}", q.layer);
+                }
+            }
+        }
+        assert!(shifted > 40 && shifted < maps, "{shifted} of {maps}");
+    }
+
     #[test]
     fn a_diagonal_has_a_weight_for_each_channel_as_long_as_these_are_alike() {
         let mut common = Common::default();
         // two channels, each of sixteen slots
         let of: Vec<u16> = (0..32).map(|k| k / 16).collect();
-        let classes = common.classes(Classes::new(1, of.clone()));
+        let whole = Whole::new(common.classes(Classes::new(1, of.clone())));
         let mut finish = |entries: &[(usize, f64)]| {
-            let mut d = Partial::Alike(vec![0.0; 2], vec![0; 4]);
+            let mut d = Partial::Alike(vec![0.0; 2], vec![0]);
             entries.iter().for_each(|&(k, v)| d.put(k, v, &of));
-            let values = d.finish(&classes, &mut common);
+            let values = d.finish(&whole, &mut common);
             for k in 0..32 {
                 let wanted = entries
                     .iter()

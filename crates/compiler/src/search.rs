@@ -43,7 +43,11 @@ impl Draft<'_> {
         }
         let mut all = vec![splits];
         for factor in KEY_PRICE_FACTORS {
-            let made = split_all(packed, &self.cost, factor * self.key_price());
+            let made = split_all(
+                (packed, &self.tallies),
+                &self.cost,
+                factor * self.key_price(),
+            );
             if !all.contains(&made) {
                 all.push(made);
             }

@@ -18,7 +18,10 @@ use crate::wire::{
     container::{Digest, Header, Ids, Kind},
 };
 use ckks::memory::{self, KeptTransforms};
-use ckks::{Context, CostTable, HalfBootstrap, Level, MeterValue, Parameters, SeededCiphertext};
+use ckks::{
+    Context, CostTable, HalfBootstrap, Level, Meter, MeterValue, Parameters, ReadWeights,
+    SeededCiphertext,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
@@ -44,7 +47,20 @@ impl VerifiedPlan {
     /// # Errors
     /// [`Error::Plan`](crate::Error::Plan) with the step and its layer, [`Error::Port`](crate::Error::Port).
     pub fn new(plan: Plan) -> Result<Self> {
-        let (context, facts, units) = verify::verify(&plan)?;
+        Self::checked(plan, (None, &ReadWeights::default()))
+    }
+
+    /// The same with what other plans of the network have: a context, if it is of the plan's parameters, and what was read of weights, which has this
+    /// one's afterwards, too.
+    ///
+    /// # Errors
+    /// As [`VerifiedPlan::new`].
+    pub fn sharing(plan: Plan, context: &Context, read: &ReadWeights) -> Result<Self> {
+        Self::checked(plan, (Some(context), read))
+    }
+
+    fn checked(plan: Plan, known: (Option<&Context>, &ReadWeights)) -> Result<Self> {
+        let (context, facts, units) = verify::verify(&plan, known)?;
         Ok(Self {
             plan,
             context,
@@ -201,7 +217,7 @@ impl VerifiedPlan {
     }
     /// The meter's root mean square of the error that a fresh encryption has and that each step adds to exact operands, by register.
     pub(crate) fn own_deviations(&self) -> Result<(f64, Vec<BTreeMap<Register, f64>>)> {
-        let mut reading = Reading::new(&self.plan, &self.context)?;
+        let mut reading = Reading::new(&self.plan, Meter::new(&self.context))?;
         let fresh = reading
             .live
             .values()
@@ -245,7 +261,7 @@ impl VerifiedPlan {
         &self,
         count: impl Fn(&StepFacts, &Step, &mut dyn Iterator<Item = Level>) -> u64,
     ) -> Result<Option<(u64, &Step)>> {
-        let mut reading = Reading::new(&self.plan, &self.context)?;
+        let mut reading = Reading::new(&self.plan, Meter::new(&self.context))?;
         let mut most = None;
         for (index, (step, facts)) in self.plan.steps.iter().zip(&self.facts.steps).enumerate() {
             let bytes = count(

@@ -15,7 +15,10 @@ use crate::wire::ports::{check_name, check_port, check_sequence};
 use crate::{Error, Result};
 use ckks::keys::{KeyName, SwitchingKey};
 use ckks::memory;
-use ckks::{Arithmetic, BlockMap, Context, Level, MapSize, Meter, MeterValue, Parameters, Weights};
+use ckks::{
+    Arithmetic, BlockMap, Context, Level, MapSize, Meter, MeterValue, Parameters, ReadWeights,
+    Weights,
+};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,9 +30,21 @@ const MOST_SUMMANDS: usize = 64;
 /// Most products that are summed.
 const MOST_PRODUCTS: usize = 1 << 12;
 
-/// The context, what is known of the plan, and the unit of every register.
-pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Register, f64>)> {
-    let parameters = conformance::parameters(plan.parameters.clone(), "plan")?;
+/// The context, what is known of the plan, and the unit of every register; a context of its parameters may be there, and `read` is
+/// what is known of weights already.
+pub(crate) fn verify(
+    plan: &Plan,
+    (context, read): (Option<&Context>, &ReadWeights),
+) -> Result<(Context, PlanFacts, BTreeMap<Register, f64>)> {
+    let same = |c: &&Context| *c.parameters().spec() == plan.parameters;
+    let context = match context.filter(same) {
+        Some(context) => context.clone(),
+        None => {
+            let parameters = conformance::parameters(plan.parameters.clone(), "plan")?;
+            Context::new(&parameters)
+        }
+    };
+    let parameters = context.parameters().clone();
     for (name, port) in [("input", &plan.input), ("output", &plan.output)] {
         check_port(port, &parameters).map_err(misfit(name))?;
     }
@@ -47,8 +62,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         checked.map_err(misfit("alarm"))?;
     }
     let liveness = liveness(plan)?;
-    let context = Context::new(&parameters);
-    let mut pass = Pass::new(plan, &context)?;
+    let mut pass = Pass::new(plan, &context, read)?;
     let steps = (0..plan.steps.len())
         .map(|index| pass.step(index, &liveness))
         .collect::<Result<Vec<_>>>()?;
@@ -119,13 +133,12 @@ pub(crate) struct ReadStep {
 }
 
 impl<'a> Reading<'a> {
-    pub(crate) fn new(plan: &'a Plan, context: &Context) -> Result<Self> {
-        let meter = Meter::new(context);
+    pub(crate) fn new(plan: &'a Plan, meter: Meter) -> Result<Self> {
         let mut live = BTreeMap::new();
         let mut bound = input_bound(plan);
         if plan.input.in_coefficients(&plan.parameters) {
             // the meter counts in slots
-            bound *= (context.parameters().n() as f64).sqrt();
+            bound *= (meter.parameters().n() as f64).sqrt();
         }
         let own = &plan.input.registers[..];
         for (registers, level, slots) in plan.given() {
@@ -360,8 +373,8 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(plan: &'a Plan, context: &'a Context) -> Result<Self> {
-        let reading = Reading::new(plan, context)?;
+    fn new(plan: &'a Plan, context: &'a Context, read: &ReadWeights) -> Result<Self> {
+        let reading = Reading::new(plan, Meter::new(context).sharing(read))?;
         let mut pass = Self {
             units: given_units(plan),
             reading,

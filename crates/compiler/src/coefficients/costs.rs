@@ -1,10 +1,10 @@
 //! What steps in coefficients cost, each shape of them once, and which ring layers are carried out in.
 
 use crate::{Error, Target};
-use ckks::{Context, CostTable, Level, MapSize, Meter, Parameters, ParametersSpec};
+use ckks::{Context, CostTable, Level, MapSize, Meter, Parameters, ParametersSpec, ReadWeights};
 use nn::PolyGraph;
 use runtime::folding::{Term, Within};
-use runtime::{Operation, Register, Step, VerifiedPlan};
+use runtime::{Operation, Plan, Register, Step, VerifiedPlan};
 use std::collections::BTreeMap;
 
 /// log2 of the smallest degree that a small ring may have in a secure set.
@@ -61,6 +61,8 @@ pub(super) struct Costs {
     parameters: Parameters,
     /// With the smallest ring that is secure, if there is one.
     context: Context,
+    /// What was read of the context's transforms.
+    read: ReadWeights,
     table: CostTable,
     known: BTreeMap<String, f64>,
 }
@@ -85,10 +87,21 @@ impl Costs {
             .find_map(|log| Parameters::new(spec.clone().with_small_ring(Some(log))).ok());
         Ok(Self {
             context: Context::new(small.as_ref().unwrap_or(&parameters)),
+            read: ReadWeights::default(),
             table: table.for_ring(spec.log_n),
             parameters,
             known: BTreeMap::new(),
         })
+    }
+    /// A plan, verified, with so many layers in slots: with what is known of transforms, if they are the plan's, and if no weights would stay.
+    pub(super) fn verified(&self, plan: Plan, layers: usize) -> Result<VerifiedPlan, Error> {
+        let same = *self.context.parameters().spec() == plan.parameters;
+        let own = ReadWeights::default();
+        let read = match layers {
+            0 if same => &self.read,
+            _ => &own,
+        };
+        Ok(VerifiedPlan::sharing(plan, &self.context, read)?)
     }
     /// As they were asked for.
     pub(super) fn parameters(&self) -> &Parameters {
@@ -169,7 +182,11 @@ impl Costs {
             Operation::Linear { map, .. } => (level, map.slots()),
             _ => (level, p.max_slots()),
         };
-        let meter = Meter::new(&self.context);
+        let meter = match operation {
+            // layers' weights do not stay
+            Operation::Linear { .. } => Meter::new(&self.context),
+            _ => Meter::new(&self.context).sharing(&self.read),
+        };
         let x = meter.input(level, slots, 0.5)?;
         operation.apply(&meter, &vec![x; operation.reads().len()])?;
         Ok(meter.cost().seconds(&self.table))

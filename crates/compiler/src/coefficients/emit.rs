@@ -396,7 +396,11 @@ impl Writer<'_> {
                         Ok(kernel_term(inputs, from, k, weights.clone()))
                     }
                     _ => {
-                        let weights = k.weights.iter().map(|w| integer(*w));
+                        // rounding takes long, and what only moves values has hardly anything else
+                        let weights = k.weights.iter().map(|w| match *w {
+                            0.0 => Ok(0),
+                            w => integer(w),
+                        });
                         let weights: Integers = weights.collect::<Result<_, _>>()?;
                         Ok(kernel_term(inputs, from, k, weights))
                     }

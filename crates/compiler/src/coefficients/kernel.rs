@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::linear_op::unsupported;
 use nn::{Op, PolyNode, Shape};
+use std::sync::Arc;
 
 /// A convolution in double precision, from channels × height × width to channels × height × width:
 /// out\[o, y, x\] = Σ w\[o, c, j, i\]·in\[c, s·y + j − before₀, s·x + i − before₁\] over the channels c of o's group; zero outside of the picture.
@@ -16,7 +17,8 @@ pub(crate) struct Kernel {
     pub(crate) stride: usize,
     pub(crate) groups: usize,
     /// In the order output, channel of its group, row, column; without rows and columns where it is `flat`. None where only the shape is known.
-    pub(crate) weights: Vec<f64>,
+    /// Kernels are handed on more often than they change.
+    pub(crate) weights: Arc<Vec<f64>>,
     /// Whether each weight stands for all rows and columns, as in a mean.
     pub(crate) flat: bool,
 }
@@ -53,7 +55,7 @@ impl Kernel {
             before: [0, 0],
             stride: 1,
             groups: shape[0],
-            weights: factors,
+            weights: factors.into(),
             flat: true,
         }
     }
@@ -144,7 +146,7 @@ impl Kernel {
         }
         Self {
             size,
-            weights,
+            weights: weights.into(),
             flat: false,
             ..self
         }
@@ -186,7 +188,7 @@ impl Kernel {
         self.from[0] *= tensors;
         self.to[0] *= tensors;
         self.groups *= tensors;
-        self.weights = self.weights.repeat(tensors);
+        self.weights = self.weights.repeat(tensors).into();
     }
     /// What it makes of a tensor.
     pub(crate) fn apply(&self, x: &[f64]) -> Vec<f64> {
@@ -220,6 +222,21 @@ impl Kernel {
         out
     }
 
+    /// What it gives times a factor for each channel.
+    fn scaled(&self, factors: &[f64]) -> Self {
+        let rows = self.weights.chunks(self.weights.len() / self.to[0]);
+        // as sums that begin with 0 have it, a factor of 0 leaves nothing, whatever the weight is
+        let scaled = |(row, v): (&[f64], &f64)| match *v {
+            0.0 => vec![0.0; row.len()],
+            v => row.iter().map(|w| 0.0 + v * w).collect(),
+        };
+        let weights: Vec<f64> = rows.zip(factors).flat_map(scaled).collect();
+        Self {
+            weights: weights.into(),
+            ..self.clone()
+        }
+    }
+
     /// The kernel of `self` and then `next`, where it is exact and not much larger than both.
     ///
     /// It is exact where the second one's zeros around what lies between are what the first one gives there: where it looks at none, one
@@ -240,6 +257,12 @@ impl Kernel {
             return None;
         }
         let known = !(self.is_shape() || next.is_shape());
+        if known && next.is_diagonal() && groups == self.groups {
+            return Some(Self {
+                flat,
+                ..self.scaled(&next.weights)
+            });
+        }
         let mut weights = vec![0.0; if known { count } else { 0 }];
         let ((next_per, next_each), (self_per, self_each)) = (next.per(), self.per());
         let (first, second) = if flat {
@@ -282,7 +305,7 @@ impl Kernel {
             before: [0, 1].map(|d| self.before[d] + next.before[d] * self.stride),
             stride: self.stride * next.stride,
             groups,
-            weights,
+            weights: weights.into(),
             flat,
         })
     }
@@ -352,7 +375,7 @@ impl Kernel {
             before: reach.map(|(a, _)| (-a) as usize),
             stride: step / from,
             groups: self.groups,
-            weights,
+            weights: weights.into(),
             flat: false,
         })
     }
@@ -412,7 +435,7 @@ impl Kernel {
                     before: [c.padding.top, c.padding.left],
                     stride: one(c.stride)?,
                     groups: c.groups,
-                    weights,
+                    weights: weights.into(),
                     flat: false,
                 };
                 let bias = c.bias.as_ref().map_or_else(none, nn::Parameter::to_f64);
@@ -427,8 +450,8 @@ impl Kernel {
                     stride: 1,
                     groups: 1,
                     weights: match reading {
-                        Reading::Weights => l.weight.to_f64(),
-                        Reading::Shapes => Vec::new(),
+                        Reading::Weights => l.weight.to_f64().into(),
+                        Reading::Shapes => Arc::default(),
                     },
                     flat: false,
                 };
@@ -456,7 +479,7 @@ impl Kernel {
                     before: [pad.top, pad.left],
                     stride: one(p.stride)?,
                     groups: from[0],
-                    weights: vec![1.0 / (kh * kw) as f64; from[0]],
+                    weights: vec![1.0 / (kh * kw) as f64; from[0]].into(),
                     flat: true,
                 }
             }
@@ -467,7 +490,7 @@ impl Kernel {
                 before: [0, 0],
                 stride: 1,
                 groups: from[0],
-                weights: vec![1.0 / (from[1] * from[2]) as f64; from[0]],
+                weights: vec![1.0 / (from[1] * from[2]) as f64; from[0]].into(),
                 flat: true,
             },
             Op::Slice(_) | Op::Pad(_) => Self::selection(node, from, to)?,
@@ -521,7 +544,7 @@ impl Kernel {
             before,
             stride,
             groups: 1,
-            weights,
+            weights: weights.into(),
             flat: taps == 1,
         })
     }
@@ -534,4 +557,34 @@ pub(crate) fn phased([c, h, w]: [usize; 3], p: usize) -> [usize; 3] {
 
 pub(crate) fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A factor for each channel behind a kernel, beside what both make of a tensor.
+    #[test]
+    fn a_kernel_times_factors_is_both() {
+        for (groups, size, flat) in [(1, [3, 3], false), (2, [1, 1], false), (4, [2, 2], true)] {
+            let (from, to) = ([4, 5, 5], [4, 5, 5]);
+            let taps = if flat { 1 } else { size[0] * size[1] };
+            let weights = (0..4 * (4 / groups) * taps).map(|k| (k % 7) as f64 - 3.0);
+            let kernel = Kernel {
+                from,
+                to,
+                size,
+                before: [0, 0],
+                stride: 1,
+                groups,
+                weights: weights.collect::<Vec<_>>().into(),
+                flat,
+            };
+            let factors = Kernel::diagonal(to, vec![0.5, -1.0, 0.0, 3.0]);
+            let both = kernel.then(&factors).expect("no larger");
+            let x: Vec<f64> = (0..100).map(|k| (k % 11) as f64 - 5.0).collect();
+            assert_eq!(both.apply(&x), factors.apply(&kernel.apply(&x)));
+            assert_eq!(both.count(), kernel.count());
+        }
+    }
 }

@@ -9,6 +9,7 @@ use approx::Polynomial;
 use nn::{Op, PolyGraph, PolyNode};
 use runtime::Purpose;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Number of a quantity; sources come before what is made of them.
 pub(crate) type Id = usize;
@@ -253,7 +254,10 @@ impl<'a> Builder<'a> {
             });
             match same {
                 Some((_, k)) => {
-                    (k.weights.iter_mut().zip(&kernel.weights)).for_each(|(a, b)| *a += b)
+                    let sum = Arc::make_mut(&mut k.weights);
+                    sum.iter_mut()
+                        .zip(&*kernel.weights)
+                        .for_each(|(a, b)| *a += b);
                 }
                 None => sums.push((id, kernel)),
             }

@@ -359,11 +359,11 @@ impl<'a> Ways<'a> {
             sequence: None,
             steps: program.steps,
         };
+        let costs = self.costs(way.levels)?;
         if target.watch == Watch::Operands {
-            let costs = self.costs(way.levels)?;
             alarm::watch(&mut plan, costs.parameters(), &program.owned);
         }
-        Ok(VerifiedPlan::new(plan)?)
+        costs.verified(plan, way.stays.len())
     }
 }
 
