@@ -66,7 +66,7 @@ fn an_estimate_in_coefficients_is_what_the_plan_takes() {
     let count = |w: &Whole| w.bootstraps as f64;
     near("bootstraps", count(&estimated), count(&plan), 0.1);
     assert_eq!(estimated.ports, plan.ports);
-    // the last position alone: less of everything, and as its own plan says
+    // the last position alone: as its own plan says
     let last = whole(
         &shape,
         (LENGTH, Some(&[LENGTH - 1])),
@@ -74,7 +74,6 @@ fn an_estimate_in_coefficients_is_what_the_plan_takes() {
         &target,
     );
     let last = last.expect("estimated");
-    assert!(last.cpu_seconds() < estimated.cpu_seconds());
     let cut = lowered.graph.at_positions(&[LENGTH - 1]).expect("within");
     let plan = Whole::of(&compile(&cut, &target).expect("compiles"), &target.cost);
     near("CPU s", last.cpu_seconds(), plan.cpu_seconds(), 0.1);
