@@ -302,7 +302,7 @@ impl CompileOptions {
             .as_deref()
             .map(|name| Layers::named(name).ok_or_else(|| unknown("layers", name, Layers::NAMES)));
         let parameters = self.parameters.as_deref().map(|name| {
-            let known = "standard-16, coefficients-16-K and levelled-LOGN-LEVELSxBITS-DIGIT (levelled-14-6x38-3); without a name the cheapest is chosen";
+            let known = "standard-16, coefficients-16-K, coefficients-16-K-20 and levelled-LOGN-LEVELSxBITS-DIGIT (levelled-14-6x38-3); without a name the cheapest is chosen";
             ParametersSpec::named(name).ok_or_else(|| unknown("parameters", name, known))
         });
         Ok(Target {

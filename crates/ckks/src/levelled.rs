@@ -1,7 +1,8 @@
 //! Parameter sets without bootstrapping, made to measure: ring, levels, scale and digits, and nothing that a network does not need.
 
+use crate::ParametersSpec;
+use crate::parameters::{WEIGHT_BITS, Zone};
 use crate::security;
-use crate::{ParametersSpec, parameters::Zone};
 
 /// Rings that levelled sets are made for, as log2 N.
 pub const LEVELLED_RINGS: std::ops::RangeInclusive<u32> = 13..=16;
@@ -54,9 +55,12 @@ impl ParametersSpec {
         }
     }
 
-    /// The set of a name: `standard-16`, `coefficients-16-K`, or that of a levelled set, `levelled-LOG N-LEVELSxBITS-DIGIT` ([`ParametersSpec::levelled`]).
+    /// The set of a name: `standard-16`, `coefficients-16-K`, `coefficients-16-K-20` for weights of 20 bits, or that of a levelled set,
+    /// `levelled-LOG N-LEVELSxBITS-DIGIT` ([`ParametersSpec::levelled`]).
     pub fn named(name: &str) -> Option<Self> {
-        let coefficients = (2..=9).filter_map(|k| Self::coefficients(k).ok());
+        let coefficients = (2..=9)
+            .filter_map(|k| Self::coefficients(k).ok())
+            .flat_map(|set| WEIGHT_BITS.map(|bits| set.clone().with_weight_bits(bits)));
         let preset = std::iter::once(Self::standard())
             .chain(coefficients)
             .find(|set| set.name == name);

@@ -30,6 +30,20 @@ impl Zone {
     }
 }
 
+/// Bits after the point that integer weights may have; the first where a specification names none.
+///
+/// The prime of a level of products and its keys are the same for both: more bits lower the scale of values above it, S₁ = S₀·q₁/2^bits, which is far above
+/// their errors. What bits cost is bytes of the weights.
+pub const WEIGHT_BITS: [u32; 2] = [16, 20];
+
+fn usual_weight_bits() -> u32 {
+    WEIGHT_BITS[0]
+}
+
+fn are_usual(bits: &u32) -> bool {
+    *bits == usual_weight_bits()
+}
+
 /// The part of a parameter set that bootstrapping needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BootstrapSpec {
@@ -40,6 +54,9 @@ pub struct BootstrapSpec {
     /// log2 of the degree of a smaller ring that products may change to ([`crate::ring_switch`]): its secret is one more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub small_ring: Option<u32>,
+    /// Bits after the point of the integers that products multiply by, one of [`WEIGHT_BITS`]: a weight w is the integer nearest to w·2^bits.
+    #[serde(default = "usual_weight_bits", skip_serializing_if = "are_usual")]
+    pub weight_bits: u32,
     /// Levels of SlotToCoeff.
     pub slot_to_coeff: Zone,
     /// Levels of EvalMod, from the bottom: ⌈log2(degree + 1)⌉ + double angles. Values land at the last of them.
@@ -97,6 +114,7 @@ impl ParametersSpec {
             product: Zone::new(0, &[30]),
             log_ratio: 10.65,
             small_ring: None,
+            weight_bits: usual_weight_bits(),
             slot_to_coeff: Zone::new(3, &[37]),
             eval_mod: Self::narrow_eval_mod([Some(31), Some(29), Some(30)]),
             coeff_to_slot: Zone::new(3, &[50]),
@@ -198,6 +216,26 @@ impl ParametersSpec {
         }
         self
     }
+    /// The same set for integer weights with so many bits after the point, which its name says where they are not the usual ones.
+    #[must_use]
+    pub fn with_weight_bits(mut self, bits: u32) -> Self {
+        if let Some(b) = &mut self.bootstrap
+            && b.weight_bits != bits
+        {
+            b.weight_bits = bits;
+            self.name = format!("{}-{bits}", self.name);
+        }
+        self
+    }
+    /// Bits after the point of the integers that products in coefficients multiply by, where there are levels of products.
+    pub fn weight_bits(&self) -> Option<u32> {
+        let with_products = self.bootstrap.as_ref().filter(|b| b.product.levels > 0);
+        with_products.map(|b| b.weight_bits)
+    }
+    /// The integer that stands for a weight of 1 there.
+    fn weight_unit(&self) -> f64 {
+        f64::from(self.weight_bits().unwrap_or(0)).exp2()
+    }
     /// log2 of the degree of the small ring, if there is one.
     pub fn small_ring(&self) -> Option<u32> {
         self.bootstrap.as_ref()?.small_ring
@@ -243,6 +281,13 @@ impl ParametersSpec {
         if products > 2 || !(4.0..=24.0).contains(&log_ratio) {
             return Err(self.refuse(format!(
                 "{products} levels of products and a ratio of 2^{log_ratio}; 0 to 2 and 2^4 to 2^24 are supported"
+            )));
+        }
+        let [usual, ..] = WEIGHT_BITS;
+        if !WEIGHT_BITS.contains(&b.weight_bits) || (products == 0 && b.weight_bits != usual) {
+            return Err(self.refuse(format!(
+                "`weight_bits` of {} for {products} levels of products; {WEIGHT_BITS:?} are supported, {usual} where there is no such level",
+                b.weight_bits
             )));
         }
         if let Some(log_small) = b.small_ring
@@ -414,9 +459,11 @@ impl ParametersSpec {
     /// Scales below the residual levels.
     fn scales_in_coefficients(&self, scales: &mut [f64], moduli: &[f64], log_ratio: f64) {
         let (products, floor) = (self.products(), self.floor());
+        let unit = self.weight_unit();
         scales[0] = moduli[0] / log_ratio.exp2();
         for level in 1..=products {
-            scales[level] = scales[level - 1] * moduli[level] / WEIGHT_BITS.exp2();
+            // a product with weights, rescaled, is at the canonical scale below
+            scales[level] = scales[level - 1] * moduli[level] / unit;
         }
         // SlotToCoeff's maps share what lies between
         let (from, to) = (scales[floor], scales[products]);
@@ -474,9 +521,6 @@ const MOST_SMALLER: u32 = 6;
 
 /// Bits that EvalMod's own scale may land beside the canonical one.
 const LANDING_TOLERANCE: f64 = 0.5;
-
-/// Bits of the weights for which the canonical scale of a level of products is made: such a product, rescaled, is at the canonical scale below.
-const WEIGHT_BITS: f64 = 16.0;
 
 impl BootstrapSpec {
     /// Levels of EvalMod.
@@ -709,6 +753,10 @@ impl Parameters {
         let base = Level::new(0);
         self.scale(target) / self.0.end * self.modulus(base) / std::f64::consts::TAU
     }
+    /// The integer that stands for a weight of 1 in products in coefficients; 1 where there are no levels of products.
+    pub fn weight_unit(&self) -> f64 {
+        self.0.spec.weight_unit()
+    }
     /// Ring indices of the special primes P.
     pub fn special(&self) -> &Arc<[usize]> {
         &self.0.special
@@ -909,6 +957,51 @@ mod tests {
         assert!(ParametersSpec::coefficients(10).is_err());
     }
 
+    /// Nothing but scales below the free levels moves: the same primes, keys and security, and products that land on S₀.
+    #[test]
+    fn weights_of_more_bits_take_no_room_in_the_modulus() {
+        let secure = |free: usize, bits| {
+            let spec = ParametersSpec::coefficients(free).expect("a preset");
+            let spec = spec.with_weight_bits(bits).with_small_ring(Some(13));
+            Parameters::new(spec).expect("secure")
+        };
+        for free in 2..=9 {
+            let [few, many] = WEIGHT_BITS.map(|bits| secure(free, bits));
+            assert_eq!(few.ring().moduli(), many.ring().moduli());
+            assert_eq!((few.log_qp(), many.security_bits()), (many.log_qp(), 128));
+            let small = many.bottoms().map(|[_, small]| small.log_qp());
+            assert!(small.is_some_and(|log| log < 178.5), "{small:?}");
+            for (p, bits) in [(&few, 16), (&many, 20)] {
+                assert_eq!(p.spec().weight_bits(), Some(bits));
+                let [base, product] = [0, 1].map(|l| p.scale(Level::new(l)));
+                let landed = product * p.weight_unit() / p.modulus(Level::new(1));
+                assert!((landed / base - 1.0).abs() < 1e-12, "{landed} {base}");
+            }
+            for level in few.floor().index()..=few.residual().index() {
+                let at = |p: &Parameters| p.scale(Level::new(level));
+                assert_eq!(at(&few), at(&many));
+            }
+        }
+        let name = secure(9, 20).spec().name.clone();
+        assert_eq!(name, "coefficients-16-9-20");
+        let named = ParametersSpec::named(&name).expect("a preset");
+        assert_eq!(named.weight_bits(), Some(20));
+    }
+
+    #[test]
+    fn other_weights_are_refused() {
+        for bits in [0, 15, 17, 22, u32::MAX] {
+            let spec = ParametersSpec::toy_coefficients(10, 4).expect("a preset");
+            let refused = Parameters::new(spec.with_weight_bits(bits)).expect_err("no such width");
+            let text = refused.to_string();
+            assert!(text.contains("[16, 20] are supported"), "{text}");
+        }
+        let refused = Parameters::new(ParametersSpec::toy(10).with_weight_bits(20));
+        let text = refused.expect_err("no products").to_string();
+        assert!(text.contains("0 levels of products"), "{text}");
+        assert_eq!(ParametersSpec::toy(10).weight_bits(), None);
+    }
+
     #[test]
     fn a_level_takes_as_many_special_primes_as_its_largest_digit_needs() {
         let p = Parameters::new(ParametersSpec::standard()).expect("secure");
@@ -970,8 +1063,11 @@ mod tests {
     fn a_specification_survives_its_file() {
         let coefficients = ParametersSpec::coefficients(4).expect("a preset");
         let narrow = coefficients.clone().with_small_ring(Some(13));
-        for spec in [ParametersSpec::standard(), coefficients, narrow] {
+        let fine = narrow.clone().with_weight_bits(20);
+        for spec in [ParametersSpec::standard(), coefficients, narrow, fine] {
             let text = serde_json::to_string(&spec).expect("JSON");
+            // files from before there was a choice stay the same
+            assert_eq!(text.contains("weight_bits"), spec.weight_bits() == Some(20));
             let back: ParametersSpec = serde_json::from_str(&text).expect("JSON");
             assert_eq!(back, spec);
         }

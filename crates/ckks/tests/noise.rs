@@ -912,6 +912,7 @@ fn overflowing(log_n: u32, range: usize, degree: usize) -> ParametersSpec {
             product: zone(0, 30),
             log_ratio: 10.65,
             small_ring: None,
+            weight_bits: 16,
             slot_to_coeff: zone(1, 37),
             eval_mod: vec![zone(ckks::parameters::depth_of(degree) + double_angles, 50)],
             coeff_to_slot: zone(1, 50),

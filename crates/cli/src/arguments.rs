@@ -249,7 +249,7 @@ pub(crate) struct CompileArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_memory: Option<u64>,
     /// The encryption's parameter set, to compare; leave it out otherwise. `standard-16`, `coefficients-16-K` for layers in coefficients with K = 2
-    /// to 9 levels, or one without bootstrapping, `levelled-LOGN-LEVELSxBITS-DIGIT` (`levelled-14-6x38-3`: N = 2^14, 6 levels of 38 bits, keys in
+    /// to 9 levels and weights of 16 bits, `coefficients-16-K-20` for weights of 20, or one without bootstrapping, `levelled-LOGN-LEVELSxBITS-DIGIT` (`levelled-14-6x38-3`: N = 2^14, 6 levels of 38 bits, keys in
     /// digits of 3 primes) [default: the cheapest that holds the network, at 128 bits of security].
     #[arg(long, value_name = "NAME", value_parser = polyveil::parameters)]
     pub(crate) parameters: Option<polyveil::ckks::ParametersSpec>,

@@ -64,9 +64,11 @@ pub fn describe(verified: &VerifiedPlan) -> String {
     } else {
         "no bootstrapping"
     };
+    let weights = p.weight_bits().map(|b| format!(", weights of {b} bits"));
+    let weights = weights.unwrap_or_default();
     let _ = writeln!(
         text,
-        "parameters {}: N = 2^{}, {} levels, {bootstrapping}",
+        "parameters {}: N = 2^{}, {} levels, {bootstrapping}{weights}",
         p.name, p.log_n, p.residual.levels
     );
     for (what, port) in [("input", &plan.input), ("output", &plan.output)] {

@@ -554,7 +554,7 @@ impl Writer<'_> {
             |source| &all[source].layout,
             low,
             Scaled::By(units),
-            (outputs.clone(), n),
+            (outputs.clone(), draft.parameters),
         )?;
         self.step(v, units.before(), operation);
         let Some(target) = draft.decisions[v].bootstrap else {

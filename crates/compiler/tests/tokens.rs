@@ -3,14 +3,18 @@
 mod support;
 
 use ckks::ParametersSpec;
+use ckks::parameters::{WEIGHT_BITS, Zone};
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use nn::calibrate::FitOptions;
 use nn::lower::{Options, adapt};
 use nn::{Op, PolyGraph, Rearrange, Tensor};
 use polyveil_compiler::{Layers, Target, compile};
 use rand_core::SeedableRng;
+use runtime::folding::Term;
 use runtime::machine::{cpu_seconds, peak_bytes};
-use runtime::{ClearTwin, Client, Excess, LockStep, Operation, Purpose, Server, VerifiedPlan};
+use runtime::{
+    ClearTwin, Client, Excess, Limits, LockStep, Operation, Purpose, Server, VerifiedPlan,
+};
 use std::sync::Arc;
 use support::transformer::{SMALL, Size, attention, transformer};
 use zoo::shape::{Polynomials, TransformerShape};
@@ -135,6 +139,72 @@ fn random_transformers_compute_what_the_oracle_says() {
             );
         }
     }
+}
+
+/// The same plan comes back where its weights lie in a file beside it; gives bytes of a weight.
+fn beside(plan: &VerifiedPlan) -> f64 {
+    let (out, weights) = ((Vec::new(), "plan"), (Vec::new(), "weights"));
+    let (file, weights) = plan.plan().write_beside(out, weights).expect("written");
+    let kernels = plan.plan().steps.iter().flat_map(|s| match &s.operation {
+        Operation::Weigh { terms, .. } => &terms[..],
+        _ => &[],
+    });
+    let count = kernels.map(|t| match t {
+        Term::Kernel { weights, .. } => weights.len(),
+        Term::Multiple { .. } => 0,
+    });
+    let count: usize = count.sum();
+    let each = plan.plan().integer_bytes() as f64 / count as f64;
+    let name = format!("polyveil-{}-{count}.weights", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, &weights).expect("written");
+    let back = VerifiedPlan::read_within(&file[..], "plan", Limits::default(), Some(&path));
+    let back = back.expect("read");
+    std::fs::remove_file(&path).expect("removed");
+    assert!(back.plan() == plan.plan() && back.digest() == plan.digest());
+    each
+}
+
+/// What integer weights of each precision change, in the clear under a sine that is all but straight, where little else is left, and on ciphertexts
+/// under the presets' sine.
+#[test]
+fn weights_of_more_bits_are_nearer_to_the_network() {
+    let (graph, inputs) = transformer(3, SMALL, 4);
+    let [mut clear, mut encrypted, mut bytes] = [[0.0f64; 2]; 3];
+    for (k, bits) in WEIGHT_BITS.into_iter().enumerate() {
+        let usual = ParametersSpec::toy_coefficients(9, 9).expect("a preset");
+        let usual = usual.with_weight_bits(bits);
+        let mut straight = usual.clone();
+        // 2^12 times straighter; values land at a scale that is lower by as much as they lie lower in q0
+        (straight.residual, straight.log_scale) = (Zone::new(9, &[36]), 36);
+        straight.bootstrap.as_mut().expect("bootstraps").log_ratio += 6.0;
+        let compiled = |set: ParametersSpec| {
+            let target = Target {
+                parameters: Some(set),
+                ..target(9)
+            };
+            compile(&graph, &target).expect("compiles")
+        };
+        let plan = compiled(straight);
+        for x in &inputs {
+            let want = graph.evaluate(x).expect("runs").output;
+            let twin = ClearTwin::new(&plan, &plan.client_spec(), x.values()).expect("fits");
+            let had = twin.finish().expect("in range");
+            clear[k] = clear[k].max(largest(had.iter().zip(want.values()).map(|(a, b)| a - b)));
+        }
+        let want = graph.evaluate(&inputs[0]).expect("runs").output;
+        let plan = compiled(usual);
+        bytes[k] = beside(&plan);
+        let had = on_ciphertexts(&plan, &inputs[0], true);
+        encrypted[k] = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
+    }
+    println!(
+        "of {WEIGHT_BITS:?} bits: {clear:?} in the clear, {encrypted:?} encrypted, {bytes:?} bytes a weight"
+    );
+    assert!(bytes[0] < bytes[1] && bytes[1] <= 4.0, "{bytes:?}");
+    // 2^4 nearer, but that the largest error need not be of the same value
+    assert!(clear[1] < clear[0] / 8.0, "{clear:?}");
+    assert!(encrypted[1] < encrypted[0] / 2.0, "{encrypted:?}");
 }
 
 /// A row is one head's attention of one token: each is held to f64's on its own, relative to the largest value that it could give.

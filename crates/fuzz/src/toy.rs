@@ -42,6 +42,7 @@ fn bootstrapped() -> ParametersSpec {
             product: Zone::new(0, &[30]),
             log_ratio: 10.65,
             small_ring: None,
+            weight_bits: 16,
             slot_to_coeff: Zone::new(1, &[37]),
             eval_mod: vec![Zone::new(3, &[50])],
             coeff_to_slot: Zone::new(1, &[50]),
@@ -65,6 +66,7 @@ fn with_small_ring() -> ParametersSpec {
             product: Zone::new(1, &[30]),
             log_ratio: 10.65,
             small_ring: Some(4),
+            weight_bits: 16,
             slot_to_coeff: Zone::new(1, &[38]),
             eval_mod: vec![Zone::new(3, &[50])],
             coeff_to_slot: Zone::new(1, &[50]),
@@ -79,8 +81,8 @@ fn with_small_ring() -> ParametersSpec {
     }
 }
 
-/// Two channels of 2×2 among the coefficients of a ring of degree 2^6, in two layers with a square between: both have these weights.
-pub(crate) fn in_coefficients(weights: [i32; 4]) -> Plan {
+/// Two channels of 2×2 among the coefficients of a ring of degree 2^6, in two layers with a square between: both have these weights, of so many bits.
+pub(crate) fn in_coefficients(weights: [i32; 4], bits: u32) -> Plan {
     let folding = || Folding {
         spacing: 8,
         gap: 4,
@@ -103,7 +105,7 @@ pub(crate) fn in_coefficients(weights: [i32; 4]) -> Plan {
             },
             TermOn::Multiple {
                 inputs: vec![input],
-                factor: 1 << 14,
+                factor: 1 << (bits - 2),
             },
         ],
         bias: vec![Some(vec![0.0625, -0.125].into())],
@@ -130,7 +132,8 @@ pub(crate) fn in_coefficients(weights: [i32; 4]) -> Plan {
         },
         weigh(4, 5, Within::Whole),
     ];
-    let mut plan = plan(with_small_ring(), (5, 0), operations);
+    let parameters = with_small_ring().with_weight_bits(bits);
+    let mut plan = plan(parameters, (5, 0), operations);
     plan.input.level = 1;
     plan
 }
@@ -313,8 +316,13 @@ pub(crate) fn plans() -> [Plan; 4] {
         plan(levelled(3), (5, 1), arithmetic),
         polynomials,
         plan(bootstrapped(), (3, 2), bootstraps),
-        in_coefficients([1 << 14, -(1 << 13), 77, 1 << 12]),
+        in_coefficients([1 << 14, -(1 << 13), 77, 1 << 12], 16),
     ]
+}
+
+/// The last of them with weights of more bits.
+pub(crate) fn fine() -> Plan {
+    in_coefficients([1 << 18, -(1 << 17), 1237, 1 << 16], 20)
 }
 
 /// A plan that is a step of a sequence of three: what it keeps is the sum of what came in and of the input at a place.

@@ -105,8 +105,10 @@ fn container(path: &Path, held: &Option<Vec<u8>>, machine: &Machine) -> Result<I
     let keys = i.parameters.as_ref().map(ckks::Parameters::key_security);
     let keys = keys.unwrap_or_default();
     if let Some(p) = &i.parameters {
+        let weights = p.spec().weight_bits();
+        let weights = weights.map(|b| format!(", weights of {b} bits"));
         text += &format!(
-            "  parameters   {} (digest {}): N = 2^{}, log Q {:.1}, log P {:.1}, log QP {:.1}, {} residual levels\n  security     {} bits\n",
+            "  parameters   {} (digest {}): N = 2^{}, log Q {:.1}, log P {:.1}, log QP {:.1}, {} residual levels{}\n  security     {} bits\n",
             p.spec().name,
             i.parameters_digest,
             p.spec().log_n,
@@ -114,6 +116,7 @@ fn container(path: &Path, held: &Option<Vec<u8>>, machine: &Machine) -> Result<I
             p.log_p(),
             p.log_qp(),
             p.residual().index() - p.floor().index(),
+            weights.unwrap_or_default(),
             p.security_bits()
         );
         text += &machine::security(p, "    ");

@@ -157,7 +157,7 @@ pub fn client_file(
 #[doc(hidden)]
 pub fn parameters(name: &str) -> std::result::Result<ckks::ParametersSpec, String> {
     ckks::ParametersSpec::named(name).ok_or_else(|| {
-        format!("`{name}` is no parameter set; there are standard-16, coefficients-16-K and levelled-LOGN-LEVELSxBITS-DIGIT (levelled-14-6x38-3); without a name the cheapest is chosen")
+        format!("`{name}` is no parameter set; there are standard-16, coefficients-16-K, coefficients-16-K-20 and levelled-LOGN-LEVELSxBITS-DIGIT (levelled-14-6x38-3); without a name the cheapest is chosen")
     })
 }
 

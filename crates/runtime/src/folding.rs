@@ -13,11 +13,11 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bits of weights: an integer w stands for w·2^−16, in plan units.
-pub const WEIGHT_BITS: i32 = 16;
-
-/// Largest magnitude of an integer weight: 2^8 as a weight.
-pub const LARGEST_WEIGHT: i32 = 1 << 24;
+/// Largest magnitude of an integer weight: 2^8 as a weight, in plan units.
+pub fn largest_weight(parameters: &Parameters) -> u32 {
+    let bits = parameters.spec().weight_bits();
+    1 << (8 + bits.unwrap_or(0))
+}
 
 /// The ring that a linear layer's products and packing are carried out in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +157,7 @@ pub enum TermOn<Rows> {
     Multiple {
         /// The tensor's ciphertexts.
         inputs: Vec<Register>,
-        /// In units of 2^−16.
+        /// In units of the parameters' ([`Parameters::weight_unit`]).
         factor: i32,
     },
 }
@@ -292,7 +292,7 @@ pub(crate) fn weigh<A: Arithmetic + ?Sized>(
     bias: &[Option<Arc<[f64]>>],
 ) -> Result<Vec<A::Value>, Error> {
     let n = a.parameters().n();
-    let unit = f64::from(WEIGHT_BITS).exp2();
+    let unit = a.parameters().weight_unit();
     let classes = within.classes(a.parameters())?;
     let small = a.small().filter(|_| within == Within::Small);
     let mut xs = xs.iter();
@@ -536,7 +536,7 @@ pub(crate) fn check_weigh(
     let text = |e: Error| e.to_string();
     let (n, classes) = (parameters.n(), within.classes(parameters).map_err(text)?);
     let count = to.folded(n).map_err(text)?.ciphertexts();
-    let slots = to.slots(n);
+    let (slots, most) = (to.slots(n), largest_weight(parameters));
     if bias.len() != count || terms.is_empty() || slots < 4 {
         return Err(format!(
             "{} outputs of {} terms, {slots} slots each; the layout has {count}",
@@ -572,15 +572,15 @@ pub(crate) fn check_weigh(
                     continue;
                 }
                 let largest = weights.largest();
-                if largest > LARGEST_WEIGHT.unsigned_abs() {
+                if largest > most {
                     return Err(format!(
-                        "a weight of {largest}, at most {LARGEST_WEIGHT} is supported"
+                        "a weight of {largest}, at most {most} is supported"
                     ));
                 }
             }
             Term::Multiple { inputs, factor } => {
                 let factor = factor.unsigned_abs();
-                if inputs.len() != count || factor > LARGEST_WEIGHT.unsigned_abs() {
+                if inputs.len() != count || factor > most {
                     return Err(format!("{} ciphertexts times {factor}", inputs.len()));
                 }
             }
@@ -609,8 +609,8 @@ pub(crate) fn masked_bytes(parameters: &Parameters, layouts: &BTreeSet<&Folding>
 }
 
 /// Root mean square of what integers in the place of factors change: each is off by half a unit at most, uniform. Those of kernels the meter knows.
-pub(crate) fn rounding(terms: &[Term], operands: &[MeterValue]) -> f64 {
-    let unit = f64::from(-WEIGHT_BITS).exp2() / 12f64.sqrt();
+pub(crate) fn rounding(terms: &[Term], operands: &[MeterValue], parameters: &Parameters) -> f64 {
+    let unit = 1.0 / parameters.weight_unit() / 12f64.sqrt();
     let mut operands = operands.iter();
     let squares = terms.iter().map(|term| {
         let rms = operands.by_ref().take(term.inputs().len()).map(|x| x.rms);

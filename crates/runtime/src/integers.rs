@@ -492,6 +492,29 @@ pub(crate) fn missing(name: &str) -> Error {
 mod tests {
     use super::*;
 
+    /// At both ends of what each width holds, up to the largest weights of either precision, 2^24 and 2^28.
+    #[test]
+    fn numbers_come_back_in_as_few_bytes_as_the_largest_needs() {
+        for (largest, bytes) in [
+            (0x7fff, 2),
+            (0x8000, 3),
+            (0x7f_ffff, 3),
+            (0x80_0000, 4),
+            (1 << 24, 4),
+            (1 << 28, 4),
+        ] {
+            let values = [0, 1, -1, largest, -largest, 77 - largest];
+            let held: Integers = values.into_iter().collect();
+            let width = held.width();
+            assert_eq!(u8::from(width), bytes, "{largest}");
+            let (mut file, mut back) = (Vec::new(), [5; 6]);
+            width.encode(&values, &mut file);
+            assert_eq!(file.len() as u64, held.stored_bytes());
+            width.decode(&file, &mut back);
+            assert_eq!(back, values);
+        }
+    }
+
     #[test]
     fn numbers_that_are_made_are_those_that_are_held() {
         let length = 3 * BLOCK + 5;

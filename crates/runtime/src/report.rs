@@ -95,6 +95,8 @@ pub struct Report {
     pub network: String,
     /// Name of the parameter set.
     pub parameters: String,
+    /// Bits after the point of integer weights, where the set has products in coefficients.
+    pub weight_bits: Option<u32>,
     /// The answer.
     #[serde(flatten)]
     pub answer: Answer,
@@ -295,6 +297,7 @@ impl Report {
         Self {
             network: plan.plan().description.name.clone(),
             parameters: parameters.spec().name.clone(),
+            weight_bits: parameters.spec().weight_bits(),
             answer,
             seconds: measured.seconds,
             predicted_seconds: prediction.seconds,
@@ -385,6 +388,7 @@ impl Report {
             let measured = measured.unwrap_or_else(|| "-".into());
             let _ = writeln!(t, "{what:22}  {measured:>12}  {predicted:>12}");
         }
+        let weights = self.weight_bits.map(|b| format!(", weights of {b} bits"));
         let _ = writeln!(
             t,
             "\nevaluation keys {}, encrypted input {}, encrypted answer {}",
@@ -394,8 +398,13 @@ impl Report {
         );
         let _ = writeln!(
             t,
-            "{} bootstraps, {} threads, parameters {}: log QP {:.1}, security {} bits",
-            self.bootstraps, self.threads, self.parameters, self.log_qp, self.security_bits
+            "{} bootstraps, {} threads, parameters {}: log QP {:.1}, security {} bits{}",
+            self.bootstraps,
+            self.threads,
+            self.parameters,
+            self.log_qp,
+            self.security_bits,
+            weights.unwrap_or_default()
         );
         t
     }

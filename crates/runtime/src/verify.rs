@@ -216,7 +216,7 @@ impl<'a> Reading<'a> {
                 ..,
             ) => self.linear(operands, map, bias, *period),
             (Operation::Weigh { terms, .. }, ..) => {
-                let lost = folding::rounding(terms, operands);
+                let lost = folding::rounding(terms, operands, meter.parameters());
                 let results = operation.apply(meter, operands)?;
                 Ok(results.iter().map(|y| meter.rounded(y, lost)).collect())
             }

@@ -20,14 +20,14 @@ use runtime::{
 };
 use std::path::PathBuf;
 use std::sync::Arc;
-use toy::{INPUT, SLOTS, TASK, Toy, plans, step};
+use toy::{INPUT, SLOTS, TASK, Toy, fine, plans, step};
 
 /// The first format that is final.
 const FIRST: u16 = 6;
 const NAMES: [&str; 4] = ["arithmetic", "polynomials", "bootstraps", "coefficients"];
 /// The last two once more, under parameters whose bootstraps are exact enough to have an answer, and the last with an alarm, squared below the levels for
-/// slots: the last of its numbers is what that reads.
-const ANSWERED: [&str; 3] = ["refreshed", "layers", "alarmed"];
+/// slots: the last of its numbers is what that reads; and with weights of 20 bits.
+const ANSWERED: [&str; 4] = ["refreshed", "layers", "alarmed", "fine"];
 /// A step of a sequence: its numbers are the answers of the first two runs.
 const STEP: &str = "step";
 
@@ -84,9 +84,9 @@ const GIVEN: [f64; SLOTS] = [0.5, -0.375, 0.25, 0.125, -0.5, 0.0, 0.3125, -0.187
 const WITHIN: f64 = 1e-4;
 
 /// Instead of a sine of degree 3, whose values are none, one of degree 15.
-fn answered() -> [Plan; 3] {
+fn answered() -> [Plan; 4] {
     let [.., bootstraps, coefficients] = plans();
-    let [bootstraps, coefficients] = [bootstraps, coefficients].map(|mut plan| {
+    let [bootstraps, coefficients, fine] = [bootstraps, coefficients, fine()].map(|mut plan| {
         let spec = &mut plan.parameters;
         if let Some(b) = &mut spec.bootstrap {
             b.eval_mod = vec![Zone::new(6, &[50])];
@@ -96,7 +96,7 @@ fn answered() -> [Plan; 3] {
         plan
     });
     let alarmed = alarmed(coefficients.clone());
-    [bootstraps, coefficients, alarmed]
+    [bootstraps, coefficients, alarmed, fine]
 }
 
 /// With the fourth powers of what comes from the half bootstrap, squared at the level of SlotToCoeff and at that of products.

@@ -3,6 +3,7 @@
 use super::{Random, parameters};
 use ckks::coefficients::{Parts, slot_of};
 use ckks::folded::{Convolution, Folded, Pitch};
+use ckks::parameters::WEIGHT_BITS;
 use ckks::{
     Arithmetic, Clear, Coefficients, Context, Descent, Error, Evaluator, HalfBootstrap, Level,
     Meter, ParametersSpec, Polynomial, SecretKey,
@@ -10,9 +11,6 @@ use ckks::{
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::sync::Arc;
-
-/// Scale of the weights.
-const UNIT: f64 = 65536.0;
 
 impl Random {
     fn below(&mut self, n: usize) -> usize {
@@ -58,9 +56,10 @@ struct Turn {
     /// In the ring that it is carried out in.
     layer: Convolution,
     small: bool,
-    weights: Vec<i32>,
+    /// Not yet integers.
+    weights: Vec<f64>,
     /// Times the layer's input, where its output lies alike.
-    factor: Option<i64>,
+    factor: Option<f64>,
     bias: Arc<[f64]>,
 }
 
@@ -153,9 +152,9 @@ impl Turn {
             }
         };
         let row = layer.row();
-        let most = 0.6 * UNIT / row as f64;
-        let weights: Vec<i32> = (0..layer.outputs() * row)
-            .map(|_| (most * random.unit()) as i32)
+        let most = 0.6 / row as f64;
+        let weights: Vec<f64> = (0..layer.outputs() * row)
+            .map(|_| most * random.unit())
             .collect();
         let alike = from == to;
         Self {
@@ -164,7 +163,7 @@ impl Turn {
             masks,
             small,
             weights,
-            factor: alike.then(|| (0.25 * UNIT * random.unit()) as i64),
+            factor: alike.then(|| 0.25 * random.unit()),
             bias: (0..random.pick(&[1, 4, n / to.gap()]))
                 .map(|_| 0.05 * random.unit())
                 .collect(),
@@ -228,12 +227,13 @@ impl Turn {
         a: &A,
         xs: &[Coefficients<A::Value>],
     ) -> Result<Vec<Coefficients<A::Value>>, Error> {
-        let p = a.parameters();
+        let (p, unit) = (a.parameters(), a.parameters().weight_unit());
+        let weights: Vec<i32> = self.weights.iter().map(|w| (w * unit) as i32).collect();
         let out: Vec<_> = match a.small().filter(|_| self.small) {
-            None => a.convolve(xs, &self.layer, &self.weights, UNIT)?,
+            None => a.convolve(xs, &self.layer, &weights, unit)?,
             Some(small) => {
                 let narrowed: Result<Vec<_>, Error> = xs.iter().map(|x| a.narrow(x)).collect();
-                let out = small.convolve(&narrowed?.concat(), &self.layer, &self.weights, UNIT)?;
+                let out = small.convolve(&narrowed?.concat(), &self.layer, &weights, unit)?;
                 let classes = self.layer.output().classes();
                 let widened = out.chunks(classes).map(|c| a.widen(c).map(Some));
                 widened.collect::<Result<_, _>>()?
@@ -242,8 +242,9 @@ impl Turn {
         let each = out.into_iter().enumerate().map(|(k, y)| {
             let mut y = y.expect("a ciphertext with channels");
             if let Some(factor) = self.factor {
+                let factor = (factor * unit) as i64;
                 let x = Coefficients::of(a, a.mul_integer(xs[k].value(), factor)?)?;
-                let scale = a.info(x.value()).scale * UNIT;
+                let scale = a.info(x.value()).scale * unit;
                 y = y.plus(a, &x.with_scale(a, scale)?)?;
             }
             let y = Coefficients::of(a, a.rescale(y.value())?)?;
@@ -287,9 +288,11 @@ fn encrypted(key: &SecretKey, v: &[Vec<f64>], e: &Evaluator, seed: u64) -> Vec<C
 fn three_interpreters_agree_on_random_cycles() {
     let (mut seen, mut most) = ([0; 6], [0.0f64; 2]);
     for seed in 0..12 {
-        // every other one with a small ring, of an eighth or a quarter
+        // every other one with a small ring, of an eighth or a quarter; weights of either precision
         let log_small = [None, Some(7), None, Some(8)][seed as usize % 4];
-        let spec = ParametersSpec::toy_coefficients(10, 4).map(|s| s.with_small_ring(log_small));
+        let bits = WEIGHT_BITS[seed as usize / 2 % 2];
+        let spec = ParametersSpec::toy_coefficients(10, 4)
+            .map(|s| s.with_small_ring(log_small).with_weight_bits(bits));
         let p = parameters(spec);
         let n = p.n();
         let classes = log_small.map_or(1, |log| n >> log);

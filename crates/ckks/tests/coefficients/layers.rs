@@ -2,10 +2,8 @@
 
 use super::rings::Both;
 use super::{Layer, Random, layers, parameters};
+use ckks::parameters::WEIGHT_BITS;
 use ckks::{Arithmetic, Clear, Coefficients, Context, Level, Meter, ParametersSpec};
-
-/// Scale of the weights.
-const SCALE: f64 = 65536.0;
 
 fn quotient(v: Vec<i32>, by: f64) -> Vec<f64> {
     v.into_iter().map(|v| f64::from(v) / by).collect()
@@ -18,11 +16,11 @@ fn products<A: Arithmetic>(
     layer: &Layer,
     weights: &Vec<i32>,
 ) -> Vec<Coefficients<A::Value>> {
-    let n = a.parameters().n();
+    let (n, unit) = (a.parameters().n(), a.parameters().weight_unit());
     match a.small() {
         None => {
             let folded = layer.folded(n, 1);
-            let out = a.convolve(xs, &folded, weights, SCALE).expect("a layer");
+            let out = a.convolve(xs, &folded, weights, unit).expect("a layer");
             let present = out.into_iter().map(|y| y.expect("channels everywhere"));
             present.collect::<Vec<_>>()
         }
@@ -34,7 +32,7 @@ fn products<A: Arithmetic>(
                 .flat_map(|x| a.narrow(x).expect("narrow"))
                 .collect();
             let out = small
-                .convolve(&xs, &folded, weights, SCALE)
+                .convolve(&xs, &folded, weights, unit)
                 .expect("a layer");
             out.chunks(t).map(|c| a.widen(c).expect("widen")).collect()
         }
@@ -56,16 +54,18 @@ fn run<A: Arithmetic>(
 fn check(both: &Both, clear: &Clear, layer: Layer, random: &mut Random, most: f64) -> f64 {
     let level = both.switch.small().parameters().residual();
     let count = layer.channels * layer.size[0] * layer.size[1];
+    let unit = both.p.weight_unit();
+    let bits = unit.log2() as u32 - 1;
     let (x, w) = (
         random.signed(14, count),
-        random.signed(15, layer.outputs * layer.row()),
+        random.signed(bits, layer.outputs * layer.row()),
     );
     let integers: Vec<i128> = x.iter().map(|&v| i128::from(v)).collect();
-    let denominator = SCALE * layer.row() as f64;
+    let denominator = 65536.0 * layer.row() as f64;
     let want: Vec<f64> = layer
         .plain(&integers, &w)
         .iter()
-        .map(|&v| v as f64 / denominator / SCALE)
+        .map(|&v| v as f64 / denominator / unit)
         .collect();
     let folded = layer.folded(both.p.n(), 1);
     // values of at most 1/4, by the number of terms of a sum
@@ -133,17 +133,21 @@ fn layers_on_ciphertexts_are_convolutions_in_one_ring() {
     println!("worst error 2^{:.1}", worst.log2());
 }
 
+/// With weights of every precision: those of 20 bits keep the errors of those of 16.
 #[test]
 fn layers_on_ciphertexts_are_convolutions_by_way_of_a_small_ring() {
-    let p = parameters(ParametersSpec::toy_coefficients(11, 2));
-    let both = Both::new(&p, 9, p.products(), 3);
-    let clear = Clear::new(&Context::new(&p), 1).with_small(&both.switch);
-    let mut random = Random::new(12);
-    let worst = layers()
-        .into_iter()
-        .map(|layer| check(&both, &clear, layer, &mut random, 1e-7))
-        .fold(0.0, f64::max);
-    println!("worst error 2^{:.1}", worst.log2());
+    for bits in WEIGHT_BITS {
+        let spec = ParametersSpec::toy_coefficients(11, 2);
+        let p = parameters(spec.map(|s| s.with_weight_bits(bits)));
+        let both = Both::new(&p, 9, p.products(), 3);
+        let clear = Clear::new(&Context::new(&p), 1).with_small(&both.switch);
+        let mut random = Random::new(12);
+        let worst = layers()
+            .into_iter()
+            .map(|layer| check(&both, &clear, layer, &mut random, 1e-7))
+            .fold(0.0, f64::max);
+        println!("{bits} bits: worst error 2^{:.1}", worst.log2());
+    }
 }
 
 /// Encryption's error times a row of weights, packing's and that of the change of rings, before the rescale, which would hide them, as the meter says.

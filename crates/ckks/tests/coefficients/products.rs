@@ -3,6 +3,7 @@
 use super::{Random, layers};
 use ckks::folded::Convolution;
 use ckks::packing::{convolve, packing_keys, switches};
+use ckks::parameters::WEIGHT_BITS;
 use ckks::{
     Arithmetic, Ciphertext, Clear, Coefficients, Context, Error, Evaluator, Info, KeyRequest,
     Level, Meter, Parameters, ParametersSpec, SecretKey,
@@ -70,22 +71,27 @@ fn integers(x: &RnsPoly<Coeff>, k: usize) -> Vec<i128> {
     x.limb(k).iter().map(|&r| i128::from(r)).collect()
 }
 
-/// A layer on numbers of the size of the modulus, garbage in all coefficients, packed: every coefficient is what the layout says, modulo every prime.
+/// A layer on numbers of the size of the modulus, garbage in all coefficients, packed: every coefficient is what the layout says, modulo every prime, with
+/// weights up to the largest that a plan may have, 2^8.
 #[test]
 fn layers_are_exact_modulo_every_prime() {
     let p = toy(9);
     let key = SecretKey::generate(&p, &mut ChaCha20Rng::seed_from_u64(1));
     let e = evaluator(&p, &key, p.n());
     let mut random = Random::new(3);
-    for layer in layers() {
+    for (number, layer) in layers().into_iter().enumerate() {
         let folded = layer.folded(p.n(), 1);
-        let w = random.signed(22, layer.outputs * layer.row());
+        let bits = WEIGHT_BITS[number % 2];
+        let unit = f64::from(bits).exp2();
+        let mut w = random.signed(bits + 8, layer.outputs * layer.row());
+        let (most, last) = (1 << (bits + 8), w.len() - 1);
+        (w[0], w[last]) = (most, -most);
         let xs: Vec<RnsPoly<Coeff>> = (0..folded.input().ciphertexts())
             .map(|i| uniform(&p, i as u8))
             .collect();
         let inputs: Vec<Coefficients> = xs.iter().map(|x| exact(&p, x.clone())).collect();
-        let out = e.convolve(&inputs, &folded, &w, 65536.0).expect("a layer");
-        assert!(out.iter().flatten().all(|y| y.value().scale() == 65536.0));
+        let out = e.convolve(&inputs, &folded, &w, unit).expect("a layer");
+        assert!(out.iter().flatten().all(|y| y.value().scale() == unit));
         for k in 0..2 {
             let q = i128::from(p.prime(k).value());
             let xs: Vec<Vec<i128>> = xs.iter().map(|x| integers(x, k)).collect();

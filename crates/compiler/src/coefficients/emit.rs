@@ -10,7 +10,7 @@ use crate::activation::Form;
 use crate::alarm::Owned;
 use crate::layout::narrow;
 use ckks::{Folded, HalfBootstrap, Parameters};
-use runtime::folding::{Folding, Term, WEIGHT_BITS, Within};
+use runtime::folding::{Folding, Term, Within};
 use runtime::{Integers, Operation, Port, Register, Step};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -376,12 +376,13 @@ impl Writer<'_> {
         output
     }
     fn terms(&mut self, v: Id) -> Result<Vec<Term>, Error> {
-        let scale = self.units[v].scale * f64::from(WEIGHT_BITS).exp2();
+        let scale = self.units[v].scale * self.parameters.weight_unit();
         let kernels = self.laid.kernels[v].iter();
         kernels
             .map(|(id, k)| {
                 let factor = scale / self.units[*id].scale;
-                let integer = |w: f64| integer(&self.quantities[v].layer, w * factor);
+                let integer =
+                    |w: f64| integer(&self.quantities[v].layer, w * factor, self.parameters);
                 let inputs = self.registers[*id].clone();
                 let (from, to) = (&self.laid.layouts[*id], &self.laid.layouts[v]);
                 match k.scalar() {

@@ -2,22 +2,18 @@
 //! small ring for each output. What is kept, and what is made of it, stays in slots.
 
 use super::costs::{Costs, within_memory, within_room};
-use super::transformer::{KEYS, finished, needs};
+use super::transformer::{KEYS, finished, needs, preset};
 use crate::draft::Draft;
 use crate::{Error, Target};
-use ckks::ParametersSpec;
 use nn::PolyGraph;
 use runtime::VerifiedPlan;
-
-/// Free levels of the preset.
-const LEVELS: usize = 9;
 
 /// Compiles a step whose target lets matrices lie in coefficients.
 pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
     within_room(graph, target, needs(graph).bytes)?;
     let set = match &target.parameters {
         Some(set) => set.clone(),
-        None => ParametersSpec::coefficients(LEVELS)?,
+        None => preset()?,
     };
     let mut costs = Costs::new(set.clone(), target.cost)?;
     let dear = Target {

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 /// Free levels where the target names no parameters: roots take most of them.
 const LEVELS: usize = 9;
+/// Bits of weights there: rounded to 16, they change a transformer's logits by more than encryption does (`docs/noise.md`).
+const WEIGHT_BITS: u32 = 20;
 
 /// How much dearer a rotation key is than elsewhere: attention has many rotations, which all layers share, and keys are most of what a run holds.
 pub(super) const KEYS: f64 = 5.0;
@@ -26,6 +28,11 @@ const SECONDS: (f64, f64) = (1e-7, 10.0);
 pub(super) fn is(graph: &PolyGraph) -> bool {
     let unfolds = |op: &Op<_>| matches!(op, Op::Unfold(_));
     graph.nodes().iter().any(|n| unfolds(n.op()))
+}
+
+/// What sequences are compiled for where the target names no parameters.
+pub(super) fn preset() -> Result<ParametersSpec, Error> {
+    Ok(ParametersSpec::coefficients(LEVELS)?.with_weight_bits(WEIGHT_BITS))
 }
 
 /// What compiling takes beside the network: weights as integers; what moves slots; verification.
@@ -51,7 +58,7 @@ pub(super) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
     }
     let set = match &target.parameters {
         Some(set) => set.clone(),
-        None => ParametersSpec::coefficients(LEVELS)?,
+        None => preset()?,
     };
     let mut costs = Costs::new(set.clone(), target.cost)?;
     let parameters = Parameters::new(set.clone())?;
@@ -100,7 +107,7 @@ fn weighing(draft: &Draft<'_>, costs: &mut Costs) -> Result<Vec<f64>, Error> {
             |source| &all[source].layout,
             |source| (vec![0; count(source)], 1.0),
             Scaled::Nothing,
-            ((0..count(v)).collect(), n),
+            ((0..count(v)).collect(), draft.cost.parameters()),
         )?;
         seconds[v] = costs.settle(&mut operation)?;
         for source in q.sources() {

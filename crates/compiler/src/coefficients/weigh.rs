@@ -8,7 +8,8 @@ use crate::layout::Layout;
 use crate::linear_op::{Chain, LinearOp, chain_row};
 use crate::normal::{Id, Quantity};
 use crate::units::Units;
-use runtime::folding::{Folding, LARGEST_WEIGHT, Term, WEIGHT_BITS, Within};
+use ckks::Parameters;
+use runtime::folding::{Folding, Term, Within, largest_weight};
 use runtime::{Integers, Operation, Register};
 use std::sync::Arc;
 
@@ -24,16 +25,16 @@ pub(crate) enum Scaled<'a> {
 /// Where a source's values lie in coefficients, and network value / plan value.
 pub(crate) type Low = (Vec<Register>, f64);
 
-/// A weight as a plan holds it, from its value in units of 2^-[`WEIGHT_BITS`].
-pub(crate) fn integer(layer: &str, weight: f64) -> Result<i32, Error> {
+/// A weight as a plan holds it, from its value in units of the parameters' ([`Parameters::weight_unit`]).
+pub(crate) fn integer(layer: &str, weight: f64, parameters: &Parameters) -> Result<i32, Error> {
     let weight = weight.round();
-    if weight.abs() <= f64::from(LARGEST_WEIGHT) {
-        #[expect(clippy::cast_possible_truncation, reason = "within 2^24")]
+    if weight.abs() <= f64::from(largest_weight(parameters)) {
+        #[expect(clippy::cast_possible_truncation, reason = "within 2^28")]
         return Ok(weight as i32);
     }
     Err(Error::Weight {
         layer: layer.into(),
-        value: weight / f64::from(WEIGHT_BITS).exp2(),
+        value: weight / parameters.weight_unit(),
     })
 }
 
@@ -54,8 +55,9 @@ pub(crate) fn operation<'a>(
     layout: impl Fn(Id) -> &'a Layout,
     low: impl Fn(Id) -> Low,
     scaled: Scaled<'_>,
-    (outputs, n): (Vec<Register>, usize),
+    (outputs, parameters): (Vec<Register>, &Parameters),
 ) -> Result<Operation, Error> {
+    let n = parameters.n();
     let Lies {
         leaves: rows,
         folding: to,
@@ -70,17 +72,17 @@ pub(crate) fn operation<'a>(
         let (inputs, unit) = low(source);
         let chains: Vec<&Chain> = (terms.iter().filter(|t| t.0 == source).map(|t| &t.1)).collect();
         let factor = match scaled {
-            Scaled::By(units) => unit * units.scale * f64::from(WEIGHT_BITS).exp2(),
+            Scaled::By(units) => unit * units.scale * parameters.weight_unit(),
             Scaled::Nothing => 0.0,
         };
-        let integer = |w: f64| integer(&q.layer, w * factor);
+        let rounded = |w: f64| integer(&q.layer, w, parameters);
         let times = |chain: &&Chain| {
             let each = chain.iter().map(|l| l.op.scalar());
             each.product::<Option<f64>>()
         };
         let multiple: Option<f64> = chains.iter().map(times).sum();
         if let (Some(w), true) = (multiple, *from == q.layout) {
-            let factor = integer(w)?;
+            let factor = rounded(w * factor)?;
             made.push(Term::Multiple { inputs, factor });
             continue;
         }
@@ -99,18 +101,7 @@ pub(crate) fn operation<'a>(
                 let places = (&rows[..], &columns[..], from.shape[0]);
                 let matrix = Matrix::new(&chains, places, [length, wide], factor, kernel[0]);
                 let largest = matrix.largest();
-                if largest > f64::from(LARGEST_WEIGHT) {
-                    return Err(Error::Weight {
-                        layer: q.layer.clone(),
-                        value: largest / f64::from(WEIGHT_BITS).exp2(),
-                    });
-                }
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "within 2^24"
-                )]
-                let largest = largest as u32;
+                let largest = rounded(largest)?.unsigned_abs();
                 Integers::made(size, largest, move |first, out| matrix.read(first, out))
             }
         };
@@ -264,7 +255,7 @@ impl Matrix {
                 self.row(o, &mut row);
                 made = Some(o);
             }
-            #[expect(clippy::cast_possible_truncation, reason = "within 2^24")]
+            #[expect(clippy::cast_possible_truncation, reason = "within 2^28")]
             let integer = row[column].round() as i32;
             *w = integer;
         }

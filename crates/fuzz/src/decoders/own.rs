@@ -6,8 +6,9 @@ use crate::decoder::{
     Decoder, Law, Outcome, Probe, again, container_limit, law, plan_limit, same, stored_limit,
 };
 use crate::scratch::Scratch;
-use crate::toy::{INPUT, SLOTS, Steps, Toy, in_coefficients, plans};
+use crate::toy::{INPUT, SLOTS, Steps, TASK, Toy, fine, in_coefficients, plans};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
+use ckks::parameters::WEIGHT_BITS;
 use ckks::{Ciphertext, Evaluator};
 use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::wire::ServerKeys;
@@ -180,15 +181,17 @@ fn stored_keys(toy: &'static Toy) -> impl Fn(&mut Probe<'_>) -> Outcome {
 }
 
 /// A plan with its weights in a file beside it.
-fn beside(weights: [i32; 4]) -> [Vec<u8>; 2] {
-    let files = in_coefficients(weights).write_beside((Vec::new(), NAME), (Vec::new(), NAME));
+fn beside(weights: [i32; 4], bits: u32) -> [Vec<u8>; 2] {
+    let plan = in_coefficients(weights, bits);
+    let files = plan.write_beside((Vec::new(), NAME), (Vec::new(), NAME));
     files.expect("in memory").into()
 }
 
-/// Plans and the weights beside them, of two to four bytes each: either is a mutant, or both are of other weights. With flags of 1 the weights
-/// change after they were checked.
+/// Plans and the weights beside them, of 16 and 20 bits and of two to four bytes each: either is a mutant, or both are of other weights. With flags of 1 the
+/// weights change after they were checked.
 fn weights() -> Decoder {
-    let pairs = [77, 1 << 17, 1 << 25].map(|w| beside([1 << 14, -w, w, 5]));
+    let pairs = [(77, 16), (1 << 17, 16), (1 << 25, 16), (1 << 22, 20)];
+    let pairs = pairs.map(|(w, bits)| beside([1 << 14, -w, w, 5], bits));
     let seeds = pairs.iter().map(|p| join(0, p)).collect();
     let apart = [0, 1].map(|i| pairs.each_ref().map(|p| Parts::of(&p[i])));
     let scratch = Scratch::new("weights");
@@ -204,7 +207,7 @@ fn weights() -> Decoder {
             match r.below(8) {
                 0 => {
                     let other = [(); 4].map(|()| r.boundary() as i32);
-                    pair = beside(other.map(|w| w.max(-i32::MAX)));
+                    pair = beside(other.map(|w| w.max(-i32::MAX)), *r.pick(&WEIGHT_BITS));
                 }
                 1 => pair[0] = generate(r, &apart[0][at..]),
                 _ => pair[1] = generate(r, &apart[1][at..]),
@@ -249,6 +252,10 @@ pub(super) fn all() -> Vec<Decoder> {
     let two = [toy, rings];
     let steps = &*Box::leak(Box::new(Steps::new()));
     let files = plans.map(|p| p.write(Vec::new(), NAME).expect("in memory"));
+    let fine = VerifiedPlan::new(fine()).expect("a valid seed");
+    let fine_file = fine.plan().write(Vec::new(), NAME).expect("in memory");
+    let fine_client = fine.client_file(TASK.into()).expect("a valid seed");
+    let fine_client = fine_client.write(Vec::new(), NAME).expect("in memory");
     let every = [
         &toy.client_file,
         &toy.client_key,
@@ -262,6 +269,7 @@ pub(super) fn all() -> Vec<Decoder> {
         &files[2],
         &rings.keys,
         &files[3],
+        &fine_file,
         &steps.file,
         &steps.client_file,
         &steps.input,
@@ -271,10 +279,7 @@ pub(super) fn all() -> Vec<Decoder> {
         weights(),
         own(
             "plan",
-            &[&files[..], std::slice::from_ref(&steps.file)]
-                .concat()
-                .iter()
-                .collect::<Vec<_>>(),
+            &(files.iter().chain([&fine_file, &steps.file])).collect::<Vec<_>>(),
         )
         .within(plan_limit)
         .reads(|b| VerifiedPlan::read(b, NAME), check_plan),
@@ -288,7 +293,12 @@ pub(super) fn all() -> Vec<Decoder> {
         ),
         own(
             "client-file",
-            &[&toy.client_file, &full.client_file, &steps.client_file],
+            &[
+                &toy.client_file,
+                &full.client_file,
+                &steps.client_file,
+                &fine_client,
+            ],
         )
         .reads(
             |b| ClientFile::read(b, NAME),

@@ -168,6 +168,50 @@ fn files_of_another_kind_plan_or_parameter_set_are_named() {
     assert!(message.contains("another plan"), "{message}");
 }
 
+/// The file with a text of its first section replaced by another of the same length.
+fn reworded(file: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let header = Header::read(&mut &file[..], "x").expect("a header");
+    let mut all = sections(file, *b"last", &[]);
+    all.pop();
+    let mut reader = Reader::new(file, "x", header.kind).expect("a header");
+    let out = Writer::new(Vec::new(), "x", header.kind, header.ids, all.clone());
+    let mut out = out.expect("in memory");
+    for (k, (tag, length)) in all.into_iter().enumerate() {
+        let mut bytes = reader.section(tag, length).expect("as listed");
+        if k == 0 {
+            let text = String::from_utf8(bytes).expect("JSON");
+            assert!(text.contains(from) && from.len() == to.len());
+            bytes = text.replace(from, to).into_bytes();
+        }
+        out.section(&bytes).expect("in memory");
+    }
+    out.finish().expect("in memory")
+}
+
+#[test]
+fn weights_of_a_precision_that_there_is_not_are_refused() {
+    let plan = |bits| Plan {
+        parameters: ParametersSpec::toy_coefficients(9, 9)
+            .expect("a preset")
+            .with_weight_bits(bits),
+        ..bootstrapped()
+    };
+    let file = plan(20).write(Vec::new(), "x").expect("written");
+    assert_eq!(Plan::read(&file[..], "x").expect("read").0, plan(20));
+    let field = |bits: &str| format!("\"weight_bits\":{bits}");
+    let [of_22, of_text] = ["22", "\"\""].map(|bits| reworded(&file, &field("20"), &field(bits)));
+    let read = Plan::read(&of_22[..], "x").map(drop);
+    let inspected = inspection::inspect(std::io::Cursor::new(&of_22), "x").map(drop);
+    let made = VerifiedPlan::new(plan(22)).map(drop);
+    let written = plan(22).write(Vec::new(), "x").map(drop);
+    for refused in [read, inspected, made, written] {
+        let told = refused.expect_err("no such precision").to_string();
+        let words = "`weight_bits` of 22 for 1 levels of products; [16, 20] are supported";
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(Plan::read(&of_text[..], "x").is_err());
+}
+
 #[test]
 fn keys_that_do_not_cover_the_plan_are_named() {
     let f = files(levelled());
