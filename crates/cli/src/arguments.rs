@@ -95,6 +95,8 @@ pub(crate) struct EvaluateArgs {
     /// Inputs in one run, a power of two (as `compile --batch`).
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "plan")]
     pub(crate) batch: usize,
+    #[command(flatten)]
+    pub(crate) answering: polyveil::positions::Answering,
     /// Where the lines go (appended to).
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
@@ -257,6 +259,8 @@ pub(crate) struct CompileArgs {
     /// Inputs that one run takes side by side, a power of two: a run takes longer, each input less. `encrypt` then takes as many at once.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) batch: usize,
+    #[command(flatten)]
+    pub(crate) answering: polyveil::positions::Answering,
     /// A plan without the alarm: nobody sees that a value left its interval under encryption. For research.
     #[arg(long)]
     pub(crate) no_alarm: bool,

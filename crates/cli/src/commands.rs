@@ -379,7 +379,7 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
     let others = [&a.model, &a.output, &beside[0], &beside[1]].map(PathBuf::as_path);
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     look_at(&a.model);
-    let graph = network::load_polynomial(&a.model)?;
+    let graph = (a.answering.positions).cut(network::load_polynomial(&a.model)?)?;
     let machine = a.predict.machine()?;
     let target = compiler::Target {
         parameters: a.parameters.clone(),
@@ -648,7 +648,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
     others.extend(beside.map(PathBuf::as_path));
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     look_at(&a.model);
-    let graph = network::load_polynomial(&a.model)?;
+    let graph = (a.answering.positions).cut(network::load_polynomial(&a.model)?)?;
     let task = network::task_of_graph(&graph)?;
     if let Some(kind) = kind.filter(|k| *k != task.kind()) {
         let model = a.model.display();

@@ -27,6 +27,7 @@ pub(crate) fn option(help: Help) -> Option<&'static str> {
         Help::NameLabels => "--value-columns LIST",
         Help::GiveText => "--text TEXT",
         Help::NameCount => "--count N",
+        Help::NamePositions => "--positions WHICH",
         Help::Calibrate => "`polyveil calibrate`",
         Help::Widen => "`polyveil calibrate --margin`",
         Help::WidenOrSlots => "`polyveil calibrate --margin`, or `--layers slots`",

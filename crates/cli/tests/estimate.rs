@@ -87,6 +87,36 @@ fn a_configuration_gives_json_for_both_modes_and_the_same_twice() {
     assert!(each(1) < 0.2 * each(0));
 }
 
+/// Logits of the last position alone are estimated cheaper, at full size by shapes alone, and what names no position is refused.
+#[test]
+fn logits_of_few_positions_are_cheaper() {
+    let folder = Folder::new("estimate-positions");
+    let config = folder.file("config.json", CONFIG.as_bytes());
+    let of = |positions: &str| -> serde_json::Value {
+        let arguments = "--length 32 --batch 1 --json --machine shipped";
+        let (text, _) = done(
+            &format!("estimate {config} {arguments} --positions {positions}"),
+            &[],
+        );
+        serde_json::from_str(&text).expect("one row")
+    };
+    let (all, few, last) = (of("all"), of("3,17,30"), of("last"));
+    assert!(all["positions"].is_null(), "{all}");
+    assert_eq!([&few["positions"], &last["positions"]], [3, 1]);
+    let seconds = |row: &serde_json::Value| row["predicted_cpu_seconds"].as_f64();
+    assert!(seconds(&last) < seconds(&all), "{last}{all}");
+    let table = format!("estimate {config} --length 32 --batch 1 --machine shipped");
+    let (text, _) = done(&format!("{table} --positions last"), &[]);
+    assert!(text.contains("| 32, logits of 1 |"), "{text}");
+    let outside = ["position 32", "0 to 31"];
+    refused(&format!("{table} --positions 3,32"), &[], &outside);
+    refused(
+        "estimate vit-b-32 --positions last",
+        &[],
+        &["takes pictures", "only a language model's answer"],
+    );
+}
+
 /// Names by which releases are compared.
 const NAMES: [&str; 14] = [
     "cpu_seconds",

@@ -6,7 +6,7 @@ use nn::PolyGraph;
 use nn::format::artefact;
 use nn::format::state_dict::StateDict;
 use std::path::Path;
-use support::{Folder, done, refused};
+use support::{Folder, done, no_usage, refused};
 use task::{Prompts, Task};
 use zoo::architecture::Architecture;
 use zoo::architecture::llama;
@@ -74,7 +74,14 @@ fn checkpoint(folder: &Folder) -> String {
 
 /// Compiles for a toy ring, which the command line doesn't.
 fn toy_plan(folder: &Folder, model: &str, batch: usize) -> (PolyGraph, String) {
+    toy_plan_at(folder, model, batch, "all")
+}
+
+/// The same, answering at these positions.
+fn toy_plan_at(folder: &Folder, model: &str, batch: usize, positions: &str) -> (PolyGraph, String) {
     let graph = artefact::load(Path::new(model), 1 << 24).expect("reads");
+    let positions: polyveil::Positions = positions.parse().expect("positions");
+    let graph = positions.cut(graph).expect("within");
     let target = compiler::Target {
         parameters: Some(ckks::ParametersSpec::toy(10)),
         batch,
@@ -258,6 +265,137 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
         &[],
         &["long.txt", "prompt 0", "too long"],
     );
+}
+
+/// Of a prompt's continuation the last position is enough; what an answer does not hold is said before anything is encrypted, and after.
+#[test]
+fn answers_at_some_positions_go_through_all_commands() {
+    let folder = Folder::new("lm-positions");
+    let options = checkpoint(&folder);
+    let (model, pvm) = (folder.path("model"), folder.path("tiny.pvm"));
+    done(
+        &format!("calibrate {model} {options} --power 4 --epsilon 0.1 -o {pvm}"),
+        &[],
+    );
+    let whole = artefact::load(Path::new(&pvm), 1 << 24).expect("reads");
+    let (graph, plan) = toy_plan_at(&folder, &pvm, 1, "2,4");
+    let (format, all) = (prompts(&graph), prompts(&whole));
+    assert_eq!(format.positions(), Some(&[2, 4][..]));
+    let (client, keys) = (folder.path("toy.client"), folder.path("keys"));
+    done(&format!("keygen {client} -o {keys} --insecure-toy"), &[]);
+    let (said, _) = done(&format!("inspect {client}"), &[]);
+    assert!(said.contains("logits of positions 2,4 alone"), "{said}");
+    let (key, input, answer) = (
+        folder.path("keys/client.key"),
+        folder.path("x.input"),
+        folder.path("x.answer"),
+    );
+    let encrypt = format!("encrypt --key {key} -o {input} --text");
+    // six tokens, the public first one included: the last is at position 4
+    let prompt = "ab cb";
+    let tokens = format.encode(prompt).expect("known");
+    let (last, twin) = (tokens.len() - 2, all.input(&tokens).expect("fits"));
+    assert_eq!(last, 4, "{tokens:?}");
+    let (_, notes) = done(&encrypt, &[prompt]);
+    assert!(!notes.contains("what follows the prompt is not"), "{notes}");
+    let run =
+        format!("run --plan {plan} --keys {keys}/evaluation.keys --input {input} -o {answer}");
+    done(&run, &[]);
+    let twin = whole.evaluate(&twin).expect("evaluates").output;
+    let decrypt = format!("decrypt --key {key} {answer}");
+    let (json, _) = done(&format!("{decrypt} --json --text"), &[prompt]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["positions"], serde_json::json!([2, 4]), "{json}");
+    assert_eq!(json["next"].as_array().map(Vec::len), Some(2), "{json}");
+    let truth = all.logits_at(twin.values(), last).expect("a position");
+    for c in json["candidates"].as_array().expect("a list") {
+        let token = c["token"].as_u64().expect("a token") as usize;
+        let error = (c["logit"].as_f64().expect("a logit") - truth[token]).abs();
+        assert!(error < 1e-3, "token {token}: {error}");
+    }
+    let (text, _) = done(&decrypt, &[]);
+    assert!(text.contains("next token after position 4"), "{text}");
+    // four tokens of which one is answered, and three of which none is
+    let (some, none) = ("ab cd", "ab");
+    let ends = |text| format.encode(text).expect("known").len() - 2;
+    assert_eq!((ends(some), ends(none)), (3, 1));
+    let (_, notes) = done(&encrypt, &[some]);
+    assert!(
+        notes.contains("positions 2,4 alone") && notes.contains("what follows the prompt is not"),
+        "{notes}"
+    );
+    let (text, _) = done(&format!("{decrypt} --text"), &[some]);
+    assert!(
+        text.contains("what follows it is not in the answer") && !text.contains("next token"),
+        "{text}"
+    );
+    let words = ["positions 2,4 alone", "ends at position 1"];
+    refused(&encrypt, &[none], &words);
+    refused(&format!("{decrypt} --text"), &[none], &words);
+
+    let file = folder.file(
+        "prompts.txt",
+        format!("{prompt}\n{some}\n{none}\n").as_bytes(),
+    );
+    let results = folder.path("results.jsonl");
+    let evaluate =
+        format!("evaluate --model {pvm} --plan {plan} --prompts {file} --json -o {results}");
+    let words = ["hold 2 positions, not 5", "--positions"];
+    refused(&format!("{evaluate}.other"), &[], &words);
+    let (json, notes) = done(&format!("{evaluate} --positions 2,4"), &[]);
+    assert!(
+        notes.contains("prompt 2 is left out: answers hold"),
+        "{notes}"
+    );
+    let summary: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        [
+            &summary["prompts"],
+            &summary["positions"],
+            &summary["different"]
+        ],
+        [2, 3, 0],
+        "{summary}"
+    );
+    // by hand: what follows position 2 of both, the only token that is there to be found
+    let nats = |text: &str| {
+        let tokens = all.encode(text).expect("known");
+        let twin = whole.evaluate(&all.input(&tokens).expect("fits"));
+        let twin = twin.expect("evaluates").output;
+        let logits = all.logits_at(twin.values(), 2).expect("a position");
+        -task::scores::log_probability(&logits, tokens[4] as usize)
+    };
+    let perplexity = (0.5 * (nats(prompt) + nats(some))).exp();
+    let own = summary["clear_perplexity"].as_f64().expect("a number");
+    assert!((own / perplexity - 1.0).abs() < 1e-9, "{own}, {perplexity}");
+    let lines = folder.file("lambada.jsonl", b"{\"text\": \"ab cd a\"}\n");
+    let words = format!(
+        "evaluate --model {pvm} --plan {plan} --lambada {lines} --json -o {results}.lambada"
+    );
+    let (_, notes) = done(&format!("{words} --positions 2,4"), &[]);
+    assert!(notes.contains("needs the logits of position 3"), "{notes}");
+
+    let compile = format!("compile {pvm} -o {}", folder.path("x.plan"));
+    let outside = ["position 5", "0 to 4"];
+    refused(&format!("{compile} --positions 5"), &[], &outside);
+    no_usage(
+        &format!("{compile} --positions first"),
+        &["names no positions", "all, last"],
+    );
+    let twice = ["position 1 is named twice"];
+    no_usage(&format!("{compile} --positions 1,1"), &twice);
+    let resnet = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../models/resnet20-poly.pvm"
+    );
+    if Path::new(resnet).exists() {
+        let compile = compile.replace(&pvm, resnet);
+        refused(
+            &format!("{compile} --positions last"),
+            &[],
+            &["takes pictures", "only a language model's answer"],
+        );
+    }
 }
 
 #[test]

@@ -289,7 +289,7 @@ pub(crate) fn normalise(
         max_slots,
         sized,
         tokens,
-        vectors: vectors(graph, target, cost),
+        vectors: vectors(graph, target, cost, tokens),
         symbols: BTreeMap::new(),
         centred: Centred::default(),
         skipped: BTreeSet::new(),
@@ -347,11 +347,18 @@ pub(crate) fn normalise(
     .pruned())
 }
 
-/// From how many inputs on a channel's sum is made in coefficients, in a step of a sequence: a half bootstrap takes as long as so many diagonals.
-fn vectors(graph: &PolyGraph, target: &Target, cost: &CostModel) -> Option<usize> {
+/// From how many inputs on a channel's sum is made in coefficients, of a token alone, in a step of a sequence or behind one: a half bootstrap takes as long as so many diagonals.
+fn vectors(
+    graph: &PolyGraph,
+    target: &Target,
+    cost: &CostModel,
+    tokens: Option<Tokens>,
+) -> Option<usize> {
     const DIAGONALS: usize = 192;
     let products = cost.parameters().products() > ckks::Level::new(0);
-    if graph.kept().is_empty() || !products {
+    let behind = tokens.is_some() && graph.output().shape().columns() == 1;
+    let alone = behind || !graph.kept().is_empty();
+    if !alone || !products {
         return None;
     }
     match target.layers {

@@ -28,23 +28,56 @@ fn power() -> AttentionScheme {
     AttentionScheme::Power(PowerSoftmax::new(4, 0.1).expect("valid"))
 }
 
-fn sketched(shape: &TransformerShape, tokens: usize, target: &Target) -> Sketch {
-    let small = shape.stand_in(power()).expect("narrowed");
+/// The last so many positions.
+fn last(graph: &nn::PolyGraph, positions: usize) -> nn::PolyGraph {
+    let length = graph.output().shape().columns();
+    let all: Vec<usize> = (length - positions..length).collect();
+    graph.at_positions(&all).expect("within")
+}
+
+fn sketched(
+    shape: &TransformerShape,
+    (tokens, positions): (usize, usize),
+    target: &Target,
+) -> Sketch {
+    let of = match positions == tokens {
+        true => 1,
+        false => positions,
+    };
+    let small = shape.stand_in_at(power(), (of, tokens)).expect("narrowed");
     let scale = Scale {
         channels: small.channels.clone(),
         tokens: (small.tokens, tokens),
         narrowed: small.head,
     };
     let lowered = small.polynomials(OPTIONS).expect("polynomial");
-    sketch(&lowered.graph, &scale, target).expect("sketched")
+    let graph = match positions == tokens {
+        true => lowered.graph,
+        false => last(&lowered.graph, positions),
+    };
+    sketch(&graph, &scale, target).expect("sketched")
 }
 
 /// Sketch and plan agree on what they cost, each within a share of the plan's.
 fn agree(name: &str, shape: &TransformerShape, tokens: usize, target: &Target) {
-    let sketch = sketched(shape, tokens, target);
+    agree_at(name, shape, (tokens, tokens), target);
+}
+
+/// The same of an answer at so many positions.
+fn agree_at(
+    name: &str,
+    shape: &TransformerShape,
+    (tokens, positions): (usize, usize),
+    target: &Target,
+) {
+    let sketch = sketched(shape, (tokens, positions), target);
     let full = shape.random(power(), tokens).expect("random");
     let lowered = full.polynomials(OPTIONS).expect("polynomial");
-    let verified = compile(&lowered.graph, target).expect("compiled");
+    let graph = match positions == tokens {
+        true => lowered.graph,
+        false => last(&lowered.graph, positions),
+    };
+    let verified = compile(&graph, target).expect("compiled");
     let summary = summarise(verified.plan());
     let facts = verified.facts();
     let seconds = Prediction::new(&verified, Basis::shipped(), 1).cpu_seconds;
@@ -165,6 +198,12 @@ fn several_ciphertexts_of_several_channels() {
 }
 
 #[test]
+fn answers_at_few_positions() {
+    agree_at("neox", &neox(2, 32, 4), (16, 1), &toy(8, 1));
+    agree_at("llama", &llama(2, 32, [4, 4], 64), (16, 3), &toy(8, 1));
+}
+
+#[test]
 fn batches_down_to_one_channel_in_a_ciphertext() {
     agree("llama", &llama(1, 16, [4, 2], 24), 8, &toy(8, 16));
     // with as many heads of keys as of queries it cuts a chain in two where the plan does not: a near tie, in which it is dearer
@@ -173,7 +212,7 @@ fn batches_down_to_one_channel_in_a_ciphertext() {
     let lowered = full.polynomials(OPTIONS).expect("polynomial");
     let plan = compile(&lowered.graph, &target).expect("compiled");
     let planned = Prediction::new(&plan, Basis::shipped(), 1).cpu_seconds;
-    let over = sketched(&shape, 8, &target).cpu_seconds() / planned;
+    let over = sketched(&shape, (8, 8), &target).cpu_seconds() / planned;
     assert!((0.9..1.25).contains(&over), "{over}");
     agree("neox", &neox(1, 16, 2), 8, &toy(8, 16));
     agree("bert", &bert(2, 16, 4), 8, &toy(8, 8));
@@ -202,7 +241,7 @@ fn dearer_keys_are_fewer_and_a_limit_tries_them() {
             max_memory,
             ..toy(12, 1)
         };
-        sketched(&shape, 64, &target)
+        sketched(&shape, (64, 64), &target)
     };
     let (cheap, dear) = (with(1e-3, None), with(1.0, None));
     assert!(dear.keys.0.len() < cheap.keys.0.len());

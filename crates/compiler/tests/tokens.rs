@@ -529,3 +529,78 @@ fn full_sizes() {
         println!("error {off:.1e} of {most:.1}, peak {peak:.2} GB");
     }
 }
+
+/// What the whole network's answer has at these positions.
+fn columns(all: &Tensor, positions: &[usize]) -> Vec<f64> {
+    let rows = all.values().chunks(all.shape().columns());
+    rows.flat_map(|row| positions.iter().map(|p| row[*p]))
+        .collect()
+}
+
+/// An answer at some positions is what the whole network gives there, in fewer ciphertexts where layers lie in slots, or one position is asked for.
+#[test]
+fn an_answer_at_some_positions_is_that_of_all() {
+    let size = |length, public| Size {
+        layers: 2,
+        vocabulary: 100,
+        length,
+        public,
+        ..SMALL
+    };
+    let power = PowerSoftmax::new(4, 0.25).expect("valid");
+    let polynomials = Polynomials {
+        bits: 10.0,
+        degree: 7,
+        widened: 1.25,
+    };
+    let parallel = neox(2, 128, 4, 128)
+        .stand_in(AttentionScheme::Power(power.over(Denominator::Mean)))
+        .expect("narrowed");
+    let parallel = parallel.polynomials(polynomials).expect("within reach");
+    let sequence = |i| zoo::shape::sequence(parallel.graph.input_shape(), i);
+    let slots = Target {
+        parameters: Some(ParametersSpec::toy(9)),
+        layers: Layers::Slots,
+        ..Target::default()
+    };
+    let [(full, x), (short, y)] = [size(8, false), size(7, true)].map(|s| transformer(7, s, 4));
+    for (name, graph, input, target, several) in [
+        ("in coefficients", &full, &x[0], target(8), true),
+        ("behind a public token", &short, &y[0], target(8), false),
+        ("parallel", &parallel.graph, &sequence(3), target(8), false),
+        ("in slots", &full, &x[0], slots, true),
+    ] {
+        let length = graph.output().shape().columns();
+        let whole = compile(graph, &target).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let all = graph.evaluate(input).expect("runs").output;
+        let seconds = |plan: &VerifiedPlan| plan.predicted_steps(&target.cost).iter().sum::<f64>();
+        for positions in [vec![length - 1], vec![0], vec![1, 3]] {
+            if positions.len() > 1 && !several {
+                continue;
+            }
+            let cut = graph.at_positions(&positions).expect("within");
+            let want = cut.evaluate(input).expect("runs").output;
+            let here = columns(&all, &positions);
+            let off = largest(here.iter().zip(want.values()).map(|(a, b)| a - b));
+            assert!(off < 1e-12, "{name}: {off}");
+            let plan = compile(&cut, &target).unwrap_or_else(|e| panic!("{name}: {e}"));
+            compare(name, &cut, &plan, input);
+            let answers = |plan: &VerifiedPlan| plan.plan().output.registers.len();
+            let (own, of_all) = (answers(&plan), answers(&whole));
+            println!(
+                "{name} at {positions:?}: {own} of {of_all} ciphertexts, {:.2} of {:.2} CPU s",
+                seconds(&plan),
+                seconds(&whole)
+            );
+            if positions.len() == 1 || target.layers == Layers::Slots {
+                assert!(own < of_all, "{name}: {own} of {of_all} ciphertexts");
+            }
+            if positions == [length - 1] {
+                let had = on_ciphertexts(&plan, input, true);
+                let off = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
+                let most = largest(want.values().iter().copied());
+                assert!(off < 5e-3 * most, "{name}: {off} of {most}");
+            }
+        }
+    }
+}

@@ -28,6 +28,7 @@ pub mod tensor;
 
 mod infer;
 mod kernels;
+mod positions;
 mod sequence;
 mod shape;
 

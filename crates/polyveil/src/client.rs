@@ -5,6 +5,7 @@ use crate::files::{self, Output, folder_of};
 use crate::inputs::{self, Source, encode_picture, encode_text};
 use crate::memory;
 use crate::network::{CLIENT_FILE, answer_lines, client_file, label, task_or};
+use crate::positions::{Missing, listed, missing, require_some};
 use crate::progress::{Listener, Say};
 use crate::session::{doubted, rng};
 use runtime::sharing::{RECORD_NAME, Terms};
@@ -157,6 +158,13 @@ impl Client {
             };
             if let Some((tokens, true)) = &encoded.tokens {
                 tell.note(format_args!("the text was cut to {} tokens", tokens.len()));
+            }
+            if let (Task::Prompts(prompts), Some((tokens, _))) = (&self.task, &encoded.tokens)
+                && let Some(lacks) = require_some(prompts, tokens.len())?
+            {
+                tell.note(format_args!(
+                    "{lacks}: what follows the prompt is not among them"
+                ));
             }
             if let Input::Item(source, i) = input {
                 self.require_within(source, *i, encoded.tensor.values())?;
@@ -477,10 +485,17 @@ fn continuation(
     let prompt = prompt.map(|text| format.encode(text)).transpose()?;
     let tokens = prompt.as_ref().map_or(format.length(), Vec::len);
     let (mut text, mut next, mut candidates) = (String::new(), Vec::new(), Vec::new());
+    // of a prompt that is not given, the last position that there is
+    let lacks = prompt.as_ref().and_then(|p| missing(format, p.len()));
+    if let Some(Missing::All(said)) = &lacks {
+        return Err(format!("{said}: nothing of it is in the answer").into());
+    }
+    let mut positions = Vec::new();
     for position in 0..tokens - format.public() {
         let Some(scores) = answer.at(position) else {
-            break;
+            continue;
         };
+        positions.push(position);
         let shown = |p: &Vec<u32>| format.tokenizer().show(p[position + format.public()]);
         let (seen, best) = (prompt.as_ref().map(shown), scores.best());
         text += &format!(
@@ -491,7 +506,19 @@ fn continuation(
         next.push(best);
         candidates = scores.top(5);
     }
-    text += "next token:\n";
+    match lacks {
+        Some(Missing::Last(said)) => {
+            text += &format!("{said}: what follows it is not in the answer\n");
+            candidates.clear();
+        }
+        _ if format.positions().is_some() => {
+            text += &format!(
+                "next token after position {}:\n",
+                listed(&positions[positions.len().saturating_sub(1)..])
+            );
+        }
+        _ => text += "next token:\n",
+    }
     let each = candidates.iter().map(|c| {
         let (share, logit) = (100.0 * c.probability, c.score);
         text += &format!("  {:14} {share:5.1}%  (logit {logit:+.4})\n", c.name);
@@ -500,7 +527,7 @@ fn continuation(
     let candidates: Vec<Value> = each.collect();
     Ok(Decrypted {
         text,
-        json: json!({ "network": network, "next": next, "candidates": candidates, "may_be_shared": false }),
+        json: json!({ "network": network, "positions": positions, "next": next, "candidates": candidates, "may_be_shared": false }),
         values: None,
     })
 }

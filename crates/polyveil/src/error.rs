@@ -66,6 +66,8 @@ pub enum Help {
     GiveText,
     /// How many inputs were encrypted together is to be said.
     NameCount,
+    /// Which positions of a prompt answers hold is to be said.
+    NamePositions,
     /// A vocabulary is to be named.
     NameTokenizer,
     /// Calibration is to see more.
@@ -108,6 +110,7 @@ impl Help {
             Self::NameLength => "say how many tokens one has at most",
             Self::GiveText => "give a prompt or a sentence",
             Self::NameCount => "say how many were encrypted together",
+            Self::NamePositions => "say which positions these are",
             Self::NameTokenizer => "name the vocabulary that belongs to the model",
             Self::Calibrate => "calibrate on data that covers such inputs",
             Self::Widen => "make intervals as wide by calibration",

@@ -8,6 +8,7 @@ use crate::machine::{Machine, Probing};
 use crate::markdown::{Table, or_none};
 use crate::memory::forget_peak;
 use crate::network;
+use crate::positions::{Positions, listed, no_language_model};
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
@@ -67,6 +68,12 @@ pub struct Estimating {
     /// as many as fit (the most inputs an hour), but not where they are run. Networks from files take one such number.
     #[cfg_attr(feature = "clap", arg(long = "batch", value_name = "N"))]
     pub batches: Vec<usize>,
+    /// Language models: positions whose logits are computed: all, last, or numbers from 0 on, separated by commas (a public first token is not counted).
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "WHICH", default_value_t = Positions::All, conflicts_with_all = ["size", "pictures", "save"])
+    )]
+    pub positions: Positions,
     /// Transformers: exponent of Power-Softmax, which stands for softmax (x^P over the sum of all x^P); even. 2 and 4 have been trained.
     #[cfg_attr(feature = "clap", arg(long, value_name = "P", default_value_t = 4))]
     pub power: u32,
@@ -129,6 +136,7 @@ impl Default for Estimating {
     fn default() -> Self {
         Self {
             lengths: vec![128],
+            positions: Positions::All,
             batches: Vec::new(),
             power: 4,
             bits: 12.0,
@@ -174,6 +182,8 @@ struct Row {
     model: String,
     parameters: u64,
     tokens: usize,
+    /// Of these, how many have logits, where these are not all.
+    positions: Option<usize>,
     batch: usize,
     /// Where linear layers are carried out: slots or coefficients.
     layers: &'static str,
@@ -290,6 +300,15 @@ pub fn estimate(models: &[String], a: &Estimating, tell: Listener<'_>) -> Result
                 continue;
             }
             let length = own.unwrap_or(asked);
+            let positions = a.positions.of(length)?;
+            let kind = match shape {
+                TransformerShape::Language(_) => None,
+                TransformerShape::Encoder(_) => Some("sentences"),
+                TransformerShape::Vision(_) => Some("pictures"),
+            };
+            if let (Some(kind), true) = (kind, a.positions != Positions::All) {
+                return Err(no_language_model(kind).within(Path::new(name)));
+            }
             let full = (slots / length.next_power_of_two()).max(1);
             let batches: Vec<usize> = match &a.batches[..] {
                 [] if a.run => vec![1],
@@ -309,6 +328,7 @@ pub fn estimate(models: &[String], a: &Estimating, tell: Listener<'_>) -> Result
                     name,
                     shape,
                     length,
+                    positions: positions.as_deref(),
                     batch,
                 };
                 let row = job.row(&out.basis, limit)?;
@@ -369,7 +389,17 @@ struct Job<'a> {
     name: &'a str,
     shape: &'a TransformerShape,
     length: usize,
+    /// Those whose logits are wanted; all if none are said.
+    positions: Option<&'a [usize]>,
     batch: usize,
+}
+
+/// The network with an answer at these positions, at all if none are said.
+fn at(graph: nn::PolyGraph, positions: Option<&[usize]>) -> Result<nn::PolyGraph> {
+    Ok(match positions {
+        Some(positions) => graph.at_positions(positions)?,
+        None => graph,
+    })
 }
 
 impl Job<'_> {
@@ -391,8 +421,11 @@ impl Job<'_> {
         let folder = self.a.keep.as_ref().map(|folder| {
             // whatever the network depends on: another is none to go on with
             let (weights, polynomials) = (self.shape.parameters()?, self.polynomials());
+            let positions = self
+                .positions
+                .map_or_else(String::new, |p| format!("-at{}", listed(p)));
             let own = format!(
-                "{name}-{weights}-{}-{}-power{}-bits{}-degree{}",
+                "{name}-{weights}-{}-{}-power{}-bits{}-degree{}{positions}",
                 self.length, self.batch, self.a.power, polynomials.bits, polynomials.degree
             );
             Folder::open(folder.join(own), tell)
@@ -540,7 +573,7 @@ impl Job<'_> {
             .shape
             .random(self.scheme()?, self.length)?
             .polynomials(self.polynomials())?;
-        let graph = lowered.graph;
+        let graph = at(lowered.graph, self.positions)?;
         let target = Target {
             batch: self.batch,
             ..self.a.machine.target(limit)
@@ -590,7 +623,7 @@ impl Job<'_> {
                     max_memory,
                     ..target.clone()
                 };
-                whole(self.shape, self.length, n, &target)
+                whole(self.shape, (self.length, self.positions), n, &target)
             };
             match of(limit) {
                 // neither way keeps the limit: the cheaper one counts
@@ -630,8 +663,15 @@ impl Job<'_> {
     }
 
     fn row(&self, basis: &Basis, limit: Option<u64>) -> Result<Row> {
-        let small = self.shape.stand_in(self.scheme()?)?;
-        let lowered = small.polynomials(self.polynomials())?;
+        let count = self.positions.map(<[usize]>::len);
+        let of = (count.unwrap_or(1), self.length);
+        let small = self.shape.stand_in_at(self.scheme()?, of)?;
+        let mut lowered = small.polynomials(self.polynomials())?;
+        if let Some(count) = count {
+            // what it costs depends on how many they are
+            let last: Vec<usize> = (small.tokens - count..small.tokens).collect();
+            lowered.graph = lowered.graph.at_positions(&last)?;
+        }
         let mut levels = [(u32::MAX, 0); 2];
         for (node, piece) in &lowered.approximations.by_node {
             if let Substitute::Program(p) = piece {
@@ -668,6 +708,7 @@ impl Job<'_> {
             model: self.name.into(),
             parameters: self.shape.parameters()?,
             tokens: self.length,
+            positions: count,
             batch: self.batch,
             layers: "slots",
             why_slots: None,
@@ -731,6 +772,14 @@ pub(crate) fn digits(x: f64) -> String {
 }
 
 impl Row {
+    /// Tokens, and of how many there are logits.
+    fn tokens(&self) -> String {
+        match self.positions {
+            None => self.tokens.to_string(),
+            Some(positions) => format!("{}, logits of {positions}", self.tokens),
+        }
+    }
+
     /// The estimate; of a run what names it and what its plan and it took, with the estimate, which may be of another plan, inside.
     fn json(&self) -> Value {
         let estimated = json!(self);
@@ -738,7 +787,7 @@ impl Row {
             return estimated;
         };
         let mut row = json!({
-            "model": self.model, "parameters": self.parameters, "tokens": self.tokens, "batch": self.batch, "estimated": estimated,
+            "model": self.model, "parameters": self.parameters, "tokens": self.tokens, "positions": self.positions, "batch": self.batch, "estimated": estimated,
         });
         if let Some(row) = row.as_object_mut() {
             row.extend(run);
@@ -765,7 +814,7 @@ impl Estimates {
             t.row([
                 ("model", r.model.clone()),
                 ("M parameters", digits(r.parameters as f64 / 1e6)),
-                ("tokens", r.tokens.to_string()),
+                ("tokens", r.tokens()),
                 ("batch", r.batch.to_string()),
                 ("layers in", r.layers.into()),
                 ("levels", or_none(r.levels)),

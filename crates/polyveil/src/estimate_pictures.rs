@@ -8,6 +8,7 @@ use crate::files::{Content, Output};
 use crate::machine::Probing;
 use crate::memory::forget_peak;
 use crate::network::{self, Network};
+use crate::positions::{Positions, no_language_model};
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
@@ -134,6 +135,9 @@ fn published_as(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Subjec
         format!("{name}: no such file, and no network for pictures that is known: {known}")
     };
     let size = a.size.ok_or_else(unknown)?;
+    if a.positions != Positions::All {
+        return Err(no_language_model("pictures").within(Path::new(name)));
+    }
     let degree = a.degree.unwrap_or(DEGREE);
     if let Some(network) = ImageNet::named(name, size, ACTIVATION) {
         return Ok(Subject::Published(network, degree));
@@ -177,7 +181,8 @@ fn of_file(path: &Path, a: &Estimating, tell: Listener<'_>) -> Result<PolyGraph>
     let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
     let given = network::load_output(path, activation, output)?;
     let degree = a.degree.unwrap_or(FILE_DEGREE);
-    made_polynomial(given, a, (degree, MADE_UP), tell)
+    a.positions
+        .cut(made_polynomial(given, a, (degree, MADE_UP), tell)?)
 }
 
 /// The polynomial network of one of any kind: polynomials of this degree and ranges of so many made-up inputs.

@@ -96,13 +96,13 @@ pub(crate) fn held_bytes(plan: &Plan) -> u64 {
     once.into_values().map(|bytes| bytes as u64).sum()
 }
 
-/// What a run of one input of `length` tokens would take with linear layers in coefficients, whatever the target's choice.
+/// What a run of one input of `length` tokens would take with linear layers in coefficients, whatever the target's choice; with an answer at these positions, at all if none are said.
 ///
 /// # Errors
 /// Those of [`TransformerShape::lowered`] and [`compiler::compile`]; too little memory for two blocks.
 pub fn whole(
     shape: &TransformerShape,
-    length: usize,
+    (length, positions): (usize, Option<&[usize]>),
     (scheme, polynomials): (AttentionScheme, Polynomials),
     target: &Target,
 ) -> Result<Whole> {
@@ -120,7 +120,10 @@ pub fn whole(
                 format!("plans of {blocks} blocks take {needed} to make, {had} are free").into(),
             );
         }
-        let graph = part.lowered(scheme, length, polynomials)?;
+        let mut graph = part.lowered(scheme, length, polynomials)?;
+        if let Some(positions) = positions {
+            graph = graph.at_positions(positions)?;
+        }
         let plan = compiler::compile(&graph, &target)?;
         Ok(Whole::of(&plan, &target.cost))
     };

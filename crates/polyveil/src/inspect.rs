@@ -154,6 +154,7 @@ fn container(path: &Path, held: &Option<Vec<u8>>, machine: &Machine) -> Result<I
         "task": task.as_ref().map(Task::kind),
         "normalization": task.as_ref().and_then(normalization),
         "labels": task.as_ref().and_then(Task::outputs).map(Outputs::names),
+        "positions": task.as_ref().and_then(positions),
         "parameters": i.parameters.as_ref().map(|p| p.spec()),
         "parameters_digest": i.parameters_digest,
         "log_qp": i.parameters.as_ref().map(|p| p.log_qp()),
@@ -326,6 +327,14 @@ fn normalization(task: &Task) -> Option<&Normalization> {
     }
 }
 
+/// The positions of a prompt that answers hold, where these are not all.
+fn positions(task: &Task) -> Option<&[usize]> {
+    match task {
+        Task::Prompts(t) => t.positions(),
+        _ => None,
+    }
+}
+
 /// How pixels or rows become inputs, and what outputs are.
 fn meaning(task: &Task) -> String {
     let mut text = match (task, normalization(task)) {
@@ -365,6 +374,13 @@ fn meaning(task: &Task) -> String {
         }
         _ => String::new(),
     };
+    if let Some(chosen) = positions(task) {
+        let positions = crate::positions::listed(chosen);
+        text += &format!(
+            "  answers      logits of {} {positions} alone, from 0, a public first token not counted\n",
+            ["position", "positions"][usize::from(chosen.len() > 1)]
+        );
+    }
     if let Some(outputs) = task.outputs() {
         let names = match outputs.names() {
             [] => "without names".into(),

@@ -58,6 +58,7 @@ pub mod network;
 mod normalization;
 #[cfg(feature = "clap")]
 pub mod pixels;
+pub mod positions;
 pub mod progress;
 mod questions;
 pub mod serve;
@@ -74,6 +75,7 @@ pub use answers::require_memory;
 pub(crate) use answers::{answer_of, at_its_peak, largest_error};
 pub use client::{Client, Input};
 pub use error::{Error, Help, Result};
+pub use positions::Positions;
 pub use progress::{Listener, Progress};
 pub use server::Server;
 pub use session::Session;

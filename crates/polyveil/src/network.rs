@@ -410,6 +410,19 @@ pub fn require_plan_of(plan: &VerifiedPlan, graph: &PolyGraph) -> Result<()> {
         true => format!("{name}, but of another network of that name than the model is"),
         false => format!("{}, not of {name}", own.name),
     };
+    let ports = [&plan.plan().input.shape, &plan.plan().output.shape];
+    let needed = [graph.input_shape(), graph.output().shape()].map(Shape::dims);
+    if let (true, [input, output], [of, [_, _, had]]) =
+        (own.name == *name, &needed, ports.map(|p| &p[..]))
+        && of == &input[..]
+        && output.get(2).is_some_and(|wanted| wanted != had)
+    {
+        let what = format!(
+            "this is a plan of {name} whose answers hold {had} positions, not {}",
+            output[2]
+        );
+        return Err(Error::refused(what, Help::NamePositions));
+    }
     Err(format!("this is a plan of {other}; compile the network again").into())
 }
 

@@ -45,7 +45,8 @@ fn an_estimate_in_coefficients_is_what_the_plan_takes() {
         layers: Layers::Coefficients,
         ..Target::default()
     };
-    let estimated = whole(&shape, LENGTH, (scheme, polynomials), &target).expect("estimated");
+    let estimated =
+        whole(&shape, (LENGTH, None), (scheme, polynomials), &target).expect("estimated");
     // calibrated and compiled as a whole
     let network = shape.random(scheme, LENGTH).expect("a network");
     let lowered = network.polynomials(polynomials).expect("within reach");
@@ -65,6 +66,18 @@ fn an_estimate_in_coefficients_is_what_the_plan_takes() {
     let count = |w: &Whole| w.bootstraps as f64;
     near("bootstraps", count(&estimated), count(&plan), 0.1);
     assert_eq!(estimated.ports, plan.ports);
+    // the last position alone: as its own plan says
+    let last = whole(
+        &shape,
+        (LENGTH, Some(&[LENGTH - 1])),
+        (scheme, polynomials),
+        &target,
+    );
+    let last = last.expect("estimated");
+    let cut = lowered.graph.at_positions(&[LENGTH - 1]).expect("within");
+    let plan = Whole::of(&compile(&cut, &target).expect("compiles"), &target.cost);
+    near("CPU s", last.cpu_seconds(), plan.cpu_seconds(), 0.1);
+    assert_eq!(last.ports, plan.ports);
 }
 
 /// A convolution, ReLU, maxima over 2×2 and classes, of a picture of one channel.

@@ -119,22 +119,26 @@ fn name(names: &[String], what: &str, index: usize) -> String {
     name.unwrap_or_else(|| format!("{what} {index}"))
 }
 
-/// Logits of all positions of a prompt, `(V, 1, L)`.
+/// Logits of a prompt's positions, of all or of some, `(V, 1, K)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tokens<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     /// How many tokens are public.
     pub(crate) public: usize,
     /// How many others there are.
-    pub(crate) positions: usize,
+    pub(crate) count: usize,
+    /// The positions that there are logits of; all if none are said.
+    pub(crate) chosen: Option<&'a [usize]>,
     pub(crate) values: &'a [f64],
 }
 
 impl<'a> Tokens<'a> {
-    /// The scores of what follows a position (from 0, a public token's not counted); None beyond the end.
+    /// The scores of what follows a position (from 0, a public token's not counted); None where the answer does not hold that one.
     #[must_use]
     pub fn at(&self, position: usize) -> Option<Scores<'a>> {
-        let values = scores::column(self.values, self.positions, position)?;
+        let at = scores::held(self.chosen, self.count, position)?;
+        let columns = self.chosen.map_or(self.count, <[usize]>::len);
+        let values = scores::column(self.values, columns, at)?;
         let names = Names::Tokens(self.tokenizer);
         Some(Scores { values, names })
     }

@@ -41,8 +41,15 @@ use tokenizer::Long;
 const MAGIC: &[u8; 6] = b"PVTASK";
 const VERSION: u8 = 1;
 const FORMAT: &str = "task";
-/// What inputs are, by the number of the kind; the last are rows in a shape.
-const KINDS: [&str; 5] = ["rows", "pictures", "prompts", "sentences", "rows"];
+/// What inputs are, by the number of the kind; the last are rows in a shape, and prompts whose answers hold some positions alone.
+const KINDS: [&str; 6] = [
+    "rows",
+    "pictures",
+    "prompts",
+    "sentences",
+    "rows",
+    "prompts",
+];
 
 /// What a network's inputs and outputs mean.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +92,7 @@ impl Task {
             Self::Vectors(t) if t.shape().as_image().is_some() => 4,
             Self::Vectors(_) => 0,
             Self::Pictures(_) => 1,
+            Self::Prompts(t) if t.positions().is_some() => 5,
             Self::Prompts(_) => 2,
             Self::Sentences(_) => 3,
         }
@@ -213,6 +221,7 @@ impl Task {
             2 => Self::Prompts(Prompts::read(&mut r)?),
             3 => Self::Sentences(Sentences::read(&mut r)?),
             4 => Self::Vectors(Vectors::read_shaped(&mut r)?),
+            5 => Self::Prompts(Prompts::read_at_positions(&mut r)?),
             other => return Err(r.unknown("kind of task", other)),
         };
         r.end()?;

@@ -26,6 +26,8 @@ pub struct Prompts {
     embedding: Embedding,
     begin: Option<u32>,
     passages: Vec<Vec<u32>>,
+    /// Positions that answers hold, ascending; all if none are said.
+    positions: Option<Vec<usize>>,
 }
 
 impl Prompts {
@@ -79,7 +81,61 @@ impl Prompts {
             embedding,
             begin,
             passages,
+            positions: None,
         })
+    }
+
+    /// The same with answers that hold the logits of these positions alone (from 0, a public token's not counted), of all of them if none are said.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for no position, one twice or out of order, one outside of the length.
+    pub fn with_positions(mut self, positions: Option<Vec<usize>>) -> Result<Self> {
+        let count = self.count();
+        if let Some(chosen) = &positions {
+            if let Some(outside) = chosen.iter().find(|p| **p >= count) {
+                return Err(Error::malformed(
+                    FORMAT,
+                    format!(
+                        "position {outside} in answers to prompts of {} tokens, {} of them public: its positions are 0 to {}",
+                        self.length(),
+                        self.public(),
+                        count - 1
+                    ),
+                ));
+            }
+            if chosen.is_empty() || !chosen.is_sorted_by(|a, b| a < b) {
+                return Err(Error::malformed(
+                    FORMAT,
+                    format!(
+                        "positions {chosen:?} in answers: at least one is needed, each once, in ascending order"
+                    ),
+                ));
+            }
+        }
+        self.positions = positions.filter(|chosen| chosen.len() < count);
+        Ok(self)
+    }
+
+    /// The positions that answers hold, ascending; none where these are all.
+    #[must_use]
+    pub fn positions(&self) -> Option<&[usize]> {
+        self.positions.as_deref()
+    }
+
+    /// Positions of a prompt of the full length.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.length() - self.public()
+    }
+
+    /// Which of an answer's columns holds this position; none where it is not there.
+    fn column(&self, position: usize) -> Option<usize> {
+        scores::held(self.positions(), self.count(), position)
+    }
+
+    /// Columns of an answer.
+    fn columns(&self) -> usize {
+        self.positions().map_or(self.count(), <[usize]>::len)
     }
 
     /// How text is cut.
@@ -184,31 +240,29 @@ impl Prompts {
         self.embedding.sequence(&self.padded(tokens))
     }
 
-    /// The logits of a position (from 0, the public token's not counted) in an answer `(V, 1, L)`; None beyond its end.
+    /// The logits of a position (from 0, the public token's not counted) in an answer `(V, 1, K)`; None where it does not hold that one.
     #[must_use]
     pub fn logits_at(&self, answer: &[f64], position: usize) -> Option<Vec<f64>> {
-        let width = self.length() - self.public();
+        let width = self.columns();
         let fits = answer.len() == width * self.embedding.rows();
-        fits.then(|| scores::column(answer, width, position))?
+        fits.then(|| scores::column(answer, width, self.column(position)?))?
     }
 
     pub(crate) fn decode<'a>(&'a self, values: &'a [f64]) -> Result<Answer<'a>> {
-        let (public, positions) = (self.public(), self.length() - self.public());
-        let needed = positions * self.embedding.rows();
+        let needed = self.columns() * self.embedding.rows();
         Error::check_count("values of an answer", needed, values.len())?;
-        let tokenizer = &self.tokenizer;
         Ok(Answer::Tokens(Tokens {
-            tokenizer,
-            public,
-            positions,
+            tokenizer: &self.tokenizer,
+            public: self.public(),
+            count: self.count(),
+            chosen: self.positions(),
             values,
         }))
     }
 
     pub(crate) fn check(&self, input: Shape, output: Shape) -> Result<()> {
-        let positions = self.length() - self.public();
-        let embedded = Shape::image(self.width(), 1, positions);
-        let logits = Shape::image(self.embedding.rows(), 1, positions);
+        let embedded = Shape::image(self.width(), 1, self.count());
+        let logits = Shape::image(self.embedding.rows(), 1, self.columns());
         crate::same("input", "prompts", embedded, input)?;
         crate::same("output", "prompts", logits, output)
     }
@@ -218,6 +272,9 @@ impl Prompts {
         w.option(self.begin, Writer::u32);
         w.list(self.passages.iter(), |w, p| w.tokens(p));
         self.embedding.write(w);
+        if let Some(positions) = &self.positions {
+            w.list(positions.iter(), |w, p| w.size(*p));
+        }
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {
@@ -225,5 +282,16 @@ impl Prompts {
         let begin = r.option(Reader::u32)?;
         let passages = r.list(8, Reader::tokens)?;
         Self::new(tokenizer, Embedding::read(r)?, begin, passages)
+    }
+
+    /// As [`Prompts::read`], with the positions that answers hold, which are not all.
+    pub(crate) fn read_at_positions(r: &mut Reader<'_>) -> Result<Self> {
+        let all = Self::read(r)?;
+        let positions = r.list(8, Reader::size)?;
+        if positions.len() >= all.count() {
+            let detail = "as many positions in answers as there are, or more";
+            return Err(Error::malformed(FORMAT, detail));
+        }
+        all.with_positions(Some(positions))
     }
 }

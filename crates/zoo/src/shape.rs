@@ -195,6 +195,19 @@ impl TransformerShape {
         self.narrowed(scheme, HEAD, TOKENS)
     }
 
+    /// As [`TransformerShape::stand_in`], for an answer at `positions` of a sequence's `length`: with enough tokens that so many are told from all of them.
+    ///
+    /// # Errors
+    /// Those of [`TransformerShape::stand_in`].
+    pub fn stand_in_at(
+        &self,
+        scheme: AttentionScheme,
+        (positions, length): (usize, usize),
+    ) -> Result<StandIn> {
+        let more = positions.next_power_of_two().saturating_mul(2);
+        self.narrowed(scheme, HEAD, more.min(length).max(TOKENS))
+    }
+
     /// The network itself for so many tokens, with random weights.
     ///
     /// # Errors

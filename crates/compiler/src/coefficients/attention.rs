@@ -8,7 +8,7 @@ use crate::layout::Layout;
 use crate::linear_op::{Chain, LinearOp, Link, chain_row, columnwise, unsupported};
 use crate::normal::{Builder, Domain, Expression, Id, Kind, Quantity, Rows, Symbol};
 use crate::product::single;
-use nn::{Conv2d, NodeId, Op, PolyNode, Rotary};
+use nn::{Conv2d, NodeId, Op, PolyNode, Rotary, Shape};
 use std::sync::Arc;
 
 /// How much larger than scores and weighed values parts of their sums may be, and what is not yet masked.
@@ -17,7 +17,7 @@ const PARTS: f64 = 4.0;
 impl Builder<'_> {
     /// Where a map on tokens is carried out.
     pub(crate) fn domain(&self, value: &Expression, layout: &Layout) -> Domain {
-        if let Some(least) = self.vectors {
+        if let Some(least) = self.vectors.filter(|_| !layout.is_table()) {
             return self.domain_of_one(value, layout, least);
         }
         let folded = |layout: &Layout| Tokens::leaves(layout).is_some();
@@ -39,12 +39,17 @@ impl Builder<'_> {
         }
     }
 
-    /// The same of one token alone: matrices are carried out in coefficients, and what is added to them; what moves channels or sums few of them stays in slots.
+    /// The same of one token alone: matrices are carried out in coefficients, and what is added to them; what moves channels or sums few of them stays in slots. A token of
+    /// a sequence is read where it lies in coefficients.
     fn domain_of_one(&self, value: &Expression, layout: &Layout, least: usize) -> Domain {
         let n = self.cost.parameters().n();
-        let low = |layout: &Layout| (!layout.is_table()).then(|| Low::of(layout, n)).flatten();
-        let mut from = value.terms.iter().map(|t| &self.quantities[t.0].layout);
-        if low(layout).is_none() || !from.all(|l| low(l).is_some_and(|l| l.rises())) {
+        let reads = |(source, chain): &(Id, Chain)| {
+            let from = &self.quantities[*source];
+            let one = !from.layout.is_table() || chosen(&[chain], from.shape).is_some();
+            one && Low::of(&from.layout, n).is_some_and(|l| l.rises())
+        };
+        let lies = !layout.is_table() && Low::of(layout, n).is_some();
+        if !lies || !value.terms.iter().all(reads) {
             return Domain::Slots;
         }
         // of a channel in the middle: all are alike
@@ -133,6 +138,10 @@ impl Builder<'_> {
         if self.skipped.contains(&node.id()) {
             let mut values = inputs.iter().map(|i| &self.values[i.index()]).rev();
             return Ok(values.find(|v| !v.terms.is_empty()).cloned());
+        }
+        if node.shape().columns() == 1 {
+            // a token alone has no attention
+            return Ok(None);
         }
         let made = match (node.op(), symbol(self, 0), symbol(self, 1)) {
             (Op::Rotary(r), None, _) => Symbol::Turned {
@@ -592,6 +601,30 @@ impl Builder<'_> {
         self.scores.insert(id, scores);
         Ok(Some(self.value(id)))
     }
+}
+
+/// The one place of a sequence that these chains read, behind nothing but what treats all places alike.
+pub(crate) fn chosen(chains: &[&Chain], from: Shape) -> Option<usize> {
+    let (_, 1, length) = from.as_image()? else {
+        return None;
+    };
+    let place = |chain: &&Chain| {
+        let selects = |l: &Arc<Link>| matches!(l.op, LinearOp::Select { stride: None, .. });
+        let at = chain.iter().position(selects)?;
+        let LinearOp::Select { index, .. } = &chain[at].op else {
+            return None;
+        };
+        let before = chain[..at].to_vec();
+        let between = Shape::image(index.len(), 1, length);
+        columnwise(std::iter::once(&before), from, between)?;
+        let first = *index.first()? as usize;
+        let mut all = index.iter().enumerate();
+        let alike = all.all(|(c, i)| *i as usize == first + c * length);
+        (alike && first < length).then_some(first)
+    };
+    let mut places = chains.iter().map(place);
+    let first = places.next()??;
+    places.all(|p| p == Some(first)).then_some(first)
 }
 
 fn refused(node: &PolyNode, what: &str) -> Error {

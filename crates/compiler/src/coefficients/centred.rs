@@ -33,7 +33,12 @@ impl Centred {
             let x = node.id();
             let mut bound = difference.get(&x).copied();
             let all = consumers[x.index()].iter().all(|c| {
-                let adds = matches!(graph.node(*c).op(), Op::Add | Op::Identity);
+                let reader = graph.node(*c);
+                let adds = match reader.op() {
+                    Op::Add | Op::Identity => true,
+                    Op::Rearrange(r) => r.of_columns(node.shape()).is_some(),
+                    _ => false,
+                };
                 let own = taking.get(c) == Some(&x);
                 let passed = values.get(c).filter(|_| adds).copied();
                 bound = bound.or(passed);

@@ -5,17 +5,20 @@
 //! public first token has a place of its own, whose key and value are the network's constants.
 //!
 //! A picture whose pixels only move, to columns of patches, is encrypted as these columns.
+//!
+//! Of an answer that is wanted at some positions ([`nn::PolyGraph::at_positions`]), one position goes on as a token alone ([`super::vectors`]); of several, all places
+//! are computed, and the answer shows these.
 
 use super::tokens::Tokens;
 use crate::Error;
 use crate::emit::Shown;
 use crate::linear_op::unsupported;
 use nn::{
-    AxisSlice, Conv2d, Network, NodeId, Op, Parameter, PolyGraph, PolyNode, Repeat, Rotary, Shape,
-    Slice, Unfold,
+    AxisSlice, Conv2d, Network, NodeId, Op, Parameter, PolyGraph, PolyNode, Rearrange, Repeat,
+    Rotary, Shape, Slice, Unfold,
 };
 use std::borrow::Cow;
-use std::ops::Range;
+use std::sync::Arc;
 
 /// A network of tokens.
 pub(crate) struct Sequence<'a> {
@@ -30,10 +33,26 @@ pub(crate) struct Sequence<'a> {
 /// What the columns of a node are.
 #[derive(Clone, Debug, PartialEq)]
 enum Columns {
-    /// The tokens from this one on, so many.
-    Tokens(usize, usize),
+    /// These tokens, of all that lie there.
+    Tokens(Arc<[usize]>),
+    /// A token alone, which lies as a column of channels.
+    One,
     /// One number for all.
     Same,
+}
+
+impl Columns {
+    /// Columns of a node, and which of them show its values.
+    fn places(&self, tokens: Tokens) -> (usize, Vec<usize>) {
+        match self {
+            Self::Tokens(all) => {
+                let first = tokens.range(0, 0).start;
+                (tokens.length(), all.iter().map(|t| first + t).collect())
+            }
+            Self::One => (1, vec![0]),
+            Self::Same => (tokens.length(), Vec::new()),
+        }
+    }
 }
 
 impl<'a> Sequence<'a> {
@@ -64,14 +83,14 @@ impl<'a> Sequence<'a> {
         let public = rows.max().map_or(0, |r| r.saturating_sub(count));
         let tokens = Tokens::new(n, count, public).ok_or_else(refused)?;
         let own = graph.output().shape().as_image().map(|s| s.2);
-        let shown = |node: &PolyNode, range: Range<usize>| {
+        let shown = |node: &PolyNode, (wide, places): (usize, Vec<usize>)| {
             let shape = node.shape().dims();
-            let all = table(shape[0], tokens.length());
-            let values = all.flat_map(|row| range.clone().map(move |t| row + t));
+            let all = table(shape[0], wide);
+            let values = all.flat_map(|row| places.iter().map(move |t| row + t));
             (shape.clone(), values.collect())
         };
         if tokens.whole() && own == Some(count) && cut.is_none() {
-            let ports = [input, output].map(|n| shown(n, 0..count));
+            let ports = [input, output].map(|n| shown(n, (count, (0..count).collect())));
             let graph = Cow::Borrowed(graph);
             return Ok(Self {
                 graph,
@@ -89,14 +108,12 @@ impl<'a> Sequence<'a> {
         for node in graph.nodes() {
             filling.node(node)?;
         }
-        let of = |id: NodeId| match filling.columns[id.index()] {
-            Columns::Tokens(first, count) => tokens.range(first, count),
-            Columns::Same => 0..0,
-        };
+        let of = |id: NodeId| filling.columns[id.index()].places(tokens);
         let mut ports = [input, output].map(|n| shown(n, of(n.id())));
         if let Some(node) = cut {
-            let places = table(channels, tokens.length());
-            let places = places.flat_map(|row| of(input.id()).map(move |t| row + t));
+            let (wide, own) = of(input.id());
+            let places = table(channels, wide);
+            let places = places.flat_map(|row| own.iter().map(move |t| row + t));
             ports[0].1 = pixels(node, input.shape().len(), places)?;
         }
         let made: PolyGraph = filling.made.finish(output.id())?.into();
@@ -200,7 +217,7 @@ impl Filling<'_> {
                 let columns = self.cut.map_or(*shape, |cut| self.graph.shape(cut));
                 let (channels, _, count) = columns.as_image().ok_or_else(refuse)?;
                 let op = Op::Input(Shape::image(channels, 1, places));
-                return Ok((op, Columns::Tokens(0, count)));
+                return Ok((op, Columns::Tokens((0..count).collect())));
             }
             Op::Constant(shape, p) => {
                 let (shape, values, columns) =
@@ -243,6 +260,7 @@ impl Filling<'_> {
                 })
             }
             Op::Rearrange(_) if self.cut == Some(node.id()) => Op::Identity,
+            Op::Rearrange(r) => return self.chosen(node, r, &columns).ok_or_else(refuse),
             Op::Elementwise(_) | Op::Add | Op::Mul | Op::Identity | Op::BatchNorm(_) => {
                 node.op().clone()
             }
@@ -264,10 +282,11 @@ impl Filling<'_> {
                 let [channels, rows, own] = s.axes[..] else {
                     return Err(refuse());
                 };
-                let (Columns::Tokens(begin, count), 1) = (&columns, own.step) else {
+                let (Columns::Tokens(all_of), 1) = (&columns, own.step) else {
                     return Err(refuse());
                 };
-                let cut = Columns::Tokens(begin + own.begin, own.end - own.begin);
+                let kept = all_of.get(own.begin..own.end).ok_or_else(refuse)?;
+                let cut = Columns::Tokens(kept.into());
                 let whole = AxisSlice {
                     begin: 0,
                     end: places,
@@ -277,18 +296,39 @@ impl Filling<'_> {
                 let same = |axis: AxisSlice, size: usize| {
                     (axis.begin, axis.end, axis.step) == (0, size, 1)
                 };
-                let op = match own.end <= *count {
-                    true if same(channels, all) && same(rows, one) => Op::Identity,
-                    true => Op::Slice(Slice {
+                let op = match same(channels, all) && same(rows, one) {
+                    true => Op::Identity,
+                    false => Op::Slice(Slice {
                         axes: vec![channels, rows, whole],
                     }),
-                    false => return Err(refuse()),
                 };
                 return Ok((op, cut));
             }
             _ => return Err(refuse()),
         };
         Ok((op, columns))
+    }
+
+    /// Some columns of a sequence, of all channels.
+    fn chosen(
+        &self,
+        node: &PolyNode,
+        r: &Rearrange,
+        of: &Columns,
+    ) -> Option<(Op<approx::Polynomial>, Columns)> {
+        let from = self.graph.shape(node.inputs()[0]);
+        let Columns::Tokens(all) = of else {
+            return None;
+        };
+        let taken = r.of_columns(from)?.into_iter();
+        let tokens: Arc<[usize]> = taken.map(|c| all.get(c).copied()).collect::<Option<_>>()?;
+        let places = Columns::Tokens(Arc::clone(&tokens)).places(self.tokens);
+        let [place] = places.1[..] else {
+            return Some((Op::Identity, Columns::Tokens(tokens)));
+        };
+        let filled = Shape::image(from.dims()[0], 1, self.tokens.length());
+        let one = Rearrange::columns(node.name(), filled, &[place]).ok()?;
+        Some((Op::Rearrange(one), Columns::One))
     }
 
     /// One number a token, or one a query and a key.
@@ -312,7 +352,7 @@ impl Filling<'_> {
                 Some((
                     Shape::image(channels, 1, places),
                     values,
-                    Columns::Tokens(0, count),
+                    Columns::Tokens((0..count).collect()),
                 ))
             }
             (rows, w) if w == count && rows == count + t.public() => {
@@ -335,7 +375,7 @@ impl Filling<'_> {
                     values.extend(pattern.iter().map(|i| i.map_or(0.0, |i| plane[i])));
                 }
                 let shape = Shape::image(channels, places, places);
-                Some((shape, values, Columns::Tokens(0, count)))
+                Some((shape, values, Columns::Tokens((0..count).collect())))
             }
             _ => None,
         }

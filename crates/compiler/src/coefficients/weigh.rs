@@ -1,5 +1,7 @@
-//! Linear maps on tokens as products in coefficients: a matrix for every token, a 1×1 convolution of a picture of one row.
+//! Linear maps on tokens as products in coefficients: a matrix for every token, a 1×1 convolution of a picture of one row. One that makes a token alone of a sequence
+//! reads its place there: what the product has at other coefficients, packing leaves out.
 
+use super::attention::chosen;
 use super::vectors::Low as Lies;
 use crate::Error;
 use crate::layout::Layout;
@@ -82,12 +84,20 @@ pub(crate) fn operation<'a>(
             made.push(Term::Multiple { inputs, factor });
             continue;
         }
-        let from = below.folding;
-        let size = to.shape[0] * from.shape[0];
+        let (from, kernel, wide) = match q.layout.is_table() || !from.is_table() {
+            true => (below.folding, [1, 1], length),
+            false => {
+                let place = chosen(&chains, from.shape()).ok_or_else(|| apart(q))?;
+                let (folding, kernel) = one_place(below.folding, place);
+                (folding, kernel, from.shape().columns())
+            }
+        };
+        let size = to.shape[0] * from.shape[0] * kernel[0];
         let weights = match scaled {
             Scaled::Nothing => Integers::made(size, 0, |_, out| out.fill(0)),
             Scaled::By(_) => {
-                let matrix = Matrix::new(&chains, (&rows, &columns), length, factor, from.shape[0]);
+                let places = (&rows[..], &columns[..], from.shape[0]);
+                let matrix = Matrix::new(&chains, places, [length, wide], factor, kernel[0]);
                 let largest = matrix.largest();
                 if largest > f64::from(LARGEST_WEIGHT) {
                     return Err(Error::Weight {
@@ -107,7 +117,7 @@ pub(crate) fn operation<'a>(
         made.push(Term::Kernel {
             inputs,
             from,
-            kernel: [1, 1],
+            kernel,
             before: [0, 0],
             stride: 1,
             groups: 1,
@@ -128,14 +138,38 @@ pub(crate) fn operation<'a>(
     })
 }
 
+/// A sequence seen as a picture of one column whose last row is this place, and the kernel that reads it there: rows may lie any number of places apart.
+fn one_place(sequence: Folding, place: usize) -> (Folding, [usize; 2]) {
+    let rows = 1 + usize::from(place > 0);
+    let folding = Folding {
+        pitch: place.max(1),
+        shape: [sequence.shape[0], rows, 1],
+        ..sequence
+    };
+    (folding, [rows, 1])
+}
+
+/// A token alone of more than one place of a sequence.
+fn apart(q: &Quantity) -> Error {
+    Error::Unsupported {
+        layer: q.layer.clone(),
+        operator: "linear layer".into(),
+        reason: "it reads several places of a sequence".into(),
+        remedy: "compile it with linear layers in slots",
+    }
+}
+
 /// The sum of chains for one token as integers, made a few rows at a time: whole, it would be as large as the network.
 struct Matrix {
     chains: Vec<Chain>,
     /// The output and the input of each row and column; none where there is no such one.
     rows: Vec<Option<usize>>,
     columns: Vec<Option<usize>>,
-    length: usize,
+    /// Places of a channel of outputs and of inputs.
+    lengths: [usize; 2],
     factor: f64,
+    /// Weights of a kernel, of which the last counts and the others are zeros.
+    taps: usize,
     /// Of each chain whose mean is taken off last, the mean of each column.
     means: Vec<Option<Vec<f64>>>,
 }
@@ -143,10 +177,10 @@ struct Matrix {
 impl Matrix {
     fn new(
         chains: &[&Chain],
-        (rows, columns): (&[usize], &[usize]),
-        length: usize,
+        (rows, columns, wide): (&[usize], &[usize], usize),
+        lengths: [usize; 2],
         factor: f64,
-        wide: usize,
+        taps: usize,
     ) -> Self {
         let places = |leaves: &[usize], count: usize| {
             let mut of = vec![None; count];
@@ -161,10 +195,12 @@ impl Matrix {
             chains: Vec::new(),
             rows: places(rows, count),
             columns: places(columns, wide),
-            length,
+            lengths,
             factor,
+            taps,
             means: Vec::new(),
         };
+        let [length, from] = lengths;
         for chain in chains {
             // a mean that is taken off last is one of each column
             let (inner, centred) = match chain.split_last() {
@@ -175,7 +211,7 @@ impl Matrix {
                 let mut means = vec![0.0; columns.len()];
                 for o in 0..rows.len() {
                     chain_row(inner, o * length, 1.0, &mut |c, w| {
-                        means[c / length] += w / rows.len() as f64;
+                        means[c / from] += w / rows.len() as f64;
                     });
                 }
                 means
@@ -189,9 +225,10 @@ impl Matrix {
     /// Row `o`, scaled, not rounded.
     fn row(&self, o: usize, row: &mut [f64]) {
         row.fill(0.0);
+        let [length, from] = self.lengths;
         for (chain, means) in self.chains.iter().zip(&self.means) {
-            chain_row(chain, o * self.length, self.factor, &mut |c, w| {
-                row[c / self.length] += w
+            chain_row(chain, o * length, self.factor, &mut |c, w| {
+                row[c / from] += w
             });
             for (w, mean) in row.iter_mut().zip(means.iter().flatten()) {
                 *w -= self.factor * mean;
@@ -216,9 +253,10 @@ impl Matrix {
     fn read(&self, first: usize, out: &mut [i32]) {
         let wide = self.columns.len();
         let (mut row, mut made) = (vec![0.0; self.inputs()], None);
-        for (place, w) in (first..).zip(out) {
+        for (at, w) in (first..).zip(out) {
+            let (place, tap) = (at / self.taps, at % self.taps);
             let (o, column) = (self.rows[place / wide], self.columns[place % wide]);
-            let (Some(o), Some(column)) = (o, column) else {
+            let (Some(o), Some(column), true) = (o, column, tap + 1 == self.taps) else {
                 *w = 0;
                 continue;
             };

@@ -21,6 +21,17 @@ fn prompts(tokenizer: impl Into<Tokenizer>) -> Task {
     )
 }
 
+/// Whose answers hold the last position alone.
+fn at_the_last(task: Task) -> Task {
+    match task {
+        Task::Prompts(p) => {
+            let last = Some(vec![p.count() - 1]);
+            Task::Prompts(p.with_positions(last).expect("a valid seed"))
+        }
+        other => other,
+    }
+}
+
 fn seeds() -> Vec<Vec<u8>> {
     let names = |names: [&str; 2]| names.map(String::from).to_vec();
     let n = || Normalization::new(vec![0.5, 0.25], vec![0.25, 0.1]);
@@ -62,6 +73,7 @@ fn seeds() -> Vec<Vec<u8>> {
         Task::Pictures(pictures.expect("a valid seed")),
         prompts(Tokenizer::Characters(vec!['a', 'b', 'c', 'ü'])),
         prompts(Scored::from_bytes(&scored).expect("a valid seed")),
+        at_the_last(prompts(Tokenizer::Characters(vec!['a', 'b', 'c', 'ü']))),
         prompts(pairs.expect("a valid seed")),
         Task::Sentences(sentences.expect("a valid seed")),
     ];

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::inputs::Inputs;
 use crate::largest_error;
 use crate::network::label;
+use crate::positions::{Missing, missing};
 use crate::progress::Listener;
 use nn::Tensor;
 use serde_json::{Value, json};
@@ -25,9 +26,19 @@ impl Subject for Each<'_> {
         self.inputs.len()
     }
     fn refuses(&self, index: usize) -> Result<Option<String>> {
-        match self.inputs.text(index) {
-            Some(_) => self.inputs.encode(index).map(|_| None),
-            None => Ok(None),
+        if self.inputs.text(index).is_none() {
+            return Ok(None);
+        }
+        let encoded = self.inputs.encode(index)?;
+        match (self.task, &encoded.tokens) {
+            (Task::Prompts(format), Some((tokens, _))) => {
+                let none = match missing(format, tokens.len()) {
+                    Some(Missing::All(said)) => Some(said),
+                    _ => None,
+                };
+                Ok(none.map(|said| format!("prompt {index} is left out: {said}")))
+            }
+            _ => Ok(None),
         }
     }
     fn warn(&self, tell: Listener<'_>) {

@@ -31,8 +31,10 @@ fn positions(
     let mut out = Comparison::default();
     let mut squares = (0.0, 0usize);
     for position in 0..positions {
-        let at = |values| format.logits_at(values, position).unwrap_or_default();
-        let (a, t) = (at(answer), at(clear));
+        let at = |values| format.logits_at(values, position);
+        let (Some(a), Some(t)) = (at(answer), at(clear)) else {
+            continue;
+        };
         let close = margin(&t) < 2.0 * stated;
         let same = argmax(&a) == argmax(&t);
         out.positions += 1;
@@ -49,15 +51,15 @@ fn positions(
     out
 }
 
-/// Nats a token of the prompt, found by those before it; none where there is none to find.
-fn nats(format: &Prompts, tokens: &[u32], answer: &[f64]) -> Option<f64> {
-    let first = format.public() + 1;
-    let found = tokens.get(first..).filter(|found| !found.is_empty())?;
-    let each = found.iter().enumerate().map(|(position, &token)| {
-        let logits = format.logits_at(answer, position).unwrap_or_default();
-        -log_probability(&logits, token as usize)
+/// Nats a token of the prompt, found by those before it, and how many are; none where there is none to find.
+fn nats(format: &Prompts, tokens: &[u32], answer: &[f64]) -> Option<(f64, usize)> {
+    let found = tokens.iter().skip(format.public() + 1).enumerate();
+    let each = found.filter_map(|(position, &token)| {
+        let logits = format.logits_at(answer, position)?;
+        Some(-log_probability(&logits, token as usize))
     });
-    Some(each.sum::<f64>() / found.len() as f64)
+    let all: Vec<f64> = each.collect();
+    (!all.is_empty()).then(|| (all.iter().sum::<f64>() / all.len() as f64, all.len()))
 }
 
 /// The answer to a prompt of these tokens beside that in the clear.
@@ -69,12 +71,13 @@ pub(super) fn compare(
 ) -> Row {
     let last = tokens.len() - format.public() - 1;
     let next = |values: &[f64]| {
-        let logits = format.logits_at(values, last).unwrap_or_default();
+        let logits = format.logits_at(values, last)?;
         let best = u32::try_from(argmax(&logits)).unwrap_or(u32::MAX);
-        format.tokenizer().show(best)
+        Some(format.tokenizer().show(best))
     };
+    let [own, twin] = [answer, clear].map(|values| nats(format, tokens, values));
     let mut line = row(json!({
-        "next": next(answer), "clear_next": next(clear), "nats": nats(format, tokens, answer), "clear_nats": nats(format, tokens, clear),
+        "next": next(answer), "clear_next": next(clear), "nats": own.map(|n| n.0), "clear_nats": twin.map(|n| n.0), "found": own.map_or(0, |n| n.1),
     }));
     line.extend(row(json!(positions(
         format,
@@ -92,7 +95,12 @@ pub(super) fn summary(all: &[Value]) -> Row {
     let squares = all.iter().filter_map(|d| d["mean_square_error"].as_f64());
     // of all tokens that were found, each prompt's as many times as it has them
     let perplexity = |key: &str| {
-        let of = |d: &Value| Some((d[key].as_f64()?, d["positions"].as_u64()? as f64 - 1.0));
+        // of lines from before answers had some positions alone: of all but the last
+        let found = |d: &Value| {
+            let all = || Some(d["positions"].as_u64()?.saturating_sub(1));
+            d["found"].as_u64().or_else(all)
+        };
+        let of = |d: &Value| Some((d[key].as_f64()?, found(d)? as f64));
         let (sum, count) =
             (all.iter().filter_map(of)).fold((0.0, 0.0), |(s, n), (x, k)| (s + x * k, n + k));
         (count > 0.0).then(|| (sum / count).exp())

@@ -2,6 +2,7 @@
 
 use super::subject::{Row, Subject, row};
 use crate::error::Result;
+use crate::positions::listed;
 use crate::questions::{Questions, Sequence};
 use nn::Tensor;
 use serde_json::{Value, json};
@@ -60,11 +61,19 @@ impl Subject for Asked<'_> {
         self.questions.each()
     }
     fn refuses(&self, index: usize) -> Result<Option<String>> {
-        let fits = self.sequence(index)?.is_some();
-        Ok((!fits).then(|| {
-            format!(
+        let Some(s) = self.sequence(index)? else {
+            return Ok(Some(format!(
                 "sequence {index} is left out: what is to be found is longer than the {} tokens that the plan takes",
                 self.format.length()
+            )));
+        };
+        let chosen = self.format.positions();
+        let mut needed = (s.first..s.tokens.len()).map(|i| i - 1 - self.format.public());
+        let lacks = chosen.and_then(|c| needed.find(|p| c.binary_search(p).is_err()));
+        Ok(lacks.map(|p| {
+            format!(
+                "sequence {index} is left out: it needs the logits of position {p}, and the answer holds those of {} alone",
+                listed(chosen.unwrap_or_default())
             )
         }))
     }

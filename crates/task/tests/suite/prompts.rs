@@ -117,3 +117,56 @@ fn descriptions_come_back_the_same_or_are_refused() {
     assert!(good.check(Shape::image(2, 1, 5), logits).is_ok());
     assert!(good.check(Shape::image(2, 1, 4), logits).is_err());
 }
+
+#[test]
+fn answers_at_some_positions_are_read_where_they_are() {
+    let all = || format(Some(0), vec![vec![0, 3, 3, 3, 3]]).expect("fits");
+    let f = all().with_positions(Some(vec![1, 3])).expect("within");
+    assert_eq!((f.positions(), f.count()), (Some(&[1, 3][..]), 4));
+    // four tokens, two positions
+    let answer: Vec<f64> = (0..8).map(f64::from).collect();
+    assert_eq!(f.logits_at(&answer, 1), Some(vec![0.0, 2.0, 4.0, 6.0]));
+    assert_eq!(f.logits_at(&answer, 3), Some(vec![1.0, 3.0, 5.0, 7.0]));
+    for absent in [0, 2, 4] {
+        assert_eq!(f.logits_at(&answer, absent), None);
+    }
+    let task = Task::Prompts(f);
+    let Ok(task::Answer::Tokens(tokens)) = task.decode(&answer) else {
+        panic!("tokens are what follows");
+    };
+    assert_eq!(tokens.at(3).map(|s| s.best()), Some(3));
+    assert_eq!(tokens.at(2), None);
+    assert!(tokens.after(3).is_some(), "a prompt of three tokens");
+    assert_eq!(tokens.after(4), None);
+    let logits = |columns| Shape::image(4, 1, columns);
+    assert!(task.check(Shape::image(2, 1, 4), logits(2)).is_ok());
+    assert!(task.check(Shape::image(2, 1, 4), logits(4)).is_err());
+    assert!(task.decode(&[0.0; 16]).is_err(), "of all positions");
+
+    let bytes = task.to_bytes();
+    assert_eq!(Task::from_bytes(&bytes).expect("reads"), task);
+    assert_eq!(task.kind(), "prompts");
+    // all of them are no choice
+    let every = all()
+        .with_positions(Some(vec![0, 1, 2, 3]))
+        .expect("within");
+    assert_eq!(every, all());
+    for wrong in [vec![], vec![4], vec![1, 1], vec![2, 0]] {
+        let refused = all().with_positions(Some(wrong.clone()));
+        assert!(matches!(refused, Err(Error::Malformed { .. })), "{wrong:?}");
+        // and in bytes: the list is what a description ends with
+        let end = bytes.len() - 24;
+        let mut other = bytes[..end].to_vec();
+        let numbers = std::iter::once(wrong.len()).chain(wrong);
+        numbers.for_each(|n| other.extend((n as u64).to_le_bytes()));
+        assert!(Task::from_bytes(&other.into()).is_err());
+    }
+    let mut every = bytes[..bytes.len() - 24].to_vec();
+    [4u64, 0, 1, 2, 3]
+        .iter()
+        .for_each(|n| every.extend(n.to_le_bytes()));
+    assert!(
+        Task::from_bytes(&every.into()).is_err(),
+        "one way to say it"
+    );
+}

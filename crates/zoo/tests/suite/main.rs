@@ -5,6 +5,7 @@ mod gguf;
 mod language;
 mod lower;
 mod oracle;
+mod positions;
 mod resnet;
 mod sentence;
 mod step;
