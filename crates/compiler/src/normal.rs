@@ -356,8 +356,9 @@ fn vectors(
 ) -> Option<usize> {
     const DIAGONALS: usize = 192;
     let products = cost.parameters().products() > ckks::Level::new(0);
-    let alone = tokens.is_some() && graph.output().shape().columns() == 1;
-    if !(alone || !graph.kept().is_empty()) || !products {
+    let behind = tokens.is_some() && graph.output().shape().columns() == 1;
+    let alone = behind || !graph.kept().is_empty();
+    if !alone || !products {
         return None;
     }
     match target.layers {

@@ -137,7 +137,7 @@ impl<'a> Tokens<'a> {
     /// The scores of what follows a position (from 0, a public token's not counted); None where the answer does not hold that one.
     #[must_use]
     pub fn at(&self, position: usize) -> Option<Scores<'a>> {
-        let at = column(self.chosen, self.count, position)?;
+        let at = scores::held(self.chosen, self.count, position)?;
         let columns = self.chosen.map_or(self.count, <[usize]>::len);
         let values = scores::column(self.values, columns, at)?;
         let names = Names::Tokens(self.tokenizer);

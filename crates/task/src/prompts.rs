@@ -130,7 +130,7 @@ impl Prompts {
 
     /// Which of an answer's columns holds this position; none where it is not there.
     fn column(&self, position: usize) -> Option<usize> {
-        column(self.positions(), self.count(), position)
+        scores::held(self.positions(), self.count(), position)
     }
 
     /// Columns of an answer.
@@ -293,13 +293,5 @@ impl Prompts {
             return Err(Error::malformed(FORMAT, detail));
         }
         all.with_positions(Some(positions))
-    }
-}
-
-/// Which of an answer's columns holds a position of `count`: the answer holds these, or all.
-pub(crate) fn column(chosen: Option<&[usize]>, count: usize, position: usize) -> Option<usize> {
-    match chosen {
-        Some(chosen) => chosen.binary_search(&position).ok(),
-        None => (position < count).then_some(position),
     }
 }

@@ -53,6 +53,14 @@ pub(crate) fn column(rows: &[f64], width: usize, at: usize) -> Option<Vec<f64>> 
     (at < width).then(|| rows.iter().skip(at).step_by(width).copied().collect())
 }
 
+/// Which of an answer's columns holds a position of `count`: the answer holds these, or all.
+pub(crate) fn held(chosen: Option<&[usize]>, count: usize, position: usize) -> Option<usize> {
+    match chosen {
+        Some(chosen) => chosen.binary_search(&position).ok(),
+        None => (position < count).then_some(position),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
