@@ -1,6 +1,6 @@
 //! How well networks classify labelled inputs, in f64 and without any guard: each against the first, paired.
 
-use crate::calibrate::{End, with_outputs};
+use crate::calibrate::{End, Meaning, with_outputs};
 use crate::error::{Error, Help, Result, named};
 use crate::inputs::{Inputs, Source};
 use crate::markdown::{Table, interval, or_none};
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use task::{Outputs, Stated, Task};
+use task::{Stated, Task};
 use train::score::Errors;
 use zoo::encoder::Start;
 use zoo::trained::TrainedEncoder;
@@ -70,10 +70,8 @@ pub fn score(
                 let mut task = (foreign.task(said, rows.as_ref(), tell)).map_err(named(path))?;
                 if let (Some(names), None) = (&labels, &metadata.task) {
                     let names = names.clone();
-                    let outputs = match End::of(&graph) {
-                        End::Sigmoid => Outputs::Probabilities(names),
-                        End::Softmax | End::Open => Outputs::Labels(names),
-                    };
+                    let outputs = End::of(&graph).outputs(Meaning::Labels(names), foreign.output);
+                    let outputs = outputs.map_err(named(path))?;
                     task = with_outputs(task, outputs).map_err(named(path))?;
                 }
                 let outputs = graph.output().shape().len();
