@@ -53,13 +53,21 @@ pub fn score(
         models => labels_of(models, activation)?,
     };
     let mut rows: Vec<Scored> = Vec::new();
+    let silent = Stated::default();
     for path in models {
         let model = zoo::open(path, &activation.into()).map_err(named(path))?;
         let (task, judged) = match model {
-            zoo::Model::Encoder(_) => encoder(path, source)?,
+            zoo::Model::Encoder(_) => {
+                if *stated != silent {
+                    tell.note(format_args!(
+                        "warning: {}: sentences are not normalised; what you say of that is not taken",
+                        path.display()
+                    ));
+                }
+                encoder(path, source)?
+            }
             model => {
                 let (graph, metadata) = model.graph().map_err(named(path))?;
-                let silent = Stated::default();
                 let said = metadata.task.as_ref().map_or(stated, |_| &silent);
                 let foreign = Foreign::of(&graph, &metadata);
                 // signals, and other numbers in a shape, are no pictures; nothing is measured on what is scored
@@ -68,6 +76,13 @@ pub fn score(
                 let rows = rows.then(|| source.rows(None, foreign.input));
                 let rows = rows.transpose()?;
                 let mut task = (foreign.task(said, rows.as_ref(), tell)).map_err(named(path))?;
+                let unheard = metadata.task.is_some() && *stated != silent;
+                if unheard && foreign.task(stated, None, &mut |_| {}).ok().as_ref() != Some(&task) {
+                    tell.note(format_args!(
+                        "warning: {}: its file says how inputs are normalised, and that is taken; what you say is for networks whose files do not",
+                        path.display()
+                    ));
+                }
                 if let (Some(names), None) = (&labels, &metadata.task) {
                     let names = names.clone();
                     let outputs = End::of(&graph).outputs(Meaning::Labels(names), foreign.output);
