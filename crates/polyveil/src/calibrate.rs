@@ -414,6 +414,7 @@ fn inputs(
             g.with_ranges(seen.ranges)?
         }
     };
+    network::refuse_silent(&graph).map_err(place)?;
     let file = model.and_then(Path::file_name);
     let file = file.map_or_else(String::new, |n| format!("from {} ", n.to_string_lossy()));
     let provenance = format!("calibrated {file}on {} inputs", inputs.len());

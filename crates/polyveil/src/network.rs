@@ -169,6 +169,19 @@ pub fn values(
     network.evaluate(&Tensor::new(shape, numbers)?)
 }
 
+/// Refuses a network whose every answer is zero by calibration: a client could tell none from a wrong one.
+pub(crate) fn refuse_silent(graph: &PolyGraph) -> Result<()> {
+    let output = graph.output();
+    match graph.range(output.id()) {
+        Some(r) if r.min == 0.0 && r.max == 0.0 => Err(format!(
+            "node {}: the network gave 0 for every output on every input of calibration, and such an answer could not be told from a wrong one; its weights are zeros or were lost on the way here, or a function before its end gives 0 for all that it gets: see what the network gives where it was trained",
+            output.name()
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
 /// Whether an array of these lengths, with a batch of 1 or without, is an input of this shape.
 fn is_of(dims: &[usize], shape: Shape) -> bool {
     match *dims {

@@ -250,6 +250,36 @@ fn a_map_that_ends_in_a_sigmoid_keeps_its_shape() {
     }
 }
 
+/// Compiled, such a network failed at the end, by the bounds of its answer.
+#[test]
+fn a_network_that_gives_nothing_but_zeros_is_refused_at_once() {
+    let network = || {
+        let mut b = Graph::builder();
+        let x = b.input("x", Shape::Vector(2)).expect("valid");
+        let zeros = Op::Linear(Linear {
+            weight: Parameter::new("w", [3, 2], vec![0.0; 6]).expect("finite"),
+            bias: None,
+        });
+        let y = b.add("scores", zeros, &[x]).expect("valid");
+        b.finish(y).expect("valid")
+    };
+    let given = Network::Trained(network(), Metadata::default());
+    let made = calibrate_network(given, &source(rows()), &options(), &mut silent);
+    let graph = nn::PolyGraph::try_from(network()).expect("linear");
+    let none = nn::Range { min: 0.0, max: 0.0 };
+    let graph = graph.with_ranges(vec![none; 2]).expect("fits");
+    for refused in [
+        made.expect_err("zeros"),
+        polyveil::needs(&graph, &Target::default()).expect_err("zeros"),
+        compile(&graph, &Target::default()).expect_err("zeros"),
+    ] {
+        let refused = refused.to_string();
+        for word in ["node scores", "gave 0", "weights"] {
+            assert!(refused.contains(word), "{word:?} is missing in {refused}");
+        }
+    }
+}
+
 #[test]
 fn inputs_at_hand_are_evaluated_and_results_stay_at_hand() {
     let all = Given::Tensors(Shape::Vector(2), table([0.0, 1.0]));
