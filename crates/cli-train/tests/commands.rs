@@ -491,6 +491,42 @@ fn nobody_guesses_how_pixels_are_normalised() {
     }
     let (_, said, _) = program("score", &["--normalization", "imagenet"]);
     assert!(!said.contains("30 of 30"), "{said}");
+    // a file that says it is believed; who says another thing is told so
+    let (own, said) = (folder.file("own.pvm"), task::Normalization::imagenet());
+    let model = zoo::open(&net, &zoo::Options::default()).and_then(zoo::Model::graph);
+    let (graph, _) = model.expect("readable");
+    let classes = task::Outputs::Classes(Vec::new());
+    let pictures = task::Pictures::new(graph.input().shape(), said, classes).expect("pictures");
+    let metadata = nn::Metadata {
+        task: Some(task::Task::Pictures(pictures).to_bytes()),
+        ..nn::Metadata::default()
+    };
+    let bytes = nn::format::artefact::graph_to_bytes(&graph, &metadata).expect("written");
+    std::fs::write(&own, bytes).expect("written");
+    let scored = |more: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+            .arg("score")
+            .arg(&own)
+            .arg("--data")
+            .arg(&images)
+            .args(more)
+            .output()
+            .expect("starts");
+        assert!(out.status.success(), "{out:?}");
+        (
+            String::from_utf8_lossy(&out.stderr).contains("what you say is for networks"),
+            out.stdout,
+        )
+    };
+    let (warned, scores) = scored(&[]);
+    assert!(!warned);
+    for (more, other) in [
+        (&["--normalization", "imagenet"][..], false),
+        (&["--normalization", "half"][..], true),
+        (&["--mean", "3"][..], true),
+    ] {
+        assert_eq!(scored(more), (other, scores.clone()), "{more:?}");
+    }
     let out = folder.file("run");
     let (good, _, message) = program(
         "adapt",

@@ -362,7 +362,7 @@ pub(crate) struct DecryptArgs {
     /// Refuse unless the class is right but for a probability of 2^-B over the noise.
     #[arg(long, value_name = "B", default_value_t = polyveil::runtime::sharing::DEFAULT_CLASS_BITS)]
     pub(crate) class_bits: u32,
-    /// Write the values as a NumPy array, too, in the shape that the network gives, the first axis the answers': pictures, maps, signals.
+    /// Write the values as a NumPy array, too, the first axis the answers', the others what --json calls the shape: pictures, maps, signals.
     #[arg(long, value_name = "FILE", conflicts_with = "class_only")]
     pub(crate) npy: Option<PathBuf>,
     #[command(flatten)]

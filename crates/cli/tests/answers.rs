@@ -128,6 +128,8 @@ fn answers_are_printed_as_what_they_are() {
         Outputs::Values(names()),
         Outputs::Probabilities(names()),
         Outputs::Tensor(Shape::Vector(2)),
+        // the plan keeps the same values in a row
+        Outputs::Tensor(Shape::image(2, 1, 1)),
     ]
     .into_iter()
     .enumerate()
@@ -140,7 +142,15 @@ fn answers_are_printed_as_what_they_are() {
         let [reads, most] = ["reads", "most"].map(|k| answer["alarm"][k].as_f64());
         assert!(reads < most && most.is_some(), "{answer}");
         assert_eq!(answer["answers"], outputs.kind());
-        assert_eq!(answer["shape"], serde_json::json!([2]));
+        let shape = match &outputs {
+            Outputs::Tensor(shape) => shape.dims(),
+            _ => vec![2],
+        };
+        assert_eq!(answer["shape"], serde_json::json!(shape));
+        let npy = toy.path("x.npy");
+        done(&format!("{decrypt} --npy {npy}"), &[]);
+        let (dims, _) = polyveil::data::read_numbers(npy.as_ref(), 1 << 10).expect("an array");
+        assert_eq!(dims, [&[1][..], &shape].concat());
         // 1.35 and −0.3; only classes have shares of a whole
         let (share, has_class) = (text.contains('%'), answer["class"].is_u64());
         assert!(
@@ -181,7 +191,7 @@ fn answers_are_printed_as_what_they_are() {
             }
             _ => {
                 assert!(
-                    !share && !has_class && text.contains("2 values of shape (2)"),
+                    !share && !has_class && text.contains("2 values of shape (2"),
                     "{text}"
                 );
                 near(&answer["values"][0], 1.35);

@@ -254,6 +254,16 @@ fn arrays_are_rows_without_names_and_inputs_of_their_own_shape() {
         json["values"][0].is_string() && said.contains("warning"),
         "{json}, {said}"
     );
+    assert!(json["outside"].is_null(), "{json}");
+    // beyond an interval a polynomial's answer means nothing, and looks like any other
+    for (numbers, beyond) in [([0.0, 1.0], false), ([30.0, -40.0], true)] {
+        let x = folder.file("x.npy", &array("(2,)", &numbers));
+        let (json, said) = done(&format!("values {pvm} --input {x}"), &[]);
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let first = json["outside"][0].as_str().unwrap_or_default();
+        assert_eq!(first.contains("values outside ["), beyond, "{json}");
+        assert_eq!(said.contains("leaves its polynomial's interval"), beyond);
+    }
 }
 
 #[test]

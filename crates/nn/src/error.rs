@@ -156,9 +156,22 @@ pub enum Error {
     Maximum(String),
     /// A node takes a softmax that is no attention's; the first that does.
     #[error(
-        "node {0} takes a softmax, which no polynomial computes; at the end of a network it is left to the client, and attention's becomes Power-Softmax by calibration, where it is read as torch's scaled_dot_product_attention is exported: as many queries as keys, no bias, no mask but a causal one; export attention so, and train the network with another function in the place of any other softmax"
+        "node {0} takes a softmax, which no polynomial computes; at the end of a network, over all of its outputs, it is left to the client, and attention's becomes Power-Softmax by calibration, where it is read as torch's scaled_dot_product_attention is exported: as many queries as keys, no bias, no mask but a causal one; export attention so, and train the network with another function in the place of any other softmax"
     )]
     Softmax(String),
+    /// A network ends in a softmax that does not run over all of its outputs together.
+    #[error(
+        "node {node} takes a softmax at the network's end over {}; whoever reads the answers takes one over all of them, as of the scores of classes, and no other: see that its axis is the one that was meant, or export the network without it and take it of the decrypted values",
+        of_parts(*over, *values)
+    )]
+    SoftmaxOfParts {
+        /// The node.
+        node: String,
+        /// How many values it runs over at a time.
+        over: usize,
+        /// How many values it has.
+        values: usize,
+    },
     /// An ONNX model has several outputs and none was named; their names.
     #[error("the model has several outputs; name the one that is the network's: {0}")]
     Outputs(String),
@@ -349,4 +362,11 @@ pub enum Error {
         /// NaN or an infinity.
         value: f64,
     },
+}
+
+fn of_parts(over: usize, values: usize) -> String {
+    match over {
+        1 => "each value by itself, which gives the same whatever the input".into(),
+        _ => format!("{over} of its {values} values at a time, which no polynomial computes"),
+    }
 }

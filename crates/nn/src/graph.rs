@@ -196,10 +196,13 @@ impl<N> Network<N> {
     /// The node before those at the end that only reshape.
     #[must_use]
     pub fn last_operator(&self) -> &Node<N> {
+        self.last_but(|op| matches!(op, Op::Flatten | Op::Reshape(_) | Op::Identity))
+    }
+
+    /// The node before those at the end that `passed` says are none.
+    fn last_but(&self, passed: impl Fn(&Op<N>) -> bool) -> &Node<N> {
         let mut last = self.output();
-        while let (Op::Flatten | Op::Reshape(_) | Op::Identity, Some(&before)) =
-            (&last.op, last.inputs.first())
-        {
+        while let (true, Some(&before)) = (passed(&last.op), last.inputs.first()) {
             last = self.node(before);
         }
         last
@@ -307,20 +310,47 @@ impl Graph {
         made
     }
 
-    /// The network before a softmax that is its last operator, if it ends in one: whoever reads its answer can take it.
-    #[must_use]
-    pub fn without_last_softmax(&self) -> Option<Self> {
-        let last = self.last_operator();
-        let (Op::Softmax(_), Some(&before)) = (&last.op, last.inputs.first()) else {
-            return None;
+    /// The network before a softmax that is its last operator, if it ends in one: whoever reads its answer takes it, of all outputs.
+    ///
+    /// # Errors
+    /// [`Error::SoftmaxOfParts`] where the softmax at the end runs over some of its values at a time, or over each by itself: nobody takes that.
+    pub fn without_last_softmax(&self) -> Result<Option<Self>> {
+        let moves = |op: &Op<_>| {
+            matches!(
+                op,
+                Op::Flatten
+                    | Op::Reshape(_)
+                    | Op::Identity
+                    | Op::Rearrange(_)
+                    | Op::Slice(_)
+                    | Op::Pad(_)
+            )
         };
+        let last = self.last_but(moves);
+        let (Op::Softmax(_), Some(&before)) = (&last.op, last.inputs.first()) else {
+            return Ok(None);
+        };
+        let shape = last.shape;
+        let values = shape.len();
+        let over = shape.as_image().map_or(values, |(channels, ..)| channels);
+        if over < values || over == 1 {
+            return Err(Error::SoftmaxOfParts {
+                node: last.name.clone(),
+                over,
+                values,
+            });
+        }
+        // outputs in another order than the scores'
+        if last.id != self.last_operator().id {
+            return Ok(None);
+        }
         // nothing but what comes before the softmax has a lower number
-        Some(Self {
+        Ok(Some(Self {
             nodes: self.nodes[..=before.0].to_vec(),
             input: self.input,
             output: before,
             kept: Vec::new(),
-        })
+        }))
     }
 }
 

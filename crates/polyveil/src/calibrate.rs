@@ -332,16 +332,13 @@ fn inputs(
     let outputs = a.outputs.clone().map(|m| ends.outputs(m, output));
     let outputs = outputs.transpose().map_err(place)?;
     let said = outputs.is_some() || foreign.metadata.task.is_some();
-    let unsaid = match ends {
-        End::Sigmoid => Some(Outputs::Probabilities(Vec::new())),
-        End::Softmax if !said => Some(Outputs::Classes(Vec::new())),
-        _ => None,
-    };
-    let bounded = ends == End::Sigmoid;
+    let own = Task::of(foreign.metadata).map_err(|e| place(e.into()))?;
+    let unsaid = ends.unsaid(own.as_ref().and_then(Task::outputs), output);
     // what is wrong with them names their own file
     let rows = rows(&foreign, sources, &a.normalization)?;
     let said_of = (&a.normalization, outputs.or(unsaid));
     let mut task = task(&foreign, rows, said_of, tell).map_err(place)?;
+    ends.check(task.outputs()).map_err(place)?;
     say_inputs(&task, tell);
     let most = a.limit.unwrap_or(INPUTS);
     let shapes: Vec<Shape> = match &network {
@@ -388,8 +385,11 @@ fn inputs(
             break;
         }
     }
-    let classes = task.outputs().and_then(Outputs::classes).is_some();
-    let task = match said || bounded || classes {
+    let clear = matches!(
+        task.outputs(),
+        Some(Outputs::Classes(_) | Outputs::Probabilities(_))
+    );
+    let task = match said || clear {
         true => task,
         false if labelled && matches!(task.outputs(), Some(Outputs::Values(_))) => {
             with_outputs(task, Outputs::Classes(Vec::new()))?
@@ -446,6 +446,7 @@ fn inputs(
             g.with_ranges(seen.ranges)?
         }
     };
+    network::refuse_silent(&graph).map_err(place)?;
     let file = model.and_then(Path::file_name);
     let file = file.map_or_else(String::new, |n| format!("from {} ", n.to_string_lossy()));
     let provenance = format!("calibrated {file}on {} inputs", inputs.len());
@@ -542,9 +543,11 @@ pub(crate) fn prepared(
             None => Ok((network, None)),
         };
     };
-    if let Some(before) = graph.without_last_softmax() {
+    if let Some(before) = graph.without_last_softmax()? {
         let left = "the softmax at the network's end is left to who reads its answers";
-        tell.note(left);
+        tell.note(format_args!(
+            "{left}: what is said of outputs is of the scores before it"
+        ));
         metadata.provenance.push(left.into());
         graph = before;
     }
@@ -726,12 +729,15 @@ pub(crate) fn with_outputs(task: Task, outputs: Outputs) -> Result<Task> {
     })
 }
 
+/// Why the outputs of a network that ends in a softmax are taken for nothing but classes.
+const NO_CLASSES: &str = "the network ends in a softmax, which is left to who reads its answers: its outputs are classes and nothing else; export it without the softmax for others";
+
 /// How a network ends, as far as that says what its outputs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// In a sigmoid: outputs are probabilities already, of which no softmax can be taken.
     Sigmoid,
-    /// In a softmax or its logarithm over one row, which is left to who reads the answers: these take it of classes only.
+    /// In a softmax or its logarithm, which is left to who reads the answers: these take it of classes only, and of all of them.
     Softmax,
     /// In anything else.
     Open,
@@ -740,23 +746,42 @@ pub(crate) enum End {
 impl End {
     pub(crate) fn of(graph: &Graph) -> Self {
         let last = graph.last_operator();
-        let a_row = |shape: Shape| shape.as_image().is_none_or(|(_, h, w)| h * w == 1);
         match last.op() {
             Op::Elementwise(Nonlinearity::Activation(approx::Activation::Sigmoid)) => Self::Sigmoid,
-            Op::Softmax(_) if a_row(last.shape()) => Self::Softmax,
+            Op::Softmax(_) => Self::Softmax,
             _ => Self::Open,
         }
     }
 
+    /// What outputs of this shape are where nobody names them but, perhaps, the network's file, if the end says more.
+    fn unsaid(self, own: Option<&Outputs>, output: Shape) -> Option<Outputs> {
+        let meant = own.cloned().unwrap_or_else(|| Outputs::unsaid(output));
+        match (self, meant) {
+            // a map of probabilities keeps its shape
+            (Self::Sigmoid, Outputs::Tensor(_)) => None,
+            (Self::Sigmoid, meant) => Some(Outputs::Probabilities(meant.names().to_vec())),
+            (Self::Softmax, _) if own.is_none() => Some(Outputs::Classes(Vec::new())),
+            _ => None,
+        }
+    }
+
+    /// Refuses what a network that ends so does not give, whoever said it.
+    fn check(self, outputs: Option<&Outputs>) -> Result<()> {
+        match outputs.and_then(Outputs::classes) {
+            None if self == Self::Softmax => Err(NO_CLASSES.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// What outputs of this shape are that somebody names.
-    fn outputs(self, said: Meaning, output: Shape) -> Result<Outputs> {
+    pub(crate) fn outputs(self, said: Meaning, output: Shape) -> Result<Outputs> {
         Ok(match (self, said) {
             (Self::Sigmoid, Meaning::Classes(names) | Meaning::Labels(names)) => {
                 Outputs::Probabilities(names)
             }
             (_, Meaning::Classes(names)) => Outputs::Classes(names),
             (Self::Softmax, _) => {
-                return Err("the network ends in a softmax, which is left to who reads its answers: its outputs are classes and nothing else".into());
+                return Err(NO_CLASSES.into());
             }
             (_, Meaning::Labels(names)) => Outputs::Labels(names),
             (_, Meaning::Values(names)) => Outputs::Values(names),

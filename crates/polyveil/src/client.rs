@@ -369,7 +369,11 @@ impl Client {
                 (_, answer) => {
                     let kind = task.outputs().map(Outputs::kind);
                     let bounds = self.keys.spec().answer;
-                    let mut json = json!({ "answers": kind, "shape": port.shape, "error_bound": bounds.of_network(), "stated_error": bounds.stated_error(), "encryption_error_bound": bounds.error, "may_be_shared": shared.is_some(), "sharing": shared });
+                    let shape = match &answer {
+                        Answer::Tensor(shape, _) => shape.dims(),
+                        _ => vec![values.len()],
+                    };
+                    let mut json = json!({ "answers": kind, "shape": shape, "error_bound": bounds.of_network(), "stated_error": bounds.stated_error(), "encryption_error_bound": bounds.error, "may_be_shared": shared.is_some(), "sharing": shared });
                     match &answer {
                         Answer::Classes(scores) => {
                             json["class"] = scores.best().into();
@@ -383,10 +387,6 @@ impl Client {
                         _ => {}
                     }
                     let text = answer_lines(&answer);
-                    let shape = match &answer {
-                        Answer::Tensor(shape, _) => shape.dims(),
-                        _ => vec![values.len()],
-                    };
                     let values = Some((shape, values.to_vec()));
                     Ok(Decrypted { text, json, values })
                 }

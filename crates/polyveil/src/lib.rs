@@ -97,6 +97,7 @@ pub(crate) fn compiled(
     let target = within_limits(target);
     // what clients could not read is not compiled for them
     task::Task::of(graph.metadata())?;
+    network::refuse_silent(graph)?;
     Ok(compiler::compile(graph, &target)?)
 }
 
@@ -113,6 +114,7 @@ fn within_limits(target: &compiler::Target) -> compiler::Target {
 /// # Errors
 /// Those of [`compiler::needs`].
 pub fn needs(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<compiler::Needs> {
+    network::refuse_silent(graph)?;
     // before: what counting has taken is used again
     let resident = runtime::limits::resident();
     let needs = compiler::needs(graph, &within_limits(target))?;

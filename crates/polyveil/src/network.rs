@@ -3,6 +3,7 @@
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output};
 use crate::progress::{Listener, Say};
+use nn::evaluate::Evaluation;
 use nn::{Graph, Metadata, PolyGraph, Shape, Tensor};
 use runtime::machine::cpu_seconds;
 use runtime::plan_file::BESIDE_FROM;
@@ -29,16 +30,15 @@ impl Network {
         }
     }
 
-    /// What it computes in the clear, in f64, of one input.
+    /// What it computes in the clear, in f64, of one input, and where a value left its polynomial's interval on the way.
     ///
     /// # Errors
     /// An input of another shape.
-    pub fn evaluate(&self, input: &Tensor) -> Result<Tensor> {
+    pub fn evaluate(&self, input: &Tensor) -> Result<Evaluation> {
         Ok(match self {
             Self::Trained(g, _) => g.evaluate(input),
             Self::Polynomial(g) => g.network().evaluate(input),
-        }?
-        .output)
+        }?)
     }
 
     /// The polynomial network that it is.
@@ -53,8 +53,10 @@ impl Network {
     }
 }
 
-/// Values with the lengths of their axes, as JSON, which has no NaN: what is no number is a text, and said.
-pub fn json(y: &Tensor, tell: Listener<'_>) -> serde_json::Value {
+/// Values with the lengths of their axes, as JSON, which has no NaN: what is no number is a text, and said. So is a value that left its polynomial's
+/// interval, beyond which the network's answer means nothing.
+pub fn json(evaluation: &Evaluation, tell: Listener<'_>) -> serde_json::Value {
+    let y = &evaluation.output;
     let strange = y.values().iter().filter(|v| !v.is_finite()).count();
     if strange > 0 {
         let all = y.values().len();
@@ -67,7 +69,19 @@ pub fn json(y: &Tensor, tell: Listener<'_>) -> serde_json::Value {
         false => serde_json::json!(v.to_string()),
     };
     let values: Vec<serde_json::Value> = y.values().iter().map(value).collect();
-    serde_json::json!({"shape": y.shape().dims(), "values": values})
+    let mut json = serde_json::json!({"shape": y.shape().dims(), "values": values});
+    let outside: Vec<String> = evaluation.outside.iter().map(ToString::to_string).collect();
+    if let Some(first) = outside.first() {
+        let more = match outside.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} nodes more"),
+        };
+        tell.note(format_args!(
+            "warning: a value leaves its polynomial's interval, and what comes of it means nothing ({first}{more}); calibrate the network on inputs that cover it"
+        ));
+        json["outside"] = outside.into();
+    }
+    json
 }
 
 /// Loads any network.
@@ -134,7 +148,7 @@ pub fn values(
     activation: Option<&str>,
     output: Option<&str>,
     input: &Path,
-) -> Result<Tensor> {
+) -> Result<Evaluation> {
     let network = load_output(model, activation, output)?;
     let (dims, numbers) = data::read_numbers(input, nn::format::DEFAULT_LIMIT)?;
     let shape = network.input_shape();
@@ -153,6 +167,19 @@ pub fn values(
         .into());
     }
     network.evaluate(&Tensor::new(shape, numbers)?)
+}
+
+/// Refuses a network whose every answer is zero by calibration: a client could tell none from a wrong one.
+pub(crate) fn refuse_silent(graph: &PolyGraph) -> Result<()> {
+    let output = graph.output();
+    match graph.range(output.id()) {
+        Some(r) if r.min == 0.0 && r.max == 0.0 => Err(format!(
+            "node {}: the network gave 0 for every output on every input of calibration, and such an answer could not be told from a wrong one; its weights are zeros or were lost on the way here, or a function before its end gives 0 for all that it gets: see what the network gives where it was trained",
+            output.name()
+        )
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether an array of these lengths, with a batch of 1 or without, is an input of this shape.

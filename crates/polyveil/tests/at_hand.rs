@@ -174,6 +174,112 @@ fn a_network_that_ends_in_a_softmax_gives_classes_and_nothing_else() {
     }
 }
 
+/// A network's file may say what no softmax's outputs are.
+#[test]
+fn a_file_s_task_does_not_make_values_of_a_softmax() {
+    let (b, y) = ending_in(Op::Softmax(nn::Softmax::Shares));
+    let metadata = saying(Outputs::Values(Vec::new()));
+    let network = Network::Trained(b.finish(y).expect("valid"), metadata);
+    let made = calibrate_network(network, &source(rows()), &options(), &mut silent);
+    let refused = made.expect_err("no classes").to_string();
+    assert!(
+        refused.contains("softmax") && refused.contains("classes"),
+        "{refused}"
+    );
+}
+
+/// Two numbers to four, and an operator behind them.
+fn ending_in(last: Op<Nonlinearity>) -> (nn::NetworkBuilder<Nonlinearity>, nn::NodeId) {
+    let mut b = Graph::builder();
+    let x = b.input("x", Shape::Vector(2)).expect("valid");
+    let weight = vec![0.5, 0.1, -0.3, 0.4, 0.2, -0.6, 0.7, 0.2];
+    let dense = Op::Linear(Linear {
+        weight: Parameter::new("w", [4, 2], weight).expect("finite"),
+        bias: None,
+    });
+    let y = b.add("y", dense, &[x]).expect("valid");
+    let y = b.add("last", last, &[y]).expect("valid");
+    (b, y)
+}
+
+/// Of a file that says what the outputs of two numbers are.
+fn saying(outputs: Outputs) -> Metadata {
+    let columns = ["a", "b"].map(String::from).to_vec();
+    let task = task::Vectors::new(columns, None, outputs).expect("fits");
+    Metadata {
+        task: Some(task::Task::Vectors(task).to_bytes()),
+        ..Metadata::default()
+    }
+}
+
+fn rows() -> Given {
+    Given::Rows(Vectors::new(2, vec![0.5, -0.5, 1.0, 0.25], Known::Nothing).expect("fits"))
+}
+
+/// What a sigmoid gives is probabilities; in positions they keep their shape, as all numbers do.
+#[test]
+fn a_map_that_ends_in_a_sigmoid_keeps_its_shape() {
+    let map = Shape::image(1, 2, 2);
+    let labels = || ["a", "b", "c", "d"].map(String::from).to_vec();
+    for (shape, own, outputs) in [
+        (None, None, Outputs::Probabilities(Vec::new())),
+        (Some(map), None, Outputs::Tensor(map)),
+        // whatever the file says, no softmax or sigmoid is taken of them
+        (
+            None,
+            Some(Outputs::Labels(labels())),
+            Outputs::Probabilities(labels()),
+        ),
+        (
+            Some(map),
+            Some(Outputs::Classes(labels())),
+            Outputs::Probabilities(labels()),
+        ),
+        (Some(map), Some(Outputs::Tensor(map)), Outputs::Tensor(map)),
+    ] {
+        let sigmoid = Op::Elementwise(Nonlinearity::Activation(approx::Activation::Sigmoid));
+        let (mut b, mut y) = ending_in(sigmoid);
+        if let Some(shape) = shape {
+            y = b.add("map", Op::Reshape(shape), &[y]).expect("valid");
+        }
+        let metadata = own.map_or_else(Metadata::default, saying);
+        let network = Network::Trained(b.finish(y).expect("valid"), metadata);
+        let made = calibrate_network(network, &source(rows()), &options(), &mut silent);
+        let task = network::task_of_graph(&made.expect("calibrates")).expect("a task");
+        assert_eq!(task.outputs(), Some(&outputs));
+    }
+}
+
+/// Compiled, such a network failed at the end, by the bounds of its answer.
+#[test]
+fn a_network_that_gives_nothing_but_zeros_is_refused_at_once() {
+    let network = || {
+        let mut b = Graph::builder();
+        let x = b.input("x", Shape::Vector(2)).expect("valid");
+        let zeros = Op::Linear(Linear {
+            weight: Parameter::new("w", [3, 2], vec![0.0; 6]).expect("finite"),
+            bias: None,
+        });
+        let y = b.add("scores", zeros, &[x]).expect("valid");
+        b.finish(y).expect("valid")
+    };
+    let given = Network::Trained(network(), Metadata::default());
+    let made = calibrate_network(given, &source(rows()), &options(), &mut silent);
+    let graph = nn::PolyGraph::try_from(network()).expect("linear");
+    let none = nn::Range { min: 0.0, max: 0.0 };
+    let graph = graph.with_ranges(vec![none; 2]).expect("fits");
+    for refused in [
+        made.expect_err("zeros"),
+        polyveil::needs(&graph, &Target::default()).expect_err("zeros"),
+        compile(&graph, &Target::default()).expect_err("zeros"),
+    ] {
+        let refused = refused.to_string();
+        for word in ["node scores", "gave 0", "weights"] {
+            assert!(refused.contains(word), "{word:?} is missing in {refused}");
+        }
+    }
+}
+
 #[test]
 fn inputs_at_hand_are_evaluated_and_results_stay_at_hand() {
     let all = Given::Tensors(Shape::Vector(2), table([0.0, 1.0]));

@@ -5,7 +5,7 @@ use ckks::ParametersSpec;
 use data::{Known, Vectors};
 use nn::attention::PowerSoftmax;
 use nn::{Graph, Linear, Metadata, Network, Nonlinearity, Op, Parameter, PolyGraph, Shape, Tensor};
-use polyveil::calibrate::{Calibrating, Pools, calibrate_network};
+use polyveil::calibrate::{Calibrating, Meaning, Pools, calibrate_network};
 use polyveil::inputs::{Given, Source};
 use polyveil::machine::{Machine, Probing};
 use polyveil::progress::silent;
@@ -13,7 +13,7 @@ use polyveil::session::{Precision, Session};
 use polyveil::{compile, compiler::Target, network};
 use runtime::VerifiedPlan;
 use std::sync::Arc;
-use task::Stated;
+use task::{Outputs, Stated};
 
 /// Levels of the rings that protect nothing: as many as the deepest network here takes, and a few more.
 const LEVELS: usize = 18;
@@ -39,6 +39,11 @@ fn usual() -> Calibrating {
 
 /// Calibrated on random inputs, which are given too.
 fn calibrated(graph: &Graph, how: &Calibrating) -> (PolyGraph, Vec<Tensor>) {
+    tried(graph, how).expect("calibrates")
+}
+
+/// As [`calibrated`], which may be refused.
+fn tried(graph: &Graph, how: &Calibrating) -> polyveil::Result<(PolyGraph, Vec<Tensor>)> {
     let (shape, mut state) = (graph.input().shape(), 7);
     let values: Vec<f64> = (0..20 * shape.len()).map(|_| uniform(&mut state)).collect();
     let each = values.chunks(shape.len());
@@ -47,8 +52,8 @@ fn calibrated(graph: &Graph, how: &Calibrating) -> (PolyGraph, Vec<Tensor>) {
     let all = Vectors::new(shape.len(), values, Known::Nothing).expect("fits");
     let source = Source::given("random inputs", Given::Tensors(shape, all));
     let network = network::Network::Trained(graph.clone(), Metadata::default());
-    let made = calibrate_network(network, &[source], how, &mut silent);
-    (made.expect("calibrates"), inputs)
+    let made = calibrate_network(network, &[source], how, &mut silent)?;
+    Ok((made, inputs))
 }
 
 fn table() -> Graph {
@@ -632,5 +637,91 @@ fn imported_operators_in_the_rings_that_the_compiler_chooses() {
         ("maxima and copies", maxima_and_copies()),
     ] {
         println!("{name}: 2^{}", case.encrypted());
+    }
+}
+
+/// A softmax at the end is left to whoever reads the answers, who takes it of all outputs: one over parts of them went unsaid.
+#[test]
+fn a_softmax_at_the_end_runs_over_all_outputs_or_is_refused() {
+    let over = |opset, operator, shape: &'static [i64], axis, back| {
+        let rank = [shape.len() as i64];
+        let mut nodes: Vec<Operator> =
+            vec![("MatMul", "x w", "l", &[]), ("Reshape", "l s", "r", &[])];
+        let axis: &[(&str, Attribute)] = match axis {
+            -1 => &[("axis", One(-1))],
+            0 => &[("axis", One(0))],
+            1 => &[("axis", One(1))],
+            _ => &[("axis", One(2))],
+        };
+        match back {
+            true => nodes.extend([(operator, "r", "q", axis), ("Flatten", "q", "y", &[][..])]),
+            false => nodes.push((operator, "r", "y", axis)),
+        }
+        let outputs = [6, shape.iter().product()];
+        let constants: [(&str, &[i64], _); 2] =
+            [("w", &outputs, Random), ("s", &rank, Integers(shape))];
+        imported_of(opset, &[1, 6], &nodes, &constants)
+    };
+    let pictures = imported(
+        &[1, 1, 4, 4],
+        &[
+            ("Conv", "x k", "a", &[("pads", List(&[1, 1, 1, 1]))]),
+            ("Softmax", "a", "y", &[("axis", One(1))]),
+        ],
+        &[("k", &[3, 1, 3, 3], Random)],
+    );
+    let (parts, alone) = ("over 3 of its 6 values", "over each value by itself");
+    for (graph, node, says) in [
+        (
+            over(18, "Softmax", &[1, 2, 3], 1, false),
+            "y",
+            "over 2 of its 6 values",
+        ),
+        (over(18, "Softmax", &[1, 2, 3], -1, false), "y", parts),
+        (over(18, "LogSoftmax", &[1, 2, 3], -1, false), "y", parts),
+        (over(18, "Softmax", &[1, 2, 3], -1, true), "q", parts),
+        (over(11, "Softmax", &[1, 2, 3], 2, false), "y", parts),
+        (over(18, "Softmax", &[1, 6, 1, 1], -1, false), "y", alone),
+        (over(18, "Softmax", &[1, 6], 0, false), "y", alone),
+        (over(18, "Softmax", &[1, 1], 1, false), "y", alone),
+        (pictures, "y", "over 3 of its 48 values"),
+    ] {
+        for outputs in [
+            None,
+            Some(Meaning::Classes(Vec::new())),
+            Some(Meaning::Values(Vec::new())),
+            Some(Meaning::Tensor),
+        ] {
+            let how = Calibrating { outputs, ..usual() };
+            let refused = tried(&graph, &how).expect_err("of parts").to_string();
+            for word in [
+                format!("node {node} takes a softmax").as_str(),
+                says,
+                "export",
+            ] {
+                assert!(refused.contains(word), "{word:?} is missing in {refused}");
+            }
+        }
+    }
+    // wherever the axis of all outputs is; their shares are what the network gives
+    for graph in [
+        over(18, "Softmax", &[1, 6], -1, false),
+        over(18, "Softmax", &[1, 6, 1, 1], 1, true),
+        over(11, "Softmax", &[1, 2, 3], 1, false),
+    ] {
+        let (made, inputs) = calibrated(&graph, &usual());
+        let task = network::task_of_graph(&made).expect("a task");
+        assert_eq!(task.outputs(), Some(&Outputs::Classes(Vec::new())));
+        let want = graph.evaluate(&inputs[3]).expect("fits").output;
+        let scores = made.evaluate(&inputs[3]).expect("fits").output;
+        let Ok(task::Answer::Classes(scores)) = task.decode(scores.values()) else {
+            panic!("classes are decoded as such");
+        };
+        let top = scores.top(6);
+        assert_eq!(top.len(), 6);
+        for share in top {
+            let want = want.values()[share.index];
+            assert!((share.probability - want).abs() < 1e-6, "{share:?}: {want}");
+        }
     }
 }

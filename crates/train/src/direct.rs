@@ -82,7 +82,7 @@ pub fn start<S: Direct>(
         None => open(&run.network, size)?,
     };
     // the loss takes the softmax, and so does whoever reads the answers
-    let graph = graph.without_last_softmax().unwrap_or(graph);
+    let graph = graph.without_last_softmax()?.unwrap_or(graph);
     let mut graph = graph.with_average_pools()?;
     if let Some(place) = &run.batch_norms {
         graph = surgery::insert_batch_norms(&graph, place)?;

@@ -1,6 +1,6 @@
 //! How well networks classify labelled inputs, in f64 and without any guard: each against the first, paired.
 
-use crate::calibrate::{End, with_outputs};
+use crate::calibrate::{End, Meaning, with_outputs};
 use crate::error::{Error, Help, Result, named};
 use crate::inputs::{Inputs, Source};
 use crate::markdown::{Table, interval, or_none};
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use task::{Outputs, Stated, Task};
+use task::{Stated, Task};
 use train::score::Errors;
 use zoo::encoder::Start;
 use zoo::trained::TrainedEncoder;
@@ -53,13 +53,21 @@ pub fn score(
         models => labels_of(models, activation)?,
     };
     let mut rows: Vec<Scored> = Vec::new();
+    let silent = Stated::default();
     for path in models {
         let model = zoo::open(path, &activation.into()).map_err(named(path))?;
         let (task, judged) = match model {
-            zoo::Model::Encoder(_) => encoder(path, source)?,
+            zoo::Model::Encoder(_) => {
+                if *stated != silent {
+                    tell.note(format_args!(
+                        "warning: {}: sentences are not normalised; what you say of that is not taken",
+                        path.display()
+                    ));
+                }
+                encoder(path, source)?
+            }
             model => {
                 let (graph, metadata) = model.graph().map_err(named(path))?;
-                let silent = Stated::default();
                 let said = metadata.task.as_ref().map_or(stated, |_| &silent);
                 let foreign = Foreign::of(&graph, &metadata);
                 // signals, and other numbers in a shape, are no pictures; nothing is measured on what is scored
@@ -68,12 +76,17 @@ pub fn score(
                 let rows = rows.then(|| source.rows(None, foreign.input));
                 let rows = rows.transpose()?;
                 let mut task = (foreign.task(said, rows.as_ref(), tell)).map_err(named(path))?;
+                let unheard = metadata.task.is_some() && *stated != silent;
+                if unheard && foreign.task(stated, None, &mut |_| {}).ok().as_ref() != Some(&task) {
+                    tell.note(format_args!(
+                        "warning: {}: its file says how inputs are normalised, and that is taken; what you say is for networks whose files do not",
+                        path.display()
+                    ));
+                }
                 if let (Some(names), None) = (&labels, &metadata.task) {
                     let names = names.clone();
-                    let outputs = match End::of(&graph) {
-                        End::Sigmoid => Outputs::Probabilities(names),
-                        End::Softmax | End::Open => Outputs::Labels(names),
-                    };
+                    let outputs = End::of(&graph).outputs(Meaning::Labels(names), foreign.output);
+                    let outputs = outputs.map_err(named(path))?;
                     task = with_outputs(task, outputs).map_err(named(path))?;
                 }
                 let outputs = graph.output().shape().len();
