@@ -3,7 +3,7 @@
 use crate::error::{Error, Help, Result, named};
 use crate::memory;
 use crate::progress::{Listener, Say};
-use data::{Answers, Dataset, Labels, Sentences, Split, VectorOptions, Vectors};
+use data::{Answers, Dataset, Heading, Labels, Sentences, Split, VectorOptions, Vectors};
 use nn::{Shape, Tensor};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,8 @@ pub struct Source {
     pub answers: Answers,
     /// Columns that are no part of rows.
     pub without: Vec<String>,
+    /// Whether a table's first line names its columns.
+    pub heading: Heading,
     /// Texts that are longer than the network takes are cut, not refused.
     pub cut: bool,
     /// Pictures of another size than the network's are scaled, not refused.
@@ -77,6 +79,7 @@ impl Source {
             && how(self) == how(other)
             && self.answers == other.answers
             && self.without == other.without
+            && self.heading == other.heading
     }
 
     /// The columns or arrays of answers that are said.
@@ -124,6 +127,7 @@ impl Source {
             shape: input.as_image().map(|_| input),
             answers: self.answers.clone(),
             without: self.without.clone(),
+            heading: self.heading,
             split: self.split,
             limit: self.limit,
             ..any
@@ -560,6 +564,14 @@ impl<'a> Inputs<'a> {
         {
             let path = self.source.path.display();
             tell.note(format_args!("{path}: the pictures are {how}"));
+        }
+        if let Items::Rows(rows) = &self.items
+            && rows.headless()
+        {
+            let path = self.source.path.display();
+            tell.note(format_args!(
+                "{path}: no heading, all of its lines are rows"
+            ));
         }
         for ((files, set), why) in files.into_iter().zip(set).zip(LOST) {
             if files + set > 0 {
