@@ -6,6 +6,7 @@ use crate::progress::{Listener, Say};
 use data::{Answers, Dataset, Heading, Labels, Sentences, Split, VectorOptions, Vectors};
 use nn::{Shape, Tensor};
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use task::tokenizer::Long;
 use task::{Outputs, Picture, Task};
@@ -281,6 +282,9 @@ impl<'a> Inputs<'a> {
             Items::Set(set) => !set.by_name(),
             _ => numbered(inputs.names()),
         };
+        if let (true, Some(own)) = (fixed, task.outputs()) {
+            inputs.classes = inputs.numbers_as_names(own);
+        }
         let (names, own) = match task.outputs() {
             // one output is yes or no of one of two
             Some(o) if !fixed && !matches!(o, Outputs::Values(_)) => (inputs.names(), o.names()),
@@ -323,6 +327,33 @@ impl<'a> Inputs<'a> {
                 Ok(inputs)
             }
         }
+    }
+
+    /// The network's class for each of the data's, where these are numbers and all that occur are names of the network's, which do not count from 0.
+    fn numbers_as_names(&self, own: &Outputs) -> Option<Vec<usize>> {
+        let names = own.names();
+        if names.len() < 2 || numbered(names) || matches!(own, Outputs::Values(_)) {
+            return None;
+        }
+        let place = |class: usize| {
+            let name = self.names().get(class)?;
+            let mut all = (0..names.len()).filter(|&i| names[i] == *name);
+            all.next().filter(|_| all.next().is_none())
+        };
+        let occur = (0..self.len()).map(|i| self.class(i));
+        let occur: BTreeSet<usize> = occur.collect::<Option<_>>()?;
+        // what does not occur is never looked up
+        let places = (0..self.names().len()).map(|class| match occur.contains(&class) {
+            true => place(class),
+            false => Some(class),
+        });
+        places.collect()
+    }
+
+    /// Whether the data's classes were matched with the network's by name.
+    #[cfg(feature = "train")]
+    pub(crate) fn matched(&self) -> bool {
+        self.classes.is_some()
     }
 
     /// Which labels hold, input by input, of a network that gives so many, where the data say it.
