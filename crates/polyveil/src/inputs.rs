@@ -184,6 +184,8 @@ pub(crate) struct Encoded {
     pub(crate) transparent: bool,
     /// Whether it has colours that the network does not take.
     pub(crate) greyed: bool,
+    /// Bytes of the process while a picture was decoded, as they were counted before.
+    pub(crate) memory: u64,
 }
 
 impl Encoded {
@@ -199,6 +201,7 @@ impl From<Tensor> for Encoded {
             tokens: None,
             transparent: false,
             greyed: false,
+            memory: 0,
         }
     }
 }
@@ -547,8 +550,11 @@ impl<'a> Inputs<'a> {
                 self.picture(&picture.ok_or_else(|| format!("pictures {s} are no pictures"))?)?
             }
             (Items::Pictures(files), _) => {
-                let picture = Picture::load(&files[i])?;
+                let bytes = nn::format::read_limited(&files[i], task::picture::FILE_LIMIT)?;
+                let memory = memory::picture(&files[i], &bytes)?;
+                let picture = Picture::from_bytes(&bytes)?;
                 return Ok(Encoded {
+                    memory,
                     transparent: picture.transparent(),
                     greyed: channels(self.task) == Some(1) && picture.coloured(),
                     ..self.picture(&picture)?.into()
@@ -696,6 +702,7 @@ pub(crate) fn encode_text(task: &Task, text: &str, long: Long) -> Result<Encoded
         tokens: Some((tokens, cut)),
         transparent: false,
         greyed: false,
+        memory: 0,
     })
 }
 
