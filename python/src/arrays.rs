@@ -1,6 +1,6 @@
 //! NumPy's arrays as the library's inputs: `uint8` are pixels, everything else is numbers.
 
-use polyveil::data::{Answers, Dataset, Known, Split, Vectors};
+use polyveil::data::{Answers, Dataset, Heading, Known, Split, Vectors};
 use polyveil::inputs::{Given, Source};
 use polyveil::nn::Shape;
 use polyveil::task::{Outputs, Picture, Task};
@@ -146,6 +146,8 @@ pub(crate) struct Data {
     pub(crate) target_columns: Vec<String>,
     pub(crate) without: Vec<String>,
     split: Option<String>,
+    /// Whether a table's first line is a heading; None where that is told by its fields.
+    heading: Option<bool>,
 }
 
 /// What an array becomes.
@@ -155,6 +157,14 @@ pub(crate) enum Set {
 }
 
 impl Data {
+    pub(crate) fn heading(&self) -> Heading {
+        match self.heading {
+            None => Heading::Told,
+            Some(true) => Heading::Present,
+            Some(false) => Heading::Absent,
+        }
+    }
+
     fn split(&self) -> Result<Option<Split>> {
         Ok(match self.split.as_deref() {
             None => None,
@@ -251,6 +261,7 @@ impl Data {
                 (None, names) => Answers::Numbers(names.to_vec()),
             },
             without: self.without.clone(),
+            heading: self.heading(),
             split: self.split()?,
             ..Source::of(path)
         })

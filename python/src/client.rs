@@ -70,7 +70,7 @@ impl Client {
 
     /// Writes the secret key and its client file into a folder that holds no others.
     fn save_within(&self, folder: &Path, tell: Listener<'_>) -> Result<PathBuf> {
-        files::private_folder(folder, tell)?;
+        files::private_folder(folder, "keys", tell)?;
         let KeyFiles { secret, public } = KeyFiles::within(folder);
         let (client, record) = (folder.join(CLIENT_FILE), folder.join(RECORD_NAME));
         let own = client.exists() && network::client_file(&client)? == *self.client.keys().file();

@@ -188,6 +188,7 @@ impl AdaptOptions {
             labels: data.label_column.clone(),
             targets: data.target_columns.clone(),
             without: data.without.clone(),
+            heading: data.heading(),
             classes: match data.target_columns.is_empty() {
                 true => data.classes.clone(),
                 false => Vec::new(),

@@ -89,6 +89,9 @@ pub(crate) struct VectorArgs {
     /// Columns that are no part of the rows, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "vectors", conflicts_with_all = ["train"])]
     pub(crate) without: Vec<String>,
+    /// Whether a table's first line is a heading, yes or no [default: it is if some of it is no number].
+    #[arg(long, value_name = "YES|NO", requires = "vectors", conflicts_with_all = ["train"])]
+    pub(crate) heading: Option<data::Heading>,
 }
 
 /// Options of `adapt`.
@@ -122,10 +125,10 @@ pub(crate) struct ScoreArgs {
     #[command(flatten)]
     pub(crate) pixels: PixelArgs,
     /// Or labelled sentences, `label TAB sentence` a line: the networks are then folders of runs on sentences, and the answer is a table.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "activation", "split", "class_column", "value_columns", "without"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "activation", "split", "class_column", "value_columns", "without", "heading"])]
     pub(crate) sentences: Option<PathBuf>,
     /// Cut sentences that are longer than a network takes; they are refused without it.
-    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "activation", "split", "class_column", "value_columns", "without"])]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "activation", "split", "class_column", "value_columns", "without", "heading"])]
     pub(crate) truncate: bool,
     /// Which part, where there are several: train, validation or test.
     #[arg(long, value_name = "PART")]
@@ -139,6 +142,9 @@ pub(crate) struct ScoreArgs {
     /// Rows: columns that the network does not take, such as identifiers, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) without: Vec<String>,
+    /// Rows: whether a table's first line is a heading, yes or no [default: it is if some of it is no number].
+    #[arg(long, value_name = "YES|NO")]
+    pub(crate) heading: Option<data::Heading>,
     /// One JSON object on stdout instead of lines.
     #[arg(long)]
     pub(crate) json: bool,

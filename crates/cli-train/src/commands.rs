@@ -40,6 +40,11 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             _,
         ) => "--split PART",
         (
+            Error::Data(data::Error::Heading { .. })
+            | Error::Training(training::Error::Data(data::Error::Heading { .. })),
+            _,
+        ) => "--heading yes|no; in a configuration heading = \"yes\" or \"no\"",
+        (
             Error::Training(training::Error::Setting {
                 setting: "held_out",
                 ..
@@ -142,6 +147,7 @@ impl StartArgs {
             labels: self.table.class_column.clone(),
             targets: self.table.value_columns.clone(),
             without: self.table.without.clone(),
+            heading: self.table.heading.unwrap_or_default(),
             classes: self.labels.clone(),
             held_out: self.held_out,
             normalization,
@@ -196,12 +202,9 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
     let source = Source {
         split: a.split,
         cut: a.truncate,
-        answers: match (&a.class_column, &a.value_columns[..]) {
-            (Some(name), _) => Answers::Classes(Some(name.clone())),
-            (None, []) => Answers::None,
-            (None, names) => Answers::Numbers(names.to_vec()),
-        },
+        answers: Answers::of(a.class_column.clone(), &a.value_columns),
         without: a.without.clone(),
+        heading: a.heading.unwrap_or_default(),
         ..Source::of(path)
     };
     look_at(&a.models);

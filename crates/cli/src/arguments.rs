@@ -66,22 +66,22 @@ pub(crate) struct EvaluateArgs {
     #[command(flatten)]
     pub(crate) data: Labelled,
     /// For a language model: a file of prompts, one a line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) prompts: Option<PathBuf>,
     /// For an encoder: labelled sentences, the class's number, a tab and the sentence a line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) sentences: Option<PathBuf>,
     /// For a language model: LAMBADA, JSON lines with `text` whose last word is to be found; passages are cut at the left to what the plan takes.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "sentences", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "sentences", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) lambada: Option<PathBuf>,
     /// For a language model: PIQA, JSON lines with `goal`, `sol1`, `sol2`; needs --labels. Cut as passages are.
-    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "prompts", "sentences", "lambada", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "prompts", "sentences", "lambada", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) piqa: Option<PathBuf>,
     /// The right answer of each of PIQA's questions, 0 or 1 a line.
-    #[arg(long, value_name = "FILE", requires = "piqa", conflicts_with_all = ["data", "prompts", "sentences", "lambada", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, value_name = "FILE", requires = "piqa", conflicts_with_all = ["data", "prompts", "sentences", "lambada", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) labels: Option<PathBuf>,
     /// Cut sentences that are longer than the network takes; they are refused without it.
-    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "prompts", "lambada", "piqa", "labels", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "prompts", "lambada", "piqa", "labels", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) truncate: bool,
     /// How many pictures, prompts, sentences, passages or questions.
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -138,6 +138,9 @@ pub(crate) struct RowArgs {
     /// Rows: columns that the network does not take, such as identifiers, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) without: Vec<String>,
+    /// Rows: whether a table's first line is a heading, yes or no [default: it is if some of it is no number].
+    #[arg(long, value_name = "YES|NO")]
+    pub(crate) heading: Option<data::Heading>,
 }
 
 /// What a network's outputs are.
@@ -300,14 +303,14 @@ pub(crate) struct EncryptArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) client: Option<PathBuf>,
     /// The picture (PNG or JPEG), - for standard input; several times for a plan that takes a batch.
-    #[arg(long, value_name = "FILE", value_parser = readable(), required_unless_present_any = ["data", "text"], conflicts_with_all = ["class_column", "value_columns", "without", "split"])]
+    #[arg(long, value_name = "FILE", value_parser = readable(), required_unless_present_any = ["data", "text"], conflicts_with_all = ["class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) image: Vec<PathBuf>,
     /// The prompt, for a language model, or the sentence, for an encoder: at most as many tokens as it was compiled for; several times for
     /// a plan that takes a batch.
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) text: Vec<String>,
     /// Cut a sentence that is longer than that; it is refused without it.
-    #[arg(long, requires = "text", conflicts_with_all = ["image", "data", "index", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, requires = "text", conflicts_with_all = ["image", "data", "index", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) truncate: bool,
     /// Or a set of labelled pictures, or rows of numbers (CSV, npy, npz), of which one is encrypted, or for a plan that takes a batch as many.
     #[arg(long, value_name = "DATA", requires = "index", conflicts_with_all = ["image"])]
@@ -387,10 +390,10 @@ pub(crate) struct InspectArgs {
 #[derive(Args, Debug)]
 pub(crate) struct TextArgs {
     /// Language model: text in UTF-8 to calibrate on, a passage a line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) text: Option<PathBuf>,
     /// Language model: or tokens as they are trained on, two bytes each (four where the vocabulary has more than 65,536).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) tokens: Option<PathBuf>,
     /// Tokens of a prompt at most, the first one included.
     #[arg(long, value_name = "L")]
@@ -425,10 +428,10 @@ pub(crate) struct TextArgs {
 #[derive(Args, Debug)]
 pub(crate) struct SentenceArgs {
     /// Encoder that classifies sentences: labelled ones to calibrate on, the class's number, a tab and the sentence a line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "tokens", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "tokens", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) sentences: Option<PathBuf>,
     /// Cut sentences that are longer than the network takes; they are refused without it.
-    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "text", "tokens", "class_column", "value_columns", "without", "split"])]
+    #[arg(long, requires = "sentences", conflicts_with_all = ["data", "text", "tokens", "class_column", "value_columns", "without", "heading", "split"])]
     pub(crate) truncate: bool,
 }
 

@@ -202,12 +202,9 @@ impl RowArgs {
     /// A file or folder with what is said of its part and rows.
     fn source(&self, path: &Path) -> Source {
         Source {
-            answers: match (&self.class_column, &self.value_columns[..]) {
-                (Some(name), _) => Answers::Classes(Some(name.clone())),
-                (None, []) => Answers::None,
-                (None, names) => Answers::Numbers(names.to_vec()),
-            },
+            answers: Answers::of(self.class_column.clone(), &self.value_columns),
             without: self.without.clone(),
+            heading: self.heading.unwrap_or_default(),
             split: self.split,
             ..Source::of(path)
         }

@@ -67,6 +67,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
         Error::Data(data::Error::Columns { unknown, .. }) if !unknown.is_empty() => {
             "--without NAME leaves a column out"
         }
+        Error::Data(data::Error::Heading { .. }) => "--heading yes|no",
         Error::Data(data::Error::Split { wanted: None, .. }) => "--split PART",
         Error::Data(data::Error::Words { .. }) => {
             "--without NAME, or --class-column NAME where it is the class"

@@ -249,6 +249,24 @@ fn every_command_that_lacks_memory_ends_with_one_line() {
             Some(&path("b.input"))
         ) > 3
     );
+    // from its header: by name, with its size and what helps, and announced where it fits
+    let bomb = |limit: usize| {
+        let line = encrypt("bomb.png", &path("b.input"));
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        let out = limited(limit, env!("CARGO_BIN_EXE_polyveil"), &line);
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    for limit in [220, 320] {
+        let said = bomb(limit);
+        for word in ["bomb.png", "13000×13000 pixels", "scale the picture down"] {
+            assert!(said.contains(word), "{limit} MiB: {word:?} in {said}");
+        }
+    }
+    std::fs::remove_file(path("b.input")).expect("written without a limit");
+    let said = bomb(0);
+    let announced = said.split(" MB of memory").next().unwrap_or_default();
+    let announced = announced.rsplit(' ').next().and_then(|n| n.parse().ok());
+    assert!(announced.is_some_and(|mb: f64| mb > 507.0), "{said}");
     assert!(under(&owned(&run), Some(&answer)) > 0);
     under(
         &owned(&[&run[..], &["--keys-on-disk"]].concat()),

@@ -289,7 +289,7 @@ fn rows_of_other_columns_or_beyond_the_bound_are_refused_by_their_file() {
         format!("encrypt --key {keys}/client.key --data {rows} --index 0 -o {input} --force")
     };
     done(&encrypt("right,left\n0,1\n"), &[]);
-    done(&encrypt("0,1\n"), &[]);
+    done(&encrypt("1,0\n"), &[]);
     refused(
         &encrypt("right,left,id\n0,1,7\n"),
         &[],
@@ -302,7 +302,7 @@ fn rows_of_other_columns_or_beyond_the_bound_are_refused_by_their_file() {
         folder.path("x.input")
     );
     for said in [
-        refused(&encrypt("0,1,2\n"), &[], &["3"]),
+        refused(&encrypt("5,1,2\n"), &[], &["3"]),
         refused(&text, &["--text", "a"], &["takes rows"]),
     ] {
         assert!(
@@ -425,4 +425,64 @@ fn the_referees_stages_tell_drawn_digits_apart() {
     assert_eq!(measured["Quality"]["accuracy"], 1.0);
     let keys = measured["Bandwidth"]["Public and evaluation keys"].as_u64();
     assert!(keys.is_some_and(|bytes| bytes < 100_000_000), "{keys:?}");
+}
+
+#[test]
+fn a_heading_of_numbers_is_no_row_unless_that_is_said() {
+    let folder = Folder::new("numbers-as-heading");
+    // as pandas writes columns without names
+    let rows = folder.file("rows.csv", b"0,1\n0,0\n0,1\n1,0\n1,1\n");
+    let pvm = folder.path("xor.pvm");
+    let calibrate =
+        format!("calibrate {XOR} --data {rows} --normalization none --degree 7 -o {pvm}");
+    let words = ["rows.csv", "counts from 0 to 1", "--heading yes|no"];
+    refused(&calibrate, &[], &words);
+    let (_, said) = done(&format!("{calibrate} --heading yes"), &[]);
+    assert!(said.contains("calibrating on 4 inputs"), "{said}");
+    assert!(!said.contains("no heading"), "{said}");
+    let (_, said) = done(&format!("{calibrate} --heading no"), &[]);
+    assert!(said.contains("calibrating on 5 inputs"), "{said}");
+    toy_plan(&folder, &pvm, 1);
+    let (client, keys) = (folder.path("toy.client"), folder.path("keys"));
+    done(&format!("keygen {client} -o {keys} --insecure-toy"), &[]);
+    let input = folder.path("x.input");
+    let encrypt = |index: usize, more: &str| {
+        format!("encrypt --key {keys}/client.key --data {rows} --index {index} {more} -o {input}")
+    };
+    refused(&encrypt(0, ""), &[], &words);
+    // with a heading there are four rows, without one five
+    refused(&encrypt(4, "--heading yes"), &[], &["the set has 4"]);
+    done(&encrypt(4, "--heading no"), &[]);
+    let evaluate = format!(
+        "evaluate --model {pvm} --data {rows} --plan {} -o {}",
+        folder.path("toy.plan"),
+        folder.path("lines")
+    );
+    refused(&evaluate, &[], &words);
+    // what does not count is a row, which is said
+    let plain = folder.file("plain.csv", b"0,0\n0,1\n1,0\n1,1\n");
+    let (_, said) = done(&calibrate.replace(&rows, &plain), &[]);
+    assert_eq!(said.matches("plain.csv: no heading").count(), 1, "{said}");
+    assert!(said.contains("calibrating on 4 inputs"), "{said}");
+}
+
+#[test]
+fn numbers_that_are_names_of_classes_are_matched_as_names() {
+    let folder = Folder::new("numbers-as-names");
+    let rows = folder.file(
+        "rows.csv",
+        b"left,right,class\n0,0,1\n0,1,2\n1,0,2\n1,1,1\n",
+    );
+    let pvm = folder.path("xor.pvm");
+    let (_, said) = done(
+        &format!(
+            "calibrate {XOR} --data {rows} --class-column class --labels 1,2 --normalization none --degree 7 -o {pvm}"
+        ),
+        &[],
+    );
+    assert!(!said.contains("can't be"), "{said}");
+    assert!(
+        said.contains("of 4 of them whose class is known the network itself has 4 right"),
+        "{said}"
+    );
 }

@@ -34,10 +34,19 @@ impl<'a> Rows<'a> {
         }
         // the first of equals
         counts.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+        let line = rest.lines().next().unwrap_or_default();
+        // commas within numbers separate nothing, and are refused where they stand
+        let within = |separator: char| {
+            let mut fields = line.split(separator);
+            line.contains(separator)
+                && fields.clone().any(|f| pointed(f).is_some())
+                && fields.all(|f| pointed(f).is_some() || f.trim().parse::<f64>().is_ok())
+        };
+        let separator = [';', '\t'].into_iter().find(|&s| within(s));
         Self {
             path,
             rest,
-            separator: counts[0].1,
+            separator: separator.unwrap_or(counts[0].1),
             line: 1,
             width: None,
         }
@@ -135,6 +144,16 @@ pub(crate) fn is_missing(text: &str) -> bool {
     MISSING.iter().any(|m| text.trim().eq_ignore_ascii_case(m))
 }
 
+/// A number that is written with a decimal comma, with a point instead.
+pub(crate) fn pointed(text: &str) -> Option<String> {
+    let (whole, part) = text.trim().split_once(',')?;
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    let number = digits(whole.trim_start_matches(['-', '+']))
+        && part.starts_with(|c: char| c.is_ascii_digit());
+    let pointed = format!("{whole}.{part}");
+    (number && pointed.parse::<f64>().is_ok()).then_some(pointed)
+}
+
 /// What is wrong with a text in place of a finite number.
 pub(crate) enum Unusable {
     /// It is a word, as others of its column will be.
@@ -154,6 +173,10 @@ pub(crate) fn number(text: &str) -> std::result::Result<f64, Unusable> {
         Ok(v) if v.is_finite() => Ok(v),
         Ok(_) => Err(Unusable::Value(format!(
             "is {text:?}; replace what is no finite number, or leave its row out"
+        ))),
+        Err(_) if pointed(text).is_some() => Err(Unusable::Value(format!(
+            "is {text:?}, with a decimal comma; write numbers with a point, as {}",
+            pointed(text).unwrap_or_default()
         ))),
         Err(_) => Err(Unusable::Word(format!(
             "is {text:?}, which is no number; make numbers of texts, or leave the column out"

@@ -32,6 +32,20 @@ pub enum Error {
         /// Where the first is, and what to do.
         detail: String,
     },
+    /// The first line of a table may be its heading or a row.
+    #[error(
+        "{path}: line {line} counts from {from} to {to}, which is the heading of columns without names, as pandas writes it, or the first row; say which it is"
+    )]
+    Heading {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The first number.
+        from: usize,
+        /// The last one.
+        to: usize,
+    },
     /// A picture can't be decoded.
     #[error("{picture}: {reason}; remove or replace it, or skip damaged pictures")]
     Damaged {

@@ -157,6 +157,9 @@ fn finish(
     Ok((set, decoded.skipped))
 }
 
+/// Bytes that decoding a picture may take whatever the limit of its set is.
+const ORDINARY: u64 = 64 << 20;
+
 /// What decoding every picture once gave.
 struct Decoded {
     shape: Option<Shape>,
@@ -185,6 +188,8 @@ impl Decoded {
             greyed: 0,
         };
         let most = 16 * rayon::current_num_threads();
+        // each thread decodes one; the limit is of a set's values, and may be small
+        let limit = (options.memory_limit / rayon::current_num_threads() as u64).max(ORDINARY);
         let mut done = 0;
         while done < found.len() {
             // no more values wait to be added than may be kept; the first picture says how large they are
@@ -201,7 +206,7 @@ impl Decoded {
             let decoded: Vec<Result<One>> = chunk
                 .par_iter()
                 .map(|f| {
-                    let picture = resized(f.source.picture()?, options.resize);
+                    let picture = resized(f.source.picture_within(limit)?, options.resize);
                     let (width, height) = picture.size();
                     let shape = Shape {
                         height,

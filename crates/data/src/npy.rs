@@ -173,6 +173,11 @@ impl Array {
             return Err(place.malformed("is in Fortran order; save numpy.ascontiguousarray of it"));
         }
         let (bytes, divided) = match (self.kind, self.size) {
+            (Kind::Bool, _) => {
+                return Err(place.malformed(
+                    "holds booleans, of which nothing says whether true is 1 of 255 or 255; save pictures of 0 and 255, as .astype('uint8') * 255, or floats from 0 to 1",
+                ));
+            }
             (Kind::Unsigned, 1) => (self.bytes, false),
             _ => self.as_bytes(place)?,
         };
@@ -196,6 +201,12 @@ impl Array {
     /// Numbers of another type as the bytes that they are, and whether they were such bytes divided by 255.
     fn as_bytes(&self, place: Place<'_>) -> Result<(Vec<u8>, bool)> {
         let count = self.bytes.len() / self.size.max(1);
+        if let Some(at) = (0..count).find(|&i| !self.number(i).is_finite()) {
+            return Err(place.malformed(format_args!(
+                "holds {} (value {at}, counted from 0), no pixel of a picture; replace what is no finite number",
+                self.number(at)
+            )));
+        }
         let most = (0..count).map(|i| self.number(i)).fold(0.0, f64::max);
         let divided = self.kind == Kind::Float && most <= 1.0;
         let factor = if divided { 255.0 } else { 1.0 };

@@ -5,8 +5,10 @@ use crate::error::Error;
 use crate::files::resized;
 use crate::options::Resize;
 use crate::shape::Shape;
-use std::path::PathBuf;
+use nn::format::read_limited;
+use std::path::{Path, PathBuf};
 use task::Picture;
+use task::picture::FILE_LIMIT;
 
 /// A picture file that can be read again.
 #[derive(Debug)]
@@ -25,11 +27,36 @@ impl Source {
 
     /// The picture as it is in the file.
     pub(crate) fn picture(&self) -> Result<Picture> {
-        let picture = match self {
-            Self::File(path) => Picture::load(path),
-            Self::Member { bytes, .. } => Picture::from_bytes(bytes),
+        self.read(Picture::from_bytes)
+    }
+
+    /// As [`Source::picture`], where decoding it takes no more than so many bytes, by its header.
+    pub(crate) fn picture_within(&self, limit: u64) -> Result<Picture> {
+        let picture = self.read(|bytes| {
+            let decoding = Picture::decoding(bytes)?;
+            Ok(match decoding.bytes > limit {
+                true => Err(decoding),
+                false => Ok(Picture::from_bytes(bytes)?),
+            })
+        })?;
+        picture.map_err(|decoding| {
+            let what = format!(
+                "decoding it, {}×{} pixels, {} bytes,",
+                decoding.width, decoding.height, decoding.bytes
+            );
+            let remedy = "scale it down, or leave it out";
+            Error::too_large(Path::new(&self.name()), what, limit, remedy)
+        })
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&[u8]) -> task::Result<T>) -> Result<T> {
+        let made = match self {
+            Self::File(path) => read_limited(path, FILE_LIMIT)
+                .map_err(task::Error::from)
+                .and_then(|bytes| read(&bytes)),
+            Self::Member { bytes, .. } => read(bytes),
         };
-        picture.map_err(|e| Error::Damaged {
+        made.map_err(|e| Error::Damaged {
             picture: self.name(),
             reason: match e {
                 task::Error::Nn(nn::Error::Io { source, .. }) => source.to_string(),

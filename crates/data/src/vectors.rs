@@ -8,6 +8,7 @@ use crate::options::{check_held_out, of_split, spread};
 use crate::split::Split;
 use crate::{Result, npy, npz};
 use nn::{Shape, Tensor};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -36,16 +37,54 @@ pub enum Answers {
     Numbers(Vec<String>),
 }
 
+impl Answers {
+    /// Classes in a column, array or file of this name, or else numbers in those of these names.
+    #[must_use]
+    pub fn of(classes: Option<String>, numbers: &[String]) -> Self {
+        match (classes, numbers) {
+            (Some(name), _) => Self::Classes(Some(name)),
+            (None, []) => Self::None,
+            (None, names) => Self::Numbers(names.to_vec()),
+        }
+    }
+}
+
 /// Whether a CSV's first row names its columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Heading {
-    /// It does if some of its fields are no numbers.
+    /// It does if some of its fields are no numbers. One that counts its columns, as pandas writes where they have no names, is refused: nothing
+    /// tells it from a row.
     #[default]
+    #[serde(rename = "told")]
     Told,
     /// It does.
+    #[serde(rename = "yes")]
     Present,
     /// It does not: columns are called 1, 2, …
+    #[serde(rename = "no")]
     Absent,
+}
+
+impl Heading {
+    /// Whether nothing is said of it.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        *self == Self::Told
+    }
+}
+
+impl std::str::FromStr for Heading {
+    type Err = String;
+
+    fn from_str(word: &str) -> std::result::Result<Self, String> {
+        match word {
+            "yes" => Ok(Self::Present),
+            "no" => Ok(Self::Absent),
+            _ => Err(format!(
+                "`{word}` does not say whether there is a heading: yes or no"
+            )),
+        }
+    }
 }
 
 /// What [`Vectors::open`] reads, and how.
@@ -112,6 +151,8 @@ pub struct Vectors {
     width: usize,
     values: Arc<[f64]>,
     known: Known,
+    /// Whether a table's first line was taken for a row, which nobody said.
+    headless: bool,
     /// Which vectors of `values`.
     items: Arc<[usize]>,
 }
@@ -174,6 +215,7 @@ impl Vectors {
             width,
             values: values.into(),
             known,
+            headless: false,
             items: (0..count).collect(),
         })
     }
@@ -200,6 +242,12 @@ impl Vectors {
     #[must_use]
     pub fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    /// Whether the first line of a table was taken for a row because all of its fields are numbers.
+    #[must_use]
+    pub fn headless(&self) -> bool {
+        self.headless
     }
 
     /// What is known of the vectors; rows by the numbers of the whole set, so use [`Self::label`] and [`Self::target`] for single ones.
@@ -530,15 +578,37 @@ impl VectorOptions {
         let text = std::str::from_utf8(bytes).map_err(|e| {
             Error::malformed(path, csv::FORMAT, format!("{e}; tables are read as UTF-8"))
         })?;
+        if text.trim_end().contains('\r') && !text.contains('\n') {
+            let detail = "its lines end with a carriage return alone, as old programs write them; save it with line feeds (tr '\\r' '\\n')";
+            return Err(Error::malformed(path, csv::FORMAT, detail));
+        }
         let mut rows = Rows::new(path, text);
         let empty = || Error::content(path, "there is no row in it");
         let first = rows.next()?.ok_or_else(empty)?;
-        let text = |f: &Cow<'_, str>| !csv::is_missing(f) && f.trim().parse::<f64>().is_err();
+        let text = |f: &Cow<'_, str>| {
+            !csv::is_missing(f) && f.trim().parse::<f64>().is_err() && csv::pointed(f).is_none()
+        };
         let told = first.1.iter().any(text);
+        if self.heading.is_told()
+            && !told
+            && let Some((from, to)) = counted(&first.1)
+        {
+            return Err(Error::Heading {
+                path: path.to_owned(),
+                line: first.0,
+                from,
+                to,
+            });
+        }
         let (heading, mut next) = match (self.heading, told) {
             (Heading::Present, _) | (Heading::Told, true) => (true, rows.next()?),
             _ => (false, Some(first.clone())),
         };
+        if next.is_none() {
+            let detail =
+                "there is no row below its heading; choose another file, or say that it has none";
+            return Err(Error::content(path, detail));
+        }
         let names: Vec<String> = match heading {
             true => first.1.iter().map(|f| f.to_string()).collect(),
             false => (1..=first.1.len()).map(|i| i.to_string()).collect(),
@@ -628,7 +698,11 @@ impl VectorOptions {
             true => inputs.iter().map(|&i| names[i].clone()).collect(),
             false => Vec::new(),
         };
-        self.set(path, columns, (values, inputs.len()), known)
+        let set = self.set(path, columns, (values, inputs.len()), known)?;
+        Ok(Vectors {
+            headless: self.heading.is_told() && !heading,
+            ..set
+        })
     }
 
     /// Classes by the texts of a column: numbers, or names. `texts` has a number for each, `labels` these numbers row by row.
@@ -674,4 +748,20 @@ impl VectorOptions {
             labels: labels.into(),
         })
     }
+}
+
+/// From where to where the fields of a line count, from 0 or 1: as a table does whose columns have no names. A first field that is empty stands
+/// above the numbers of the rows.
+fn counted(fields: &[Cow<'_, str>]) -> Option<(usize, usize)> {
+    let fields = match fields {
+        [first, rest @ ..] if first.trim().is_empty() => rest,
+        all => all,
+    };
+    let counts = |from: usize| {
+        let is = |(i, f): (usize, &Cow<'_, str>)| f.trim().parse::<f64>() == Ok((from + i) as f64);
+        fields.iter().enumerate().all(is)
+    };
+    let last = fields.len().checked_sub(1)?;
+    let from = (0..2).find(|&from| counts(from))?;
+    Some((from, from + last))
 }

@@ -134,6 +134,12 @@ impl Client {
     /// # Errors
     /// Inputs of another kind or size than the network takes.
     pub fn encode(&self, items: &[Input], tell: Listener<'_>) -> Result<Vec<f64>> {
+        Ok(self.encode_counted(items, tell)?.0)
+    }
+
+    /// As [`Client::encode`], with the bytes that decoding the largest picture took.
+    fn encode_counted(&self, items: &[Input], tell: Listener<'_>) -> Result<(Vec<f64>, u64)> {
+        let mut memory = 0;
         let text = matches!(self.task, Task::Prompts(_) | Task::Sentences(_));
         let mut values = Vec::new();
         // a batch mostly comes from one file, which is read once
@@ -169,9 +175,10 @@ impl Client {
             if let Input::Item(source, i) = input {
                 self.require_within(source, *i, encoded.tensor.values())?;
             }
+            memory = encoded.memory.max(memory);
             values.extend(encoded.tensor.into_values());
         }
-        Ok(values)
+        Ok((values, memory))
     }
 
     /// Refuses an input of values that the network was not calibrated for, and says where in the file they are. What is no file's is refused when it
@@ -238,12 +245,13 @@ impl Client {
         // the table is gone before the input is encrypted
         let reading = inputs.iter().map(table).max().unwrap_or(0);
         let memory = memory::encrypt(self.keys.file(), &names.join(", "))?.max(reading);
-        let values = self.encode(inputs, tell)?;
+        // and so is a picture as it was decoded
+        let (values, decoding) = self.encode_counted(inputs, tell)?;
         tell.note(format_args!(
             "encrypting into {} ciphertexts: {}, {} of memory, about a second",
             self.keys.spec().input.registers.len(),
             size(self.keys.input_bytes()),
-            size(memory)
+            size(memory.max(decoding))
         ));
         output.require_room(self.keys.input_bytes())?;
         output.write(|out, name| {

@@ -99,7 +99,8 @@ pub enum Help {
 }
 
 impl Help {
-    fn words(self) -> &'static str {
+    /// In words, without any program's options.
+    pub fn words(self) -> &'static str {
         match self {
             Self::MeasureMachine => "measure this machine's costs, or take the shipped ones",
             Self::NameAttention => {

@@ -27,6 +27,8 @@ pub enum Content {
     CostTable,
     /// What was shared under a key.
     Record,
+    /// What a folder of keys knows of its service: its owner's alone, since a token is in it.
+    Service,
     /// A text that has these words in it, whoever wrote the rest.
     Text(&'static str),
     /// A text or something else that nothing tells from others'.
@@ -64,13 +66,17 @@ impl Content {
     /// Files of JSON are told by their fields.
     fn of_json(text: &[u8]) -> Option<Self> {
         let first = text.strip_prefix(b"{")?.trim_ascii_start();
-        let known: [(Self, &[&str]); 3] = [
+        let known: [(Self, &[&str]); 4] = [
             (
                 Self::Prediction,
                 &["plan", "threads", "cpu_seconds", "peak_bytes"],
             ),
             (Self::CostTable, &["format", "date", "origin", "cost"]),
             (Self::Record, &["key", "security", "releases", "used"]),
+            (
+                Self::Service,
+                &["authority", "plan", "protected_way", "token", "url"],
+            ),
         ];
         let quoted = |key: &&str| format!("\"{key}\":");
         known.into_iter().find_map(|(content, keys)| {
@@ -82,7 +88,9 @@ impl Content {
 
     fn access(self) -> Access {
         match self {
-            Self::Container(Kind::ClientKey) | Self::Array | Self::PrivateChart => Access::Owner,
+            Self::Container(Kind::ClientKey) | Self::Array | Self::PrivateChart | Self::Service => {
+                Access::Owner
+            }
             _ => Access::Everyone,
         }
     }
@@ -96,6 +104,7 @@ impl Content {
             Self::Prediction => "prediction",
             Self::CostTable => "cost table",
             Self::Record => "record of shared answers",
+            Self::Service => "record of a service",
             Self::Text(_) => "text of this program",
             Self::Other => "another kind of file",
         }
@@ -362,19 +371,19 @@ pub(crate) fn expect_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes a folder for secrets, with those above it: its owner's alone. One that is there stays as it is; where it is open to others, that is
-/// told.
+/// Makes a folder for what is its owner's alone, "keys" say, with those above it. One that is there stays as it is; where it is open to others,
+/// that is told.
 ///
 /// # Errors
 /// The file system's.
-pub fn private_folder(path: &Path, tell: Listener<'_>) -> Result<()> {
+pub fn private_folder(path: &Path, what: &str, tell: Listener<'_>) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     expect_folder(path)?;
     if let Ok(found) = std::fs::metadata(path) {
         let mode = found.permissions().mode() & 0o777;
         let may = match mode {
-            _ if mode & 0o022 != 0 => "put other keys in the place of these",
-            _ if mode & 0o055 != 0 => "look into this folder of keys",
+            _ if mode & 0o022 != 0 => format!("put other {what} in the place of these"),
+            _ if mode & 0o055 != 0 => format!("look into this folder of {what}"),
             _ => return Ok(()),
         };
         tell.note(format_args!(

@@ -3,9 +3,10 @@
 use crate::error::{Error, Help, Result, named};
 use crate::memory;
 use crate::progress::{Listener, Say};
-use data::{Answers, Dataset, Labels, Sentences, Split, VectorOptions, Vectors};
+use data::{Answers, Dataset, Heading, Labels, Sentences, Split, VectorOptions, Vectors};
 use nn::{Shape, Tensor};
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use task::tokenizer::Long;
 use task::{Outputs, Picture, Task};
@@ -45,6 +46,8 @@ pub struct Source {
     pub answers: Answers,
     /// Columns that are no part of rows.
     pub without: Vec<String>,
+    /// Whether a table's first line names its columns.
+    pub heading: Heading,
     /// Texts that are longer than the network takes are cut, not refused.
     pub cut: bool,
     /// Pictures of another size than the network's are scaled, not refused.
@@ -77,6 +80,7 @@ impl Source {
             && how(self) == how(other)
             && self.answers == other.answers
             && self.without == other.without
+            && self.heading == other.heading
     }
 
     /// The columns or arrays of answers that are said.
@@ -124,6 +128,7 @@ impl Source {
             shape: input.as_image().map(|_| input),
             answers: self.answers.clone(),
             without: self.without.clone(),
+            heading: self.heading,
             split: self.split,
             limit: self.limit,
             ..any
@@ -179,6 +184,8 @@ pub(crate) struct Encoded {
     pub(crate) transparent: bool,
     /// Whether it has colours that the network does not take.
     pub(crate) greyed: bool,
+    /// Bytes of the process while a picture was decoded, as they were counted before.
+    pub(crate) memory: u64,
 }
 
 impl Encoded {
@@ -194,6 +201,7 @@ impl From<Tensor> for Encoded {
             tokens: None,
             transparent: false,
             greyed: false,
+            memory: 0,
         }
     }
 }
@@ -277,6 +285,9 @@ impl<'a> Inputs<'a> {
             Items::Set(set) => !set.by_name(),
             _ => numbered(inputs.names()),
         };
+        if let (true, Some(own)) = (fixed, task.outputs()) {
+            inputs.classes = inputs.numbers_as_names(own);
+        }
         let (names, own) = match task.outputs() {
             // one output is yes or no of one of two
             Some(o) if !fixed && !matches!(o, Outputs::Values(_)) => (inputs.names(), o.names()),
@@ -319,6 +330,33 @@ impl<'a> Inputs<'a> {
                 Ok(inputs)
             }
         }
+    }
+
+    /// The network's class for each of the data's, where these are numbers and all that occur are names of the network's, which do not count from 0.
+    fn numbers_as_names(&self, own: &Outputs) -> Option<Vec<usize>> {
+        let names = own.names();
+        if names.len() < 2 || numbered(names) || matches!(own, Outputs::Values(_)) {
+            return None;
+        }
+        let place = |class: usize| {
+            let name = self.names().get(class)?;
+            let mut all = (0..names.len()).filter(|&i| names[i] == *name);
+            all.next().filter(|_| all.next().is_none())
+        };
+        let occur = (0..self.len()).map(|i| self.class(i));
+        let occur: BTreeSet<usize> = occur.collect::<Option<_>>()?;
+        // what does not occur is never looked up
+        let places = (0..self.names().len()).map(|class| match occur.contains(&class) {
+            true => place(class),
+            false => Some(class),
+        });
+        places.collect()
+    }
+
+    /// Whether the data's classes were matched with the network's by name.
+    #[cfg(feature = "train")]
+    pub(crate) fn matched(&self) -> bool {
+        self.classes.is_some()
     }
 
     /// Which labels hold, input by input, of a network that gives so many, where the data say it.
@@ -512,8 +550,11 @@ impl<'a> Inputs<'a> {
                 self.picture(&picture.ok_or_else(|| format!("pictures {s} are no pictures"))?)?
             }
             (Items::Pictures(files), _) => {
-                let picture = Picture::load(&files[i])?;
+                let bytes = nn::format::read_limited(&files[i], task::picture::FILE_LIMIT)?;
+                let memory = memory::picture(&files[i], &bytes)?;
+                let picture = Picture::from_bytes(&bytes)?;
                 return Ok(Encoded {
+                    memory,
                     transparent: picture.transparent(),
                     greyed: channels(self.task) == Some(1) && picture.coloured(),
                     ..self.picture(&picture)?.into()
@@ -560,6 +601,14 @@ impl<'a> Inputs<'a> {
         {
             let path = self.source.path.display();
             tell.note(format_args!("{path}: the pictures are {how}"));
+        }
+        if let Items::Rows(rows) = &self.items
+            && rows.headless()
+        {
+            let path = self.source.path.display();
+            tell.note(format_args!(
+                "{path}: no heading, all of its lines are rows"
+            ));
         }
         for ((files, set), why) in files.into_iter().zip(set).zip(LOST) {
             if files + set > 0 {
@@ -653,6 +702,7 @@ pub(crate) fn encode_text(task: &Task, text: &str, long: Long) -> Result<Encoded
         tokens: Some((tokens, cut)),
         transparent: false,
         greyed: false,
+        memory: 0,
     })
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Folder {
 impl Folder {
     /// A folder that only its owner can read, since a secret key lies in it; made if missing.
     pub(crate) fn open(path: PathBuf, tell: Listener<'_>) -> Result<Self> {
-        files::private_folder(&path, tell)?;
+        files::private_folder(&path, "keys", tell)?;
         Ok(Self { path })
     }
 

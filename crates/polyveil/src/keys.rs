@@ -44,7 +44,7 @@ pub fn keygen(
             "`{name}` is a toy parameter set that protects nothing; accept it by name, or compile for a secure one"
         )));
     }
-    files::private_folder(folder, tell)?;
+    files::private_folder(folder, "keys", tell)?;
     let locked = |tell: Listener<'_>| -> Result<KeyFolder> {
         let locked = KeyFolder::lock(folder, tell)?;
         if !options.replace {

@@ -43,6 +43,24 @@ pub(crate) fn reading(path: &std::path::Path) -> u64 {
     READ * std::fs::metadata(path).map_or(0, |m| m.len())
 }
 
+/// Bytes of a process that decodes a picture, on each thread where pictures are read on all of them at once.
+///
+/// # Errors
+/// A lack of memory; what the header says is no picture.
+pub(crate) fn picture(path: &std::path::Path, bytes: &[u8]) -> Result<u64> {
+    let decoding = task::Picture::decoding(bytes)?;
+    let threads = rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads());
+    let needed = limits::resident() + decoding.bytes * threads as u64;
+    let what = format!(
+        "decoding {}, {}×{} pixels,",
+        path.display(),
+        decoding.width,
+        decoding.height
+    );
+    require_room(&what, needed, ", or scale the picture down first")?;
+    Ok(needed)
+}
+
 fn network(file: &ClientFile) -> &str {
     &file.spec().description.name
 }

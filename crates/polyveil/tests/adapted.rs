@@ -40,6 +40,7 @@ fn adaptation_without_a_folder_gives_the_network_that_a_folder_holds() {
             labels: Some("class".into()),
             targets: Vec::new(),
             without: Vec::new(),
+            heading: data::Heading::Told,
             classes: Vec::new(),
             held_out: None,
             normalization: Scaling::None,

@@ -43,6 +43,7 @@ pub struct Checkpointer<'a, E: Engine = Evaluator> {
     path: PathBuf,
     input: Digest,
     sparing: bool,
+    access: Access,
     /// When the last one was written, and how long that took.
     written: Option<(Instant, Duration)>,
 }
@@ -93,7 +94,16 @@ impl<'a, E: Engine> Checkpointer<'a, E> {
             path,
             input,
             sparing: false,
+            access: Access::Everyone,
             written: None,
+        }
+    }
+    /// The same whose file is its owner's alone, for folders in which nobody else has business.
+    #[must_use]
+    pub fn private(self) -> Self {
+        Self {
+            access: Access::Owner,
+            ..self
         }
     }
     /// The same that leaves checkpoints out where they would take more than a twentieth of the time.
@@ -123,7 +133,7 @@ impl<'a, E: Engine> Checkpointer<'a, E> {
     /// [`Error::Io`].
     pub fn save(&self, state: &State<E::Value>) -> Result<()> {
         let name = self.path.display().to_string();
-        let file = Output::create(&self.path, Access::Everyone).map_err(Error::io(&name))?;
+        let file = Output::create(&self.path, self.access).map_err(Error::io(&name))?;
         let file = self.write(state, BufWriter::new(file), &name)?;
         let file = file.into_inner().map_err(|e| e.into_error());
         file.and_then(Output::finish).map_err(Error::io(&name))

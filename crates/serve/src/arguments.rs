@@ -1,6 +1,10 @@
 //! What can be asked on the command line.
 
+#[path = "../../cli/src/overwrite.rs"]
+mod overwrite;
+
 use clap::{Args, Parser, Subcommand};
+pub(crate) use overwrite::OverwriteArgs;
 use polyveil::size;
 use polyveil_serve::operator::NewQuotas;
 use std::net::SocketAddr;
@@ -234,6 +238,8 @@ pub(crate) struct Enrol {
     /// The folder of keys.
     #[arg(short, long, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
     /// Take a toy that protects nothing, for a test.
     #[arg(long)]
     pub(crate) insecure_toy: bool,
@@ -255,6 +261,8 @@ pub(crate) struct Ask {
     /// Where the encrypted answer goes.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
     /// Leave job and answer at the service until they are past their time.
     #[arg(long)]
     pub(crate) leave: bool,

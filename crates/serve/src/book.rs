@@ -5,6 +5,8 @@ use crate::records::{Account, Job, Keys, Plan};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -228,10 +230,22 @@ fn gone() -> Error {
 }
 
 fn opened(path: &Path) -> Result<Database, NotOpened> {
-    Database::create(path).map_err(|e| match e {
+    let file = own(path).map_err(|e| NotOpened::Failed(Error::io(path.display())(e)))?;
+    Database::builder().create_file(file).map_err(|e| match e {
         DatabaseError::DatabaseAlreadyOpen => NotOpened::InUse,
         e => NotOpened::Failed(failed(e)),
     })
+}
+
+/// The database's file, its owner's alone: who asked what, and hashes of tokens, are in it. Earlier versions left it to be read by others.
+fn own(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let file = options.mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
 fn decoded<R: Record>(bytes: &[u8]) -> Result<R> {

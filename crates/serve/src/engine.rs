@@ -610,7 +610,9 @@ impl Engine {
         };
         let mut reporter = Reporter::new(prediction.step_seconds(), &mut told);
         let mut keeper = Keeper {
-            saver: Checkpointer::new(plan, server.engine(), path.clone(), input).sparing(),
+            saver: Checkpointer::new(plan, server.engine(), path.clone(), input)
+                .sparing()
+                .private(),
             live,
             engine: self,
             job: &job.id,

@@ -1,13 +1,23 @@
 //! What a folder of keys knows of its service.
 
+use polyveil::files::{self, Content, Existing, Output};
+use polyveil::network::CLIENT_FILE;
+use polyveil::progress::Progress;
+use polyveil::runtime::wire::container::Kind;
 use polyveil_serve::client::{Remote, Token, Transport};
 use polyveil_serve::records::Plan;
-use polyveil_serve::{Code, Error, Result, store};
+use polyveil_serve::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
-use std::os::unix::fs::DirBuilderExt;
+use std::io::Write;
 use std::path::Path;
 
-const NAME: &str = "service.json";
+/// What a folder knows of its service.
+pub(crate) const NAME: &str = "service.json";
+/// What enrolling writes.
+const FILES: [(&str, Content); 2] = [
+    (CLIENT_FILE, Content::Container(Kind::ClientFile)),
+    (NAME, Content::Service),
+];
 
 /// The file beside the keys, its owner's alone: a token is in it.
 #[derive(Serialize, Deserialize)]
@@ -26,12 +36,25 @@ pub(crate) struct Enrolled {
 }
 
 impl Enrolled {
-    /// Writes it into a folder, which is made if missing.
-    pub(crate) fn write(&self, folder: &Path, plan: &Plan) -> Result<()> {
-        let mut made = std::fs::DirBuilder::new();
-        let made = made.recursive(true).mode(0o700).create(folder);
-        made.map_err(Error::io(folder.display()))?;
-        let client = folder.join(polyveil::network::CLIENT_FILE);
+    /// Refuses a folder whose files must stay, before anything is asked of the service; `needed` is what enrolling reads.
+    pub(crate) fn expect_place(folder: &Path, needed: &[&Path], existing: Existing) -> Result<()> {
+        for (name, content) in FILES {
+            files::expect_place(&folder.join(name), content, needed, existing)
+                .map_err(crate::place::refused)?;
+        }
+        Ok(())
+    }
+
+    /// Writes it and the plan's client file into a folder, which is made if missing.
+    pub(crate) fn write(
+        &self,
+        (folder, needed, existing): (&Path, &[&Path], Existing),
+        plan: &Plan,
+        file: &[u8],
+    ) -> Result<()> {
+        let mut tell = |p: Progress<'_>| crate::place::note(p.message);
+        files::private_folder(folder, "keys", &mut tell)?;
+        let client = folder.join(CLIENT_FILE);
         if client.exists()
             && polyveil::network::client_file(&client)
                 .map(|f| polyveil_serve::records::hex(&f.spec().plan))
@@ -46,7 +69,17 @@ impl Enrolled {
             ));
         }
         let text = serde_json::json!(self).to_string();
-        store::write(&folder.join(NAME), text.as_bytes())
+        let mut filled = Vec::new();
+        for ((name, content), bytes) in FILES.into_iter().zip([file, text.as_bytes()]) {
+            let path = folder.join(name);
+            let output = Output::create(&path, content, needed, existing, &mut tell);
+            let output = output.map_err(crate::place::refused)?;
+            filled.push(output.fill(|out, _| Ok(out.write_all(bytes)?))?.0);
+        }
+        for file in filled {
+            file.place()?;
+        }
+        Ok(())
     }
 
     /// Reads it.

@@ -216,6 +216,10 @@ impl From<polyveil::Error> for Error {
                 }
             }
             polyveil::Error::Io(e) => Self::io("a file")(e),
+            polyveil::Error::Refused {
+                what,
+                help: Some(help),
+            } => Self::new(Code::Refused, what, help.words()),
             e => Self::new(Code::Refused, e.to_string(), "see the cause"),
         }
     }

@@ -3,11 +3,15 @@
 
 mod arguments;
 mod enrolled;
+mod place;
 
-use arguments::{AccountCommand, Ask, At, Cli, Command, Doctor, Enrol, PlanCommand, Upload};
-use clap::Parser;
+use arguments::{AccountCommand, Ask, At, Cli, Command, Data, Doctor, Enrol, PlanCommand, Upload};
 use enrolled::Enrolled;
+use place::note;
+use polyveil::files::{Content, Output};
 use polyveil::machine::Machine;
+use polyveil::network::CLIENT_FILE;
+use polyveil::runtime::wire::container::Kind;
 use polyveil_serve::api::Patience;
 use polyveil_serve::client::{EncryptedInput, PublicKeys, Token};
 use polyveil_serve::engine::Capacity;
@@ -17,11 +21,13 @@ use polyveil_serve::tls::Tls;
 use polyveil_serve::watch::Log;
 use polyveil_serve::{Code, Error, Result, doctor, serve};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+const EVALUATION_KEYS: &str = "evaluation.keys";
 /// Between two lines of progress.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -29,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 static HEAP: ring::heap::Heap = ring::heap::Heap;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = polyveil::command_line::parse(|what| note(&format!("error: {what}")));
     ring::heap::last_words(
         "error: memory ran out: ",
         " more could not be had; raise the memory limit or lower --max-memory. Jobs go on from their checkpoints when the server is started again",
@@ -64,10 +70,6 @@ fn no_core() {
     let _ = setrlimit(Resource::Core, none);
     let met = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, met);
-}
-
-fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 fn say(text: impl std::fmt::Display) -> Result<()> {
@@ -106,6 +108,12 @@ fn seconds(what: &str, value: f64) -> Result<Duration> {
     })
 }
 
+/// The folder of a service; warns where it is there and open to others.
+fn folder(data: &Data) -> Result<&Path> {
+    polyveil::files::private_folder(&data.folder, "files", &mut |p| note(p.message))?;
+    Ok(&data.folder)
+}
+
 fn start(a: &arguments::Start) -> Result<()> {
     const DAY: f64 = 86400.0;
     let idle = seconds("--idle", a.idle)?;
@@ -135,7 +143,7 @@ fn start(a: &arguments::Start) -> Result<()> {
     let log = Arc::new(Log::new(std::io::stdout()));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     signals(stop, tls, log.clone())?;
-    serve(&a.data.folder, &settings, log, stopped)
+    serve(folder(&a.data)?, &settings, log, stopped)
 }
 
 /// SIGTERM and SIGINT stop; SIGHUP reads the certificate anew, where there is one.
@@ -202,7 +210,7 @@ fn plan(command: PlanCommand) -> Result<()> {
                 false => Security::Required,
             };
             let added = operator::add_plan(
-                &data.folder,
+                folder(&data)?,
                 &plan,
                 &name,
                 security,
@@ -221,16 +229,16 @@ fn plan(command: PlanCommand) -> Result<()> {
             successor,
             data,
         } => operator::command(
-            &data.folder,
+            folder(&data)?,
             operator::Command::RetirePlan { name, successor },
         )
         .map(drop),
-        PlanCommand::List { data } => list(&data.folder, operator::Command::Plans),
+        PlanCommand::List { data } => list(folder(&data)?, operator::Command::Plans),
     }
 }
 
-fn list(folder: &Path, command: operator::Command) -> Result<()> {
-    let all = operator::command(folder, command)?;
+fn list(root: &Path, command: operator::Command) -> Result<()> {
+    let all = operator::command(root, command)?;
     say(format_args!("{all:#}"))
 }
 
@@ -238,18 +246,18 @@ fn account(command: AccountCommand) -> Result<()> {
     use operator::Command as Of;
     match command {
         AccountCommand::Add { name, quotas, data } => {
-            let token = operator::add_account(&data.folder, &name, (&quotas).into())?;
+            let token = operator::add_account(folder(&data)?, &name, (&quotas).into())?;
             note(&format!("the token of {name}, which is shown this once:"));
             say(token)
         }
         AccountCommand::Quota { name, quotas, data } => {
             let quotas = (&quotas).into();
-            list(&data.folder, Of::SetQuotas { name, quotas })
+            list(folder(&data)?, Of::SetQuotas { name, quotas })
         }
         AccountCommand::Remove { name, data } => {
-            operator::command(&data.folder, Of::RemoveAccount { name }).map(drop)
+            operator::command(folder(&data)?, Of::RemoveAccount { name }).map(drop)
         }
-        AccountCommand::List { data } => list(&data.folder, Of::Accounts),
+        AccountCommand::List { data } => list(folder(&data)?, Of::Accounts),
     }
 }
 
@@ -268,7 +276,9 @@ fn enrolled(at: &At) -> Result<Enrolled> {
 fn examine(a: &Doctor) -> Result<()> {
     let remote = enrolled(&a.at)?.remote()?;
     let folder = std::env::temp_dir().join(format!("polyveil-doctor-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).map_err(Error::io(folder.display()))?;
+    // under a name that others can foresee: one that is there is not taken
+    let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
+    made.map_err(Error::io(folder.display()))?;
     let remote = remote.patient(Duration::from_secs(10));
     let found = doctor::examine(&remote, a.plan.as_deref(), &folder, &mut |text| note(text));
     let _ = std::fs::remove_dir_all(&folder);
@@ -277,6 +287,12 @@ fn examine(a: &Doctor) -> Result<()> {
 
 fn enrol(a: &Enrol) -> Result<()> {
     let mut enrolled = enrolled(&a.at)?;
+    let needed: Vec<&Path> = std::iter::once(&a.at.token_file)
+        .chain(&a.at.authority)
+        .map(PathBuf::as_path)
+        .collect();
+    let place = (a.output.as_path(), &needed[..], a.overwrite.existing());
+    Enrolled::expect_place(place.0, place.1, place.2)?;
     let remote = enrolled.remote()?;
     let plan = match &a.plan {
         Some(name) => remote.plan(name)?,
@@ -307,10 +323,9 @@ fn enrol(a: &Enrol) -> Result<()> {
     }
     let file = remote.client_file(&plan)?;
     enrolled.plan = plan.name.clone();
-    enrolled.write(&a.output, &plan)?;
-    let path = a.output.join(polyveil::network::CLIENT_FILE);
     let bytes = file.write(Vec::new(), "the client file")?;
-    polyveil_serve::store::write(&path, &bytes)?;
+    enrolled.write(place, &plan, &bytes)?;
+    let path = a.output.join(CLIENT_FILE);
     note(&format!(
         "{}: {} of keys, about {} a run; now make them: polyveil keygen {} -o {}",
         plan.name,
@@ -324,7 +339,7 @@ fn enrol(a: &Enrol) -> Result<()> {
 
 /// The public keys of a folder; the secret one beside them is not opened.
 fn public(folder: &Path) -> Result<PublicKeys> {
-    PublicKeys::open(&folder.join("evaluation.keys"))
+    PublicKeys::open(&folder.join(EVALUATION_KEYS))
 }
 
 fn upload(a: &Upload) -> Result<()> {
@@ -339,8 +354,14 @@ fn ask(a: &Ask) -> Result<()> {
     let (enrolled, keys) = (Enrolled::open(&a.keys)?, public(&a.keys)?);
     let input = EncryptedInput::open(&a.input)?;
     // a name that can't be written is refused before anything is sent
-    let mut out = disk::Output::create(&a.output, disk::Access::Everyone)
-        .map_err(Error::io(a.output.display()))?;
+    let own = [EVALUATION_KEYS, enrolled::NAME].map(|name| a.keys.join(name));
+    let needed = [&a.input, &own[0], &own[1], &a.keys].map(PathBuf::as_path);
+    let content = Content::Container(Kind::Answer);
+    let existing = a.overwrite.existing();
+    let out = Output::create(&a.output, content, &needed, existing, &mut |p| {
+        note(p.message)
+    });
+    let out = out.map_err(place::refused)?;
     let remote = enrolled.remote()?;
     let job = remote.ask(&enrolled.plan, keys.digest(), &input)?;
     let id = job["id"].as_str().unwrap_or_default();
@@ -354,8 +375,13 @@ fn ask(a: &Ask) -> Result<()> {
             told = Some(Instant::now());
         }
     })?;
-    remote.answer(&job, &mut out, &mut |_| {})?;
-    out.finish().map_err(Error::io(a.output.display()))?;
+    let mut failed = None;
+    let written = out.write(|file, _| {
+        let fetched = remote.answer(&job, file, &mut |_| {});
+        fetched.map_err(|e| polyveil::Error::from(failed.insert(e).to_string()))
+    });
+    // what the service says keeps its code
+    written.map_err(|e| failed.unwrap_or_else(|| e.into()))?;
     if !a.leave {
         remote.delete_job(id)?;
     }

@@ -1,6 +1,6 @@
 //! The files of a service: plans, keys, inputs, checkpoints and answers, each under a name of hexadecimal digits in a folder of its kind.
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::records::PART;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -45,7 +45,30 @@ impl Kind {
             Self::Answers => "answers",
         }
     }
+
+    /// Whether the service gives such names to files of this kind, finished or not.
+    fn names(self, name: &str) -> bool {
+        let hex = |text: &str, digits: usize| {
+            text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())
+        };
+        let finished = |name: &str| match self {
+            // none is ever removed: whatever is there may stay
+            Self::Plans => true,
+            Self::Uploads => (name.rsplit_once('-')).is_some_and(|(_, digest)| hex(digest, DIGEST)),
+            Self::Keys => hex(name, DIGEST),
+            Self::Inputs | Self::Checkpoints | Self::Answers => hex(name, ID),
+        };
+        let unfinished = |name: &str| {
+            let (name, letters) = name.strip_suffix(".partial")?.rsplit_once('.')?;
+            Some(hex(letters, 8) && finished(name))
+        };
+        finished(name) || unfinished(name) == Some(true)
+    }
 }
+
+/// Hexadecimal digits of a digest, and of a job's id.
+const DIGEST: usize = 64;
+const ID: usize = 32;
 
 /// The folder of a service.
 #[derive(Debug)]
@@ -59,8 +82,10 @@ impl Store {
     /// Opens a folder, which is made if missing, for its owner alone.
     ///
     /// # Errors
-    /// The file system's.
+    /// A folder that holds others' files where those of a service would come; the file system's.
     pub fn open(root: &Path) -> Result<Self> {
+        // before anything is made in it
+        expect_own(root)?;
         for folder in [root.to_path_buf()]
             .into_iter()
             .chain(Kind::ALL.map(|k| root.join(k.folder())))
@@ -182,8 +207,10 @@ impl Store {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 // what is being written has another name soon
                 let unfinished = name.ends_with(".partial");
+                // what somebody else put here is not the service's to remove
+                let own = kind.names(&name);
                 let named = named.contains(&(kind, name));
-                if !named && (!unfinished || dead(&entry.path())) {
+                if own && !named && (!unfinished || dead(&entry.path())) {
                     gone += usize::from(std::fs::remove_file(entry.path()).is_ok());
                 }
             }
@@ -192,16 +219,36 @@ impl Store {
     }
 }
 
+/// Refuses a folder where others' files lie in the place of a service's: that of a client, say, whose keys lie in `keys`.
+fn expect_own(root: &Path) -> Result<()> {
+    for kind in Kind::ALL {
+        let folder = root.join(kind.folder());
+        let Ok(mut entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
+        let foreign = entries.find_map(|e| {
+            let name = e.ok()?.file_name().to_string_lossy().into_owned();
+            (!kind.names(&name)).then_some(name)
+        });
+        if let Some(name) = foreign {
+            let cause = format!(
+                "{}: it is no file of a service",
+                folder.join(name).display()
+            );
+            let remedy = "choose another folder for the service, or move the file elsewhere";
+            return Err(Error::new(Code::Conflict, cause, remedy));
+        }
+    }
+    Ok(())
+}
+
 /// Whoever writes a file holds its lock.
 fn dead(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
 /// Writes bytes whole or not at all.
-///
-/// # Errors
-/// The file system's.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = disk::Output::create(path, disk::Access::Owner).and_then(|mut out| {
         out.write_all(bytes)?;
         out.finish()

@@ -23,6 +23,17 @@ const SIDE: u32 = 16_384;
 /// Most bytes of decoded values.
 const DECODED: u64 = 512 << 20;
 
+/// What decoding a picture takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoding {
+    /// Pixels of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Most bytes of memory.
+    pub bytes: u64,
+}
+
 /// A decoded picture of 8-bit values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
@@ -47,11 +58,56 @@ impl Picture {
         let (mut image, orientation) = match image::guess_format(bytes) {
             Ok(ImageFormat::Jpeg) => jpeg(bytes)?,
             Ok(ImageFormat::Png) => png(bytes)?,
-            _ => return Err(malformed("it is neither; convert it to PNG")),
+            _ => return Err(neither()),
         };
         image.apply_orientation(orientation);
         let transparent = image.color().has_alpha() && image.pixels().any(|p| p.2.0[3] < u8::MAX);
         Ok(Self { image, transparent })
+    }
+
+    /// What decoding such bytes takes, by their header.
+    ///
+    /// # Errors
+    /// As [`Picture::from_bytes`], of what the header says.
+    pub fn decoding(bytes: &[u8]) -> Result<Decoding> {
+        let (width, height, decoded, more, orientation) = match image::guess_format(bytes) {
+            Ok(ImageFormat::Jpeg) => {
+                let (end, scans) = walk(bytes);
+                end.ok_or_else(truncated)?;
+                let mut decoder = jpeg_decoder(bytes)?;
+                let (width, height) = decoder.dimensions().unwrap_or_default();
+                let components = decoder.input_colorspace().map_or(3, |c| c.num_components());
+                let values = (width * height) as u64;
+                // coefficients of all scans are kept, of two bytes
+                let more = if scans.progressive {
+                    2 * values * components as u64
+                } else {
+                    0
+                };
+                let decoded = values * jpeg_space(&decoder).num_components() as u64;
+                (width, height, decoded, more, jpeg_orientation(&mut decoder))
+            }
+            Ok(ImageFormat::Png) => {
+                let mut decoder = png_decoder(bytes)?;
+                let (width, height) = decoder.dimensions();
+                let orientation = decoder.orientation().map_err(malformed)?;
+                let size = (width as usize, height as usize);
+                (size.0, size.1, decoder.total_bytes(), 0, orientation)
+            }
+            _ => return Err(neither()),
+        };
+        let turned = match orientation {
+            Orientation::NoTransforms
+            | Orientation::Rotate180
+            | Orientation::FlipHorizontal
+            | Orientation::FlipVertical => 0,
+            _ => decoded,
+        };
+        Ok(Decoding {
+            width,
+            height,
+            bytes: decoded + more.max(turned) + bytes.len() as u64,
+        })
     }
 
     /// Whether some of it is transparent, which [`Picture::pixels`] ignores.
@@ -176,7 +232,15 @@ fn malformed(detail: impl std::fmt::Display) -> Error {
     Error::malformed("PNG or JPEG", detail.to_string())
 }
 
-fn png(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
+fn truncated() -> Error {
+    malformed("it is truncated; copy or download it again")
+}
+
+fn neither() -> Error {
+    malformed("it is neither; convert it to PNG")
+}
+
+fn png_decoder(bytes: &[u8]) -> Result<impl ImageDecoder> {
     if !palettes_fit(bytes) {
         return Err(malformed("its palette is damaged"));
     }
@@ -186,7 +250,11 @@ fn png(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
     limits.max_image_height = Some(SIDE);
     limits.max_alloc = Some(DECODED);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(malformed)?;
+    reader.into_decoder().map_err(malformed)
+}
+
+fn png(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
+    let mut decoder = png_decoder(bytes)?;
     let orientation = decoder.orientation().map_err(malformed)?;
     let image = DynamicImage::from_decoder(decoder).map_err(malformed)?;
     Ok((image, orientation))
@@ -210,45 +278,58 @@ const NO_CODE: [u8; 66] = {
 /// Strictly: the decoder makes up what a truncated or damaged file lacks otherwise.
 fn jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
     let (end, scans) = walk(bytes);
-    let Some(end) = end else {
-        return Err(malformed("it is truncated; copy or download it again"));
-    };
+    let end = end.ok_or_else(truncated)?;
     if let Some(missing) = scans.missing() {
         return Err(malformed(format!(
             "{missing} of it are missing, as in a file that was cut between two of its scans; copy or download it again, or save it anew"
         )));
     }
     let bytes = &[&bytes[..end], &NO_CODE, &bytes[end..end + 2]].concat()[..];
+    let mut decoder = jpeg_decoder(bytes)?;
+    let to = jpeg_space(&decoder);
+    decoder.set_options(decoder.options().jpeg_set_out_colorspace(to));
+    let orientation = jpeg_orientation(&mut decoder);
+    let pixels = decoder.decode().map_err(|e| {
+        malformed(format!(
+            "some of it is missing or damaged ({e}); copy or download it again"
+        ))
+    })?;
+    let (width, height) = decoder.dimensions().unwrap_or_default();
+    let (width, height) = (width as u32, height as u32);
+    let image = match to == ColorSpace::Luma {
+        true => GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
+        false => RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
+    };
+    let image = image.ok_or_else(|| malformed("its size is not that of its values"))?;
+    Ok((image, orientation))
+}
+
+/// A decoder that has read the header.
+fn jpeg_decoder(bytes: &[u8]) -> Result<JpegDecoder<ZCursor<&[u8]>>> {
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(SIDE as usize)
         .set_max_height(SIDE as usize);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(malformed)?;
-    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
-    let to = if grey {
-        ColorSpace::Luma
-    } else {
-        ColorSpace::RGB
-    };
-    decoder.set_options(decoder.options().jpeg_set_out_colorspace(to));
     let (width, height) = decoder.dimensions().unwrap_or_default();
-    if (width * height * to.num_components()) as u64 > DECODED {
+    if (width * height * jpeg_space(&decoder).num_components()) as u64 > DECODED {
         return Err(malformed("it is too large"));
     }
+    Ok(decoder)
+}
+
+/// What it is decoded to.
+fn jpeg_space(decoder: &JpegDecoder<ZCursor<&[u8]>>) -> ColorSpace {
+    match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => ColorSpace::Luma,
+        _ => ColorSpace::RGB,
+    }
+}
+
+fn jpeg_orientation(decoder: &mut JpegDecoder<ZCursor<&[u8]>>) -> Orientation {
     let orientation = decoder.exif().and_then(|e| Orientation::from_exif_chunk(e));
-    let pixels = decoder.decode().map_err(|e| {
-        malformed(format!(
-            "some of it is missing or damaged ({e}); copy or download it again"
-        ))
-    })?;
-    let (width, height) = (width as u32, height as u32);
-    let image = match grey {
-        true => GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
-        false => RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
-    };
-    let image = image.ok_or_else(|| malformed("its size is not that of its values"))?;
-    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
+    orientation.unwrap_or(Orientation::NoTransforms)
 }
 
 /// What the scans of a JPEG have brought: for each component, how many of the lowest bits of each coefficient are still to come.

@@ -7,7 +7,7 @@ use crate::layout::to_hwc;
 use crate::model::Model;
 use crate::score::Score;
 use crate::sources::{Batches, Direct, Part, Source, batches, fit, held_out};
-use data::{Answers, Known, Split, VectorOptions, Vectors};
+use data::{Answers, Heading, Known, Split, VectorOptions, Vectors};
 use nn::{Metadata, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -47,6 +47,9 @@ pub struct Data {
     /// Columns that are no part of the vectors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<String>,
+    /// Whether a table's first line names its columns, "yes" or "no"; without it, it does if some of its fields are no numbers.
+    #[serde(default, skip_serializing_if = "Heading::is_told")]
+    pub heading: Heading,
     /// Names of the classes, in the order of the labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
@@ -69,6 +72,7 @@ impl Data {
             },
             classes: (!self.classes.is_empty()).then(|| self.classes.clone()),
             without: self.without.clone(),
+            heading: self.heading,
             split: self.split,
             ..VectorOptions::default()
         }
@@ -280,6 +284,10 @@ impl Direct for Table {
 
     fn summary(&self) -> String {
         let (train, held_out) = (self.train.len(), self.held_out.len());
-        format!("{train} vectors to train on, {held_out} held out for choices")
+        let heading = match self.train.headless() {
+            true => "; no heading, all lines of the table are rows",
+            false => "",
+        };
+        format!("{train} vectors to train on, {held_out} held out for choices{heading}")
     }
 }

@@ -100,10 +100,11 @@ def data(
     classes: Sequence[str] = (),
     without: Sequence[str] = (),
     split: str | None = None,
+    heading: bool | None = None,
 ) -> dict[str, Any]:
     """Data with what is known of them."""
     out: dict[str, Any] = dict(
-        array=None, path=None, labels=None, targets=None, classes=list(classes), label_column=None, target_columns=[], without=list(without), split=split
+        array=None, path=None, labels=None, targets=None, classes=list(classes), label_column=None, target_columns=[], without=list(without), split=split, heading=heading
     )
     if is_path(values):
         for what in (labels, targets):
@@ -111,8 +112,8 @@ def data(
                 raise Error("labels and targets of a file are names of its columns or arrays")
         out.update(path=os.fspath(values), label_column=labels, target_columns=[targets] if isinstance(targets, str) else list(targets or ()))
         return out
-    if split is not None or without:
-        raise Error("split and without are for files; take the part of the array that is meant")
+    if split is not None or without or heading is not None:
+        raise Error("split, without and heading are for files; take the part of the array that is meant")
     if labels is not None and targets is not None:
         raise Error("labels are classes, targets are numbers to predict; give one of both")
     out["array"] = array(values, "data")

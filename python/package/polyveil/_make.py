@@ -151,6 +151,7 @@ def calibrate(
     name: str | None = None,
     without: Sequence[str] = (),
     split: str | None = None,
+    heading: bool | None = None,
     example: Any = None,
     progress: Progress | None = None,
 ) -> Network:
@@ -186,8 +187,8 @@ def calibrate(
         Inputs that are looked at, at most; 2000 if None.
     name : str, optional
         Name in reports.
-    without, split : of a file
-        Columns to leave out; which part ("train", "val", "test").
+    without, split, heading : of a file
+        Columns to leave out; which part ("train", "val", "test"); whether a table's first line is a heading, told by its fields if None.
     example : array_like, optional
         An input to export a module with, where data are a file.
     progress : callable, optional
@@ -208,7 +209,7 @@ def calibrate(
         answers=answers, names=list(classes), average_pools=pool == "average", normalization=_inputs.normalization(normalization), degree=degree,
         margin=margin, limit=limit, power=power, epsilon=epsilon,
     )  # fmt: skip
-    known = _inputs.data(data, labels, targets, classes, without, split)
+    known = _inputs.data(data, labels, targets, classes, without, split, heading)
     if targets is not None and answers is None:
         options["answers"] = "values"
     with Hear(progress, "calibrating") as hear, _inputs.model(network, data, example, name, activation, network_output) as model:
@@ -237,6 +238,7 @@ def adapt(
     network_output: str | None = None,
     name: str | None = None,
     without: Sequence[str] = (),
+    heading: bool | None = None,
     example: Any = None,
     progress: Progress | None = None,
 ) -> Network:
@@ -244,7 +246,7 @@ def adapt(
 
     Parameters
     ----------
-    network, data, labels, targets, classes, activation, network_output, name, without, example, progress
+    network, data, labels, targets, classes, activation, network_output, name, without, heading, example, progress
         As for :func:`calibrate`; labels or targets are needed.
     normalization : str or dict
         As for :func:`calibrate`, of pixels "measured" too; of numbers "none" or "measured". None takes what the network's file says.
@@ -277,7 +279,7 @@ def adapt(
         normalization=_inputs.normalization(normalization), degree=degree, epochs=epochs, rate=rate, batch=batch, seed=seed, shift=shift,
         held_out=held_out, flip=flip, max_diverging=max_diverging, folder=_inputs.path_or_none(folder),
     )  # fmt: skip
-    known = _inputs.data(data, labels, targets, classes, without)
+    known = _inputs.data(data, labels, targets, classes, without, heading=heading)
     with Hear(progress, "training") as hear, _inputs.model(network, data, example, name, activation, network_output) as model:
         native, score = _native.adapt(model, known, options, hear)
         return Network(native, hear.notes, json.loads(score))
@@ -439,6 +441,7 @@ def evaluate(
     classes: Sequence[str] = (),
     without: Sequence[str] = (),
     split: str | None = None,
+    heading: bool | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Encrypts inputs, runs them and decrypts the answers, in one process: each beside the network in the clear.
@@ -446,7 +449,7 @@ def evaluate(
     Parameters
     ----------
     network : Network
-    data, labels, targets, classes, without, split, progress
+    data, labels, targets, classes, without, split, heading, progress
         As for :func:`calibrate`.
     plan : Plan, optional
         Compiled for the machine if None.
@@ -461,7 +464,7 @@ def evaluate(
     -------
     Evaluation
     """
-    known = _inputs.data(data, labels, targets, classes, without, split)
+    known = _inputs.data(data, labels, targets, classes, without, split, heading)
     options = _compiling(max_memory, batch, None, None, True, machine)
     wanted = (first, 2**63 if count is None else count)
     with Hear(progress, "evaluating") as hear:

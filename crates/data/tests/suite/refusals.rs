@@ -168,6 +168,29 @@ fn idx_files() {
 #[test]
 fn npz_files() {
     let folder = Folder::new("bad-npz");
+    let pictures = |kind: &str, values: &[u8]| {
+        let count = values.len() / if kind == "<f4" { 4 } else { 1 };
+        let entries = [
+            ("images.npy", npy(kind, &format!("({count}, 1, 1)"), values)),
+            (
+                "labels.npy",
+                npy("|u1", &format!("({count},)"), &vec![0; count]),
+            ),
+        ];
+        open(&folder.file("p.npz", &zip(&entries)))
+    };
+    says(
+        &pictures("|b1", &[0, 1]),
+        &["p.npz", "images", "booleans", "0 and 255"],
+    );
+    let floats: Vec<u8> = [0.360_784_3f32, f32::INFINITY]
+        .iter()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
+    says(
+        &pictures("<f4", &floats),
+        &["images holds inf (value 1", "no finite number"],
+    );
     let good = npy("|u1", "(2, 3, 3)", &values(18, 0));
     let labels = npy("|u1", "(2,)", &[0, 1]);
     let read = |images: &[u8], labels: &[u8]| {

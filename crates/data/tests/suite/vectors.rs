@@ -448,3 +448,89 @@ fn what_is_no_regular_file_is_refused() {
     let refused = refused.expect("no file").to_string();
     assert!(refused.contains("no regular file"), "{refused}");
 }
+
+#[test]
+fn a_first_line_that_counts_is_a_heading_or_a_row_as_is_said() {
+    let folder = Folder::new("counts");
+    let read = |text: &str, heading| {
+        let options = VectorOptions {
+            heading,
+            ..VectorOptions::default()
+        };
+        Vectors::open(&folder.file("t.csv", text.as_bytes()), &options)
+    };
+    for first in [
+        "0,1,2",
+        "1,2,3",
+        "0;1;2",
+        "\"0\",\"1\",\"2\"",
+        " 0, 1 ,2",
+        "0.0,1.0,2.0",
+        "0",
+        ",0,1",
+    ] {
+        let text = format!(
+            "{first}\n{}\n",
+            first.replace('0', "7").replace(['1', '2'], "8")
+        );
+        let words = ["t.csv: line 1 counts from", "say which it is"];
+        says(read(&text, Heading::Told), &words);
+        if first.starts_with(',') {
+            continue;
+        }
+        assert_eq!(
+            read(&text, Heading::Present).expect("reads").len(),
+            1,
+            "{first}"
+        );
+        assert_eq!(
+            read(&text, Heading::Absent).expect("reads").len(),
+            2,
+            "{first}"
+        );
+    }
+    // whatever does not count is told as before, and rows that nobody called so are known for that
+    for (text, headless) in [
+        ("0,1,3\n4,5,6\n", true),
+        ("2,3\n4,5\n", true),
+        ("a,b\n0,1\n", false),
+    ] {
+        assert_eq!(
+            read(text, Heading::Told).expect("reads").headless(),
+            headless,
+            "{text}"
+        );
+    }
+    assert!(
+        !read("2,3\n4,5\n", Heading::Absent)
+            .expect("reads")
+            .headless()
+    );
+    assert_eq!("yes".parse(), Ok(Heading::Present));
+    assert!("maybe".parse::<Heading>().is_err());
+}
+
+#[test]
+fn tables_of_other_customs_are_refused_by_what_they_are() {
+    let folder = Folder::new("customs");
+    let plain = |text: &str| open(&folder.file("t.csv", text.as_bytes()), Answers::None);
+    says(
+        plain("1,2\r3,4\r"),
+        &["carriage return alone", "line feeds"],
+    );
+    says(plain("a,b\r3,4\r5,6"), &["carriage return alone"]);
+    assert_eq!(plain("7,2\r\n3,4\r\n").expect("reads").len(), 2);
+    let comma = ["with a decimal comma", "as 1.5"];
+    for text in [
+        "1,5;2,5\n",
+        "1,5;2,5\n3,5;4,5\n",
+        "1,5\t2\n3,5\t4\n",
+        "7;1,5\n2;3\n",
+        "a;b\n1,5;2\n",
+    ] {
+        says(plain(text), &comma);
+    }
+    // semicolons within quoted names do no harm
+    assert_eq!(plain("\"a;b\",c\n1,2\n").expect("reads").len(), 1);
+    says(plain("a,b\n"), &["no row below its heading"]);
+}

@@ -435,7 +435,14 @@ fn identity(
         Set::Inputs(s) => (
             // answers may lie in arrays of their own
             iter::once(&*s.path).chain(beside(&s.answers)).collect(),
-            format!("{:?} {:?} {:?} {:?}", s.split, s.answers, s.without, s.cut),
+            {
+                let read = format!("{:?} {:?} {:?} {:?}", s.split, s.answers, s.without, s.cut);
+                // results from before there was such an option go on
+                match s.heading.is_told() {
+                    true => read,
+                    false => format!("{read} {:?}", s.heading),
+                }
+            },
         ),
         Set::Lambada(path) => (vec![path], "LAMBADA".into()),
         Set::Piqa(path, labels) => (vec![path, labels], "PIQA".into()),

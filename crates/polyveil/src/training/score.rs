@@ -93,7 +93,11 @@ pub fn score(
                 let inputs = Inputs::labelled(&task, source, Some(outputs))?;
                 inputs.warn([0; 2], tell);
                 let classes = inputs.names().len();
-                if inputs.class(0).is_some() && outputs > 1 && classes != outputs {
+                if inputs.class(0).is_some()
+                    && outputs > 1
+                    && classes != outputs
+                    && !inputs.matched()
+                {
                     tell.note(format_args!(
                         "warning: the data have {classes} classes, {} has {outputs} outputs, the largest of which is taken for its class",
                         path.display()

@@ -5,6 +5,7 @@ mod kills;
 mod limits;
 mod load;
 mod page;
+mod places;
 mod plain;
 mod proxy;
 mod strangers;

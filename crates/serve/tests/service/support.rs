@@ -194,6 +194,17 @@ impl Site {
         let plan = polyveil::network::plan(path).expect("a plan");
         Self::served(folder, Arc::new(plan), "")
     }
+    /// Of a folder that is published to already, by a plan of this name; not started.
+    pub(crate) fn at(folder: Folder, name: &str) -> Self {
+        let plan = polyveil::network::plan(folder.path(&format!("{name}.plan")).as_ref());
+        Self {
+            plan: Arc::new(plan.expect("a plan")),
+            address: free_address(),
+            folder,
+            log: Arc::default(),
+            child: None,
+        }
+    }
     fn served(folder: Folder, plan: Arc<runtime::VerifiedPlan>, options: &str) -> Self {
         let mut site = Self {
             folder,

@@ -542,3 +542,22 @@ fn tasks_keep_their_bytes_and_the_order_of_channels() {
         1e-12,
     );
 }
+
+#[test]
+fn what_decoding_takes_is_known_from_the_header() {
+    let image = image::DynamicImage::ImageRgba16(image::ImageBuffer::new(40, 30));
+    let whole = encoded(&image, image::ImageFormat::Png);
+    let decoding = Picture::decoding(&whole).expect("a header");
+    assert_eq!((decoding.width, decoding.height), (40, 30));
+    assert_eq!(decoding.bytes, 40 * 30 * 8 + whole.len() as u64);
+    // nothing behind the header is looked at
+    let cut = Picture::decoding(&whole[..whole.len() - 20]).expect("a header");
+    assert_eq!(cut.bytes, decoding.bytes - 20);
+    let grey = image::DynamicImage::ImageLuma8(image::ImageBuffer::new(40, 30));
+    let jpeg = encoded(&grey, image::ImageFormat::Jpeg);
+    let decoding = Picture::decoding(&jpeg).expect("a header");
+    assert_eq!(decoding.bytes, 40 * 30 + jpeg.len() as u64);
+    for bad in [&b""[..], b"GIF89a", &whole[..12]] {
+        assert!(Picture::decoding(bad).is_err());
+    }
+}
