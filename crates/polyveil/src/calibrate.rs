@@ -407,9 +407,7 @@ fn inputs(
         }
     };
     tell.note(format_args!("calibrating on {} inputs", inputs.len()));
-    if let Some(few) = too_few(&inputs) {
-        tell.note(few);
-    }
+    too_few(&inputs).into_iter().for_each(|few| tell.note(few));
     let mut warn = |outside: usize| {
         if outside > 0 {
             tell.note(format_args!(

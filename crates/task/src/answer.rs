@@ -3,7 +3,6 @@
 
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Result};
-use crate::prompts::column;
 use crate::scores;
 use crate::tokenizer::Tokenizer;
 use nn::Shape;
