@@ -29,11 +29,11 @@ pub(crate) struct Shared {
     batched: HashMap<usize, [Arc<Classes>; 2]>,
     runs: HashMap<usize, Arc<Classes>>,
     /// Of each quantity as it was written last: plans that are compared mostly have the same units.
-    scaled: HashMap<Id, Scaled>,
+    scaled: HashMap<Id, Multiplied>,
 }
 
 /// What diagonals were multiplied by, by input, as bits, and what they became.
-type Scaled = (Vec<u64>, Vec<Arc<[f32]>>);
+type Multiplied = (Vec<u64>, Vec<Arc<[f32]>>);
 
 /// An odd number whose multiples spread their bits: 2^64 by the golden ratio.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
