@@ -28,10 +28,12 @@ pub(crate) struct Shared {
     /// Classes of a batch, by the address of those of one input, which are kept, too; and by their number where each run has its own.
     batched: HashMap<usize, [Arc<Classes>; 2]>,
     runs: HashMap<usize, Arc<Classes>>,
-    /// Of each quantity that was written last, what its diagonals were multiplied by, by input, and what they became: plans that are compared mostly have
-    /// the same units.
-    scaled: HashMap<Id, (Vec<u64>, Vec<Arc<[f32]>>)>,
+    /// Of each quantity as it was written last: plans that are compared mostly have the same units.
+    scaled: HashMap<Id, Multiplied>,
 }
+
+/// What diagonals were multiplied by, by input, as bits, and what they became.
+type Multiplied = (Vec<u64>, Vec<Arc<[f32]>>);
 
 /// An odd number whose multiples spread their bits: 2^64 by the golden ratio.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;

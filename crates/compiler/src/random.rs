@@ -86,7 +86,7 @@ impl Random {
                 })
             }
         };
-        b.add(&format!("layer{}", self.next()), op, &[x]).ok()
+        b.add(format!("layer{}", self.next()), op, &[x]).ok()
     }
 
     /// A network of pictures, its ranges made up.
@@ -101,7 +101,7 @@ impl Random {
             }
             let p = Polynomial::from_monomial(&[0.2, 0.5, 0.3], (-9.0, 9.0)).expect("valid");
             let act = Op::Elementwise(p);
-            x = b.add(&format!("act{k}"), act, &[x]).expect("valid");
+            x = b.add(format!("act{k}"), act, &[x]).expect("valid");
             if self.pick(0, 1) == 1 {
                 let channels = b.shape(x).as_image().map_or(1, |s| s.0);
                 let weight = self.parameter(&[channels, channels, 3, 3]);
@@ -111,7 +111,7 @@ impl Random {
                 };
                 let name = format!("beside{k}");
                 let y = b.add(&name, Op::Conv2d(conv), &[x]).expect("valid");
-                x = b.add(&format!("sum{k}"), Op::Add, &[x, y]).expect("valid");
+                x = b.add(format!("sum{k}"), Op::Add, &[x, y]).expect("valid");
             }
         }
         if self.pick(0, 2) == 0 {
