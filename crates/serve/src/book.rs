@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::records::{Account, Job, Keys, Plan};
+use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -231,7 +232,8 @@ fn gone() -> Error {
 
 fn opened(path: &Path) -> Result<Database, NotOpened> {
     let file = own(path).map_err(|e| NotOpened::Failed(Error::io(path.display())(e)))?;
-    Database::builder().create_file(file).map_err(|e| match e {
+    let made = FileBackend::new(file).and_then(|b| Database::builder().create_with_backend(b));
+    made.map_err(|e| match e {
         DatabaseError::DatabaseAlreadyOpen => NotOpened::InUse,
         e => NotOpened::Failed(failed(e)),
     })
