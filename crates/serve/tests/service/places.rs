@@ -126,10 +126,7 @@ fn no_output_takes_the_place_of_what_must_stay() {
         fs::create_dir(&folder).expect("made");
         let place = Path::new(&folder).join(name);
         fs::write(&place, content).expect("written");
-        refused(
-            &enrol(&folder, ""),
-            &["another kind of file is there", "--force"],
-        );
+        refused(&enrol(&folder, ""), &["would take its place", "--force"]);
         assert_eq!(fs::read_to_string(&place).expect("there"), content);
         fs::copy(&secret, &place).expect("copied");
         refused(&enrol(&folder, "--force"), &["secret key"]);
