@@ -491,7 +491,7 @@ fn too_few(inputs: &[nn::Tensor]) -> Option<String> {
         }
     }
     Some(format!(
-        "warning: only {} of these inputs are different: values of others will leave the intervals that they show; bring more, as different as those that will be encrypted",
+        "only {} of these inputs are different: values of others will leave the intervals that they show; bring more, as different as those that will be encrypted",
         different.len()
     ))
 }

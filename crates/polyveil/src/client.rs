@@ -236,7 +236,12 @@ impl Client {
         let names: Vec<String> = inputs.iter().map(name).collect();
         let (count, batch) = (inputs.len(), self.keys.spec().input.batch);
         if count > batch {
-            return Err(format!("{count} inputs: the plan takes {batch} at a time; encrypt fewer, or compile with a larger batch").into());
+            // before the output's file has a part in it
+            let error = runtime::Error::Input {
+                reason: format!("{count} inputs, the plan takes {batch} at a time"),
+                remedy: runtime::Help::Batch.with("run them in turns, or compile for more"),
+            };
+            return Err(error.into());
         }
         let table = |input: &Input| match (input, &self.task) {
             (Input::Item(source, _), Task::Vectors(_)) => memory::reading(&source.path),

@@ -345,6 +345,10 @@ impl<'a> Inputs<'a> {
         };
         let occur = (0..self.len()).map(|i| self.class(i));
         let occur: BTreeSet<usize> = occur.collect::<Option<_>>()?;
+        if occur.last().is_none_or(|&most| most >= self.names().len()) {
+            // data without names of classes
+            return None;
+        }
         // what does not occur is never looked up
         let places = (0..self.names().len()).map(|class| match occur.contains(&class) {
             true => place(class),

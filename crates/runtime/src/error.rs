@@ -34,7 +34,7 @@ pub enum Help {
 
 impl Help {
     /// With words of its own.
-    pub(crate) fn with(self, words: impl Into<String>) -> Remedy {
+    pub fn with(self, words: impl Into<String>) -> Remedy {
         Remedy {
             words: words.into(),
             help: Some(self),

@@ -170,7 +170,7 @@ fn tables_are_refused_with_line_and_column() {
             ],
         );
     }
-    says(plain("1,2\n3,\n"), &["line 2, column 2 has no value"]);
+    says(plain("1.5,2\n3,\n"), &["line 2, column 2 has no value"]);
     says(
         plain("age,height\n1,tall\n"),
         &["line 2, column 2 (\"height\") is \"tall\", which is no number"],

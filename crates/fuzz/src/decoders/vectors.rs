@@ -68,7 +68,7 @@ pub(super) fn all() -> Vec<Decoder> {
     let tables: [&[u8]; 4] = [
         b"x,y\n1,2\n-3.5e2,1\n",
         b"a;b;label\n1;.5;cat\n2;1;\"d\"\"og\"\n\n",
-        b"\xef\xbb\xbf1\t2\n3\t4\r\n",
+        b"\xef\xbb\xbf5\t2\n3\t4\r\n",
         b"\"a\nb\",y\r\n0,7\n",
     ];
     let arrays = [

@@ -186,7 +186,6 @@ pub fn adapt_vectors(
 }
 
 /// Labelled inputs at hand, and how they are taken. What the latter say of files is not read: paths there are names, for the network's record.
-#[expect(clippy::large_enum_variant, reason = "there is one for each training")]
 pub enum Examples {
     /// Pictures.
     Pictures(Dataset, config::Data),
