@@ -118,7 +118,7 @@ impl Store {
     /// Refuses where there is no room for so many bytes.
     ///
     /// # Errors
-    /// [`Code::DiskFull`](crate::Code::DiskFull).
+    /// [`crate::Code::DiskFull`].
     pub fn require_room(&self, bytes: u64) -> Result<()> {
         Ok(polyveil::runtime::machine::require_disk(&self.root, bytes)?)
     }

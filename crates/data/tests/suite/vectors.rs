@@ -192,7 +192,7 @@ fn tables_are_refused_with_line_and_column() {
     );
     says(plain("a,b\n\"1\n\",2\n3,x\n"), &["line 4, column 2"]);
     says(plain(""), &["t.csv", "no row"]);
-    says(plain("a,b\n"), &["t.csv", "no vector"]);
+    says(plain("a,b\n"), &["t.csv", "no row below its heading"]);
     says(
         open(&folder.file("t.csv", b"a\n\xff\n"), Answers::None),
         &["t.csv", "UTF-8"],
