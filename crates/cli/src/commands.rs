@@ -36,6 +36,8 @@ static PICTURE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/picture"));
 /// Where this is built from, if the build could know.
 const COMMIT: Option<&str> = option_env!("POLYVEIL_COMMIT");
 
+/// What is said where nothing could be said of what lies beside the values.
+const UNSEEN: &str = "no input that could be made up keeps the network's intervals, so what lies at places without a value was not looked at, and answers may be refused for it: before you rely on this plan, run it on an input of yours with `run --check`, or compile it with `--layers slots`";
 /// What stands in place of a promise about shared answers, where the bound multiplies worst cases through divisions.
 const NO_BOUND: &str = "the bound for all inputs multiplies worst cases through divisions and says nothing here. Sharing rests on it: such answers can't be shared (`decrypt --share`)";
 
@@ -408,6 +410,9 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
             once.needed_margin(DEFAULT_CLASS_BITS),
             2.0 * bounds.shared_error()
         ));
+    }
+    if network::is_unseen_beside(&plan) {
+        note(UNSEEN);
     }
     match &plan.plan().description.alarm {
         Some(alarm) => note(format_args!("the alarm {alarm}")),

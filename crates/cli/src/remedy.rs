@@ -84,6 +84,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             runtime::Help::Resume => {
                 "`polyveil run --resume`, with `--checkpoint FILE` for another place, or without `--resume`"
             }
+            runtime::Help::Anew => "`polyveil run` without `--resume`",
             runtime::Help::Memory => "--max-memory SIZE, `polyveil run --keys-on-disk`",
             runtime::Help::Terms => "--releases N, --security-bits S, --class-bits B",
             runtime::Help::ClassAlone => "--class-only",

@@ -220,6 +220,20 @@ fn refusals() {
         &["must be 2 to 32768"],
     );
     refused("estimate resnet18", &[], &["resnet18", "--size"]);
+    // what does not suit a published shape was passed over
+    for (option, what) in [
+        ("--activation nonsense", "SiLU"),
+        ("--network-output y", "one output"),
+        ("--batch 1 --batch 4", "at a time"),
+        ("--length 9", "no length"),
+        ("--power 6", "no attention"),
+        ("--bits 40", "no attention"),
+        ("--degree 0", "degree 2"),
+        ("--pictures 0", "at least one picture"),
+    ] {
+        let command = format!("estimate resnet18 --size 32 --machine shipped {option}");
+        refused(&command, &[], &["resnet18", what]);
+    }
     refused("estimate pythia-70m --batch 3", &[], &["3", "power of two"]);
     refused("estimate pythia-70m --power 3", &[], &["3", "even"]);
     let other = folder.file("other.json", CONFIG.replace("llama", "mamba").as_bytes());

@@ -88,6 +88,18 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+    /// A folded weight is larger than the integers that weights of layers in coefficients are rounded to.
+    #[error(
+        "layer {layer}: a folded weight is {value:.1} times as large as what it multiplies, and layers in coefficients have weights of up to {most}; compile it with linear layers in slots, or look for a near-zero variance in its batch normalisation"
+    )]
+    Integer {
+        /// The layer.
+        layer: String,
+        /// The value, in units of a plan.
+        value: f64,
+        /// The largest magnitude that there is.
+        most: f64,
+    },
     /// No plan keeps the memory limit.
     #[error(
         "network {network} needs at least {} of memory but only {} are allowed; allow that much, or choose a smaller network", runtime::size(*needed), runtime::size(*had)

@@ -298,7 +298,19 @@ fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
             Err(e) => (found, e.to_string()),
         },
     };
-    let plan = coefficients::compile_found(graph, target, &found)?;
+    let plan = match coefficients::compile_found(graph, target, &found) {
+        // weights were not looked at before
+        Err(low @ Error::Integer { .. }) => {
+            let Ok(plan) = choose::compile(graph, target) else {
+                return Err(low);
+            };
+            return Ok(because(
+                plan,
+                &format!("layers not in coefficients: {low}\n"),
+            ));
+        }
+        plan => plan?,
+    };
     let lines = format!(
         "layers in coefficients: {}\nnot in slots: {why}\n",
         found.estimate.text()

@@ -5,7 +5,9 @@ mod support;
 use approx::Activation;
 use ckks::{CostTable, ParametersSpec};
 use nn::op::{AvgPool, BatchNorm};
-use nn::{Conv2d, Graph, Network, NodeId, Op, Padding, PolyGraph, Shape, Tensor};
+use nn::{
+    Conv2d, Graph, Network, NodeId, Op, Padding, Parameter, PolyGraph, Rearrange, Shape, Tensor,
+};
 use polyveil_compiler::{Target, coefficients};
 use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::folding::{Folding, Term, Within};
@@ -909,6 +911,187 @@ fn layers_of_one_place_stay_in_slots_where_that_is_cheaper() {
             on_ciphertexts(&plan, &graph, &data[0]);
         }
     }
+}
+
+/// Values of up to 9 before an activation of values up to 0.001: the weights between are larger than integers may be, which slots don't mind.
+#[test]
+fn weights_beyond_the_integers_name_the_way_out() {
+    let mut b = Network::builder();
+    let x = b.input("input", Shape::image(1, 4, 4)).expect("valid");
+    let weight = Parameter::new("one", [1, 1, 1, 1], vec![1.0]).expect("finite");
+    let conv = Op::Conv2d(Conv2d::new(weight));
+    let x = b.add("conv", conv, &[x]).expect("valid");
+    let p = approx::Polynomial::from_monomial(&[0.0, 0.0, 9.0], (-0.001, 0.001)).expect("valid");
+    let x = b.add("act", Op::Elementwise(p), &[x]).expect("valid");
+    let graph = PolyGraph::from(b.finish(x).expect("valid"));
+    let range = nn::Range {
+        min: -9.0,
+        max: 9.0,
+    };
+    let ranges = vec![range; graph.nodes().len()];
+    let graph = graph.with_ranges(ranges).expect("one each");
+    let told = coefficients::compile(&graph, &target(10)).map(|_| ());
+    let text = told.expect_err("too large").to_string();
+    assert!(
+        text.contains("up to 256") && text.contains("in slots"),
+        "{text}"
+    );
+}
+
+/// Inputs of one answer each, more of them than slots that hold their answers.
+#[test]
+fn a_batch_of_single_answers_lies_in_coefficients() {
+    let mut random = Random(41);
+    let mut b = Network::builder();
+    let x = b.input("input", Shape::image(1, 6, 6)).expect("valid");
+    let conv = random.convolution(1, 2, 3, 1, 1);
+    let x = conv_bn(&mut b, &mut random, "conv", x, conv);
+    let x = act(&mut b, "act", x, Activation::Silu);
+    let x = b.add("pool", Op::GlobalAvgPool, &[x]).expect("valid");
+    let x = b.add("flatten", Op::Flatten, &[x]).expect("valid");
+    let dense = Op::Linear(random.dense(2, 1));
+    let x = b.add("linear", dense, &[x]).expect("valid");
+    let graph = b.finish(x).expect("valid");
+    let (graph, _) = twin(&graph, &mut random, 12, 4);
+    for batch in [8, 16] {
+        let target = Target {
+            batch,
+            ..target(10)
+        };
+        let plan =
+            coefficients::compile(&graph, &target).unwrap_or_else(|e| panic!("{batch}: {e}"));
+        assert_eq!(plan.plan().output.batch, batch);
+    }
+}
+
+/// A tensor's channels, or single values, put elsewhere.
+fn moved(b: &mut Builder, name: &str, x: NodeId, shape: Shape, offsets: Vec<Vec<u32>>) -> NodeId {
+    let moves = Op::Rearrange(Rearrange { shape, offsets });
+    b.add(name, moves, &[x]).expect("valid")
+}
+
+/// How a block multiplies its values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Gate {
+    /// By a number for each channel, made of the channels' means through few channels.
+    Channels,
+    /// The same of the means alone, which is a value of its own first.
+    Straight,
+    /// By one number for each place.
+    Places,
+    /// By a linear layer of them, squared as well.
+    Twice,
+}
+
+/// A layer of steps of two, its channels shuffled, and a block whose values are multiplied by what is made of them, beside a shortcut.
+fn gated(random: &mut Random, channels: usize, size: [usize; 2], gate: Gate) -> Graph {
+    let mut b = Network::builder();
+    let add = |b: &mut Builder, name: &str, op, x: &[NodeId]| b.add(name, op, x).expect("valid");
+    let input = Shape::image(3, size[0], size[1]);
+    let x = b.input("input", input).expect("valid");
+    let conv = random.convolution(3, channels, 3, 2, 1);
+    let x = conv_bn(&mut b, random, "conv", x, conv);
+    let shape = b.shape(x);
+    let [_, h, w] = <[usize; 3]>::try_from(shape.dims()).expect("a picture");
+    let numbers = |count: usize, step: usize| (0..count).map(|i| (i * step) as u32).collect();
+    let (rows, columns): (Vec<u32>, Vec<u32>) = (numbers(h, w), numbers(w, 1));
+    let turned = (0..channels).map(|c| ((c * 5 + 1) % channels * h * w) as u32);
+    let offsets = vec![turned.collect(), rows.clone(), columns.clone()];
+    let shortcut = moved(&mut b, "shuffle", x, shape, offsets);
+    let x = act(&mut b, "act", shortcut, Activation::Silu);
+    // few channels hold values far from 0, so that what is made of zeros is out of the next interval
+    let dense = |random: &mut Random, from: usize, to: usize| {
+        let size = (3.0 / from as f64).sqrt();
+        let far = Parameter::new("far", &[to], vec![4.0; to]).expect("finite");
+        Op::Conv2d(Conv2d {
+            bias: Some(match to {
+                2 => far,
+                _ => random.parameter(&[to], 0.3),
+            }),
+            ..Conv2d::new(random.parameter(&[to, from, 1, 1], size))
+        })
+    };
+    let spread = |b: &mut Builder, x| {
+        let offsets = vec![numbers(channels, 1), vec![0; h], vec![0; w]];
+        moved(b, "spread", x, shape, offsets)
+    };
+    let g = match gate {
+        Gate::Channels | Gate::Straight => {
+            let mut g = add(&mut b, "squeeze", Op::GlobalAvgPool, &[x]);
+            let mut from = channels;
+            if gate == Gate::Channels {
+                g = add(&mut b, "fewer", dense(random, channels, 2), &[g]);
+                g = act(&mut b, "few", g, Activation::Silu);
+                from = 2;
+            }
+            g = add(&mut b, "more", dense(random, from, channels), &[g]);
+            g = act(&mut b, "gate", g, Activation::Sigmoid);
+            spread(&mut b, g)
+        }
+        Gate::Places => {
+            let g = add(&mut b, "fewer", dense(random, channels, 1), &[x]);
+            let g = act(&mut b, "gate", g, Activation::Sigmoid);
+            let offsets = vec![vec![0; channels], rows, columns];
+            moved(&mut b, "spread", g, shape, offsets)
+        }
+        Gate::Twice => {
+            let g = add(&mut b, "mix", dense(random, channels, channels), &[x]);
+            add(&mut b, "square", Op::Mul, &[g, g])
+        }
+    };
+    let x = add(&mut b, "product", Op::Mul, &[x, g]);
+    let conv = random.convolution(channels, channels, 3, 1, 1);
+    let x = conv_bn(&mut b, random, "last", x, conv);
+    let x = add(&mut b, "add", Op::Add, &[x, shortcut]);
+    let x = act(&mut b, "end", x, Activation::Silu);
+    head(&mut b, random, x, channels, 5)
+}
+
+/// Products of values, as in squeeze-and-excite, are taken in slots, whose layers lie in coefficients all the same; a gate of single values is applied
+/// where they are multiplied.
+#[test]
+fn values_are_multiplied_in_slots() {
+    let mut random = Random(31);
+    for (channels, size, gate, log_n) in [
+        (6, [11, 9], Gate::Channels, 10),
+        (5, [16, 16], Gate::Straight, 10),
+        (7, [9, 14], Gate::Places, 10),
+        (4, [10, 10], Gate::Twice, 10),
+        // held in phases
+        (5, [48, 48], Gate::Channels, 12),
+        (3, [56, 40], Gate::Straight, 12),
+    ] {
+        let name = format!("{gate:?} of {channels} channels, {size:?}");
+        let graph = gated(&mut random, channels, size, gate);
+        let (graph, data) = twin(&graph, &mut random, 24, 4);
+        // as where nobody names a set: means over many places have small weights
+        let spec = ParametersSpec::toy_coefficients(log_n, 4).expect("a preset");
+        let target = Target {
+            parameters: Some(spec.with_weight_bits(20)),
+            ..Target::default()
+        };
+        let plan = check_for(&name, &graph, &data, &target);
+        estimated(&name, &graph, &target);
+        let up = |layer: &str| {
+            let steps = plan.plan().steps.iter().filter(|s| s.layer == layer);
+            let up = |s: &&runtime::Step| matches!(s.operation, Operation::HalfBootstrap { .. });
+            steps.filter(up).count()
+        };
+        if gate == Gate::Channels {
+            assert_eq!(up("spread"), 0, "{name}");
+        }
+        if log_n == 10 {
+            on_ciphertexts(&plan, &graph, &data[0]);
+        }
+    }
+    let graph = gated(&mut random, 4, [40, 40], Gate::Channels);
+    let (graph, _) = twin(&graph, &mut random, 12, 4);
+    // a mean over 400 places has small weights
+    let estimate = coefficients::estimate(&graph, &Target::default()).expect("counts");
+    assert_eq!(estimate.parameters, "coefficients-16-3-20");
+    let told = coefficients::compile(&graph, &target(10)).map(|_| ());
+    let text = told.expect_err("a level is missing").to_string();
+    assert!(text.contains("3 levels"), "{text}");
 }
 
 #[test]

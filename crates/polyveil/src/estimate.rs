@@ -37,6 +37,12 @@ pub fn published() -> Vec<String> {
 const PICTURES: u64 = 100;
 /// Degree of activations where none is given.
 pub(crate) const DEGREE: usize = 15;
+/// Tokens where no length is given.
+pub(crate) const LENGTH: usize = 128;
+/// Exponent of Power-Softmax where none is given.
+pub(crate) const POWER: u32 = 4;
+/// Bits of divisions and roots where nobody says.
+pub(crate) const BITS: f64 = 12.0;
 /// Most bytes of a config.json.
 const CONFIG_LIMIT: u64 = 1 << 20;
 /// ε of Power-Softmax over the mean of the powers.
@@ -61,7 +67,7 @@ pub struct Estimating {
     /// Transformers: tokens of an input; given several times, a row each. Vision transformers have those of their pictures.
     #[cfg_attr(
         feature = "clap",
-        arg(long = "length", value_name = "N", default_value = "128")
+        arg(long = "length", value_name = "N", default_values_t = [LENGTH])
     )]
     pub lengths: Vec<usize>,
     /// Inputs side by side in one run, a power of two; given several times, a row each. If none is given 1 (the least latency), and for transformers
@@ -75,12 +81,12 @@ pub struct Estimating {
     )]
     pub positions: Positions,
     /// Transformers: exponent of Power-Softmax, which stands for softmax (x^P over the sum of all x^P); even. 2 and 4 have been trained.
-    #[cfg_attr(feature = "clap", arg(long, value_name = "P", default_value_t = 4))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "P", default_value_t = POWER))]
     pub power: u32,
     /// Transformers: precision of divisions and roots, in bits; each bit costs levels.
     #[cfg_attr(
         feature = "clap",
-        arg(long, value_name = "BITS", default_value_t = 12.0)
+        arg(long, value_name = "BITS", default_value_t = BITS)
     )]
     pub bits: f64,
     /// Degree of the polynomials that stand for activations; if none is given 15, and 4 for networks for pictures of published names.
@@ -135,11 +141,11 @@ pub struct Estimating {
 impl Default for Estimating {
     fn default() -> Self {
         Self {
-            lengths: vec![128],
+            lengths: vec![LENGTH],
             positions: Positions::All,
             batches: Vec::new(),
-            power: 4,
-            bits: 12.0,
+            power: POWER,
+            bits: BITS,
             degree: None,
             size: None,
             pictures: PICTURES,

@@ -3,7 +3,7 @@
 
 use crate::calibrate::{Calibrating, Pools, prepared};
 use crate::error::Result;
-use crate::estimate::{DEGREE as FILE_DEGREE, Estimating, digits};
+use crate::estimate::{BITS, DEGREE as FILE_DEGREE, Estimating, LENGTH, POWER, digits};
 use crate::files::{Content, Output};
 use crate::machine::Probing;
 use crate::memory::forget_peak;
@@ -36,6 +36,8 @@ const ACTIVATION: Activation = Activation::Silu;
 pub(crate) const DEGREE: usize = 4;
 /// By how much intervals are wider than what made-up inputs reach: what convolutions leave beside a picture goes through activations, too.
 const MARGIN: f64 = 0.5;
+/// Least degree: what is less is linear.
+const LEAST_DEGREE: usize = 2;
 /// Inputs that are made up for a file's network.
 const MADE_UP: u64 = 2;
 /// By how much answers and means may be larger than what few pictures reach: those of random pictures differ.
@@ -139,6 +141,33 @@ fn published_as(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Subjec
         return Err(no_language_model("pictures").within(Path::new(name)));
     }
     let degree = a.degree.unwrap_or(DEGREE);
+    let refuse = |has: bool, what: &str| match has {
+        true => Err(format!("{name}: {what}")),
+        false => Ok(()),
+    };
+    refuse(
+        a.activation.is_some(),
+        "a published shape has SiLU as its activation; another one can be given for files",
+    )?;
+    refuse(
+        a.network_output.is_some(),
+        "a published shape has one output",
+    )?;
+    refuse(
+        a.batches.len() > 1,
+        "one number of pictures side by side at a time",
+    )?;
+    refuse(
+        a.lengths.iter().any(|&l| l != LENGTH),
+        "pictures have no length",
+    )?;
+    let attends = zoo::published::NAMES.contains(&name);
+    let usual = (a.power, a.bits) == (POWER, BITS);
+    refuse(
+        !(usual || attends),
+        "it has no attention and divides nowhere, so there is no exponent and no precision to choose",
+    )?;
+    refuse(a.pictures == 0, "at least one picture to calibrate on")?;
     if let Some(network) = ImageNet::named(name, size, ACTIVATION) {
         return Ok(Subject::Published(network, degree));
     }
@@ -255,6 +284,12 @@ fn made(network: &ImageNet, degree: usize, pictures: u64, tell: Listener<'_>) ->
 /// # Errors
 /// An unknown name, sizes that do not suit it, what is wrong with a file, a lack of memory.
 pub fn pictures(name: &str, a: &Estimating, tell: Listener<'_>) -> Result<Pictures> {
+    if a.degree.is_some_and(|d| d < LEAST_DEGREE) {
+        return Err(format!(
+            "{name}: polynomials of degree {LEAST_DEGREE} and more stand for activations"
+        )
+        .into());
+    }
     let limit = a.max_memory.or_else(available_memory);
     let threads = rayon::current_num_threads();
     let basis = a.machine.basis(Probing::AsItIs)?;

@@ -138,7 +138,8 @@ fn container(path: &Path, held: &Option<Vec<u8>>, machine: &Machine) -> Result<I
         _ => None,
     };
     let client = client.filter(|c| !c.task().is_empty());
-    let task = client.map(|c| Task::from_bytes(c.task())).transpose()?;
+    let task = client.map(|c| Task::from_bytes(c.task())).transpose();
+    let task = task.map_err(|e| named(path)(format!("its client file: {e}")))?;
     if let Some(task) = &task {
         text += &format!("  task is of   {}\n", task.kind());
         text += &meaning(task);

@@ -8,7 +8,7 @@ use nn::{Graph, Metadata, PolyGraph, Shape, Tensor};
 use runtime::machine::cpu_seconds;
 use runtime::plan_file::BESIDE_FROM;
 use runtime::wire::container::Kind;
-use runtime::{ClientFile, Limits, Purpose, Step, VerifiedPlan};
+use runtime::{ClientFile, Limits, Operation, Purpose, Step, VerifiedPlan};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use task::{Answer, Candidate, Outputs, Task};
@@ -451,6 +451,19 @@ pub fn require_plan_of(plan: &VerifiedPlan, graph: &PolyGraph) -> Result<()> {
         return Err(Error::refused(what, Help::NamePositions));
     }
     Err(format!("this is a plan of {other}; compile the network again").into())
+}
+
+/// Whether layers of a plan lie in coefficients, where their weights are integers.
+pub(crate) fn in_coefficients(plan: &VerifiedPlan) -> bool {
+    let integers = |o: &Operation| matches!(o, Operation::Weigh { .. });
+    (plan.plan().steps.iter()).any(|s| integers(&s.operation))
+}
+
+/// Whether no input that could be made up kept the intervals of a network whose layers lie in coefficients: what lies there at places without a value was
+/// then not looked at.
+pub fn is_unseen_beside(plan: &VerifiedPlan) -> bool {
+    let simulated = plan.answer_bounds().simulated;
+    in_coefficients(plan) && simulated.is_none_or(|s| s.network.is_none())
 }
 
 /// Whether a plan divides, so that its worst-case bound says nothing: a language model's or an encoder's.

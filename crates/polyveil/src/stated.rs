@@ -3,11 +3,11 @@
 
 use crate::calibrate::Calibrating;
 use crate::error::{Error, Help, Result};
-use crate::network::divides;
+use crate::network::{divides, in_coefficients};
 use nn::{PolyGraph, Shape, Tensor};
 use rayon::prelude::*;
 use runtime::noise::{SideBySide, Simulated};
-use runtime::{Noise, Operation, VerifiedPlan};
+use runtime::{Noise, VerifiedPlan};
 use task::Task;
 
 /// A bound of at most this share of the largest value is stated as it is, where no weights are integers.
@@ -39,8 +39,7 @@ impl Samples {
         if !examples.is_empty() {
             return Ok(Self::Examples(examples));
         }
-        let (shape, range) = (graph.input_shape(), graph.range(graph.input().id()));
-        let (low, high) = range.map_or((-1.0, 1.0), |r| (r.min, r.max));
+        let (shape, (low, high)) = (graph.input_shape(), input_range(graph));
         Ok(Self::Made(Box::new(move |number, nearer| {
             let mut values = made_up(shape, number)?.into_values();
             let most = values.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
@@ -56,6 +55,16 @@ impl Samples {
             Self::Made(_) if divides(plan) => DIVIDED,
             _ => SMALL,
         }
+    }
+    /// Inputs whose values are the same everywhere, where inputs are made up: a kernel that leaves nothing of them does so but where part of it lies beside.
+    fn even(&self, graph: &PolyGraph) -> Result<Vec<Tensor>> {
+        let Self::Made(_) = self else {
+            return Ok(Vec::new());
+        };
+        let (shape, (low, high)) = (graph.input_shape(), input_range(graph));
+        let of = |level: f64| Tensor::new(shape, vec![level; shape.len()]);
+        let all = [low, high, 0.5 * (low + high)].map(of);
+        Ok(all.into_iter().collect::<std::result::Result<_, _>>()?)
     }
     /// An input, and what the network makes of it where no value leaves its interval.
     pub(crate) fn number(
@@ -77,6 +86,12 @@ impl Samples {
             nearer += 1;
         }
     }
+}
+
+/// Where an input's values lie.
+fn input_range(graph: &PolyGraph) -> (f64, f64) {
+    let range = graph.range(graph.input().id());
+    range.map_or((-1.0, 1.0), |r| (r.min, r.max))
 }
 
 /// An input that nobody has: a picture, or numbers from −1 to 1.
@@ -124,17 +139,23 @@ pub(crate) fn stating(
     inputs: &Samples,
 ) -> Result<VerifiedPlan> {
     let bounds = plan.answer_bounds();
-    let integers = |o: &Operation| matches!(o, Operation::Weigh { .. });
-    let integers = (plan.plan().steps.iter()).any(|s| integers(&s.operation));
+    let integers = in_coefficients(&plan);
     let small = bounds.of_network() <= inputs.stated_share(&plan) * bounds.magnitude && !integers;
     let fewer = if small { FEWER } else { 1 };
     let count = plan.runs_to_simulate().div_ceil(fewer);
-    let (simulated, beyond) = runs(&plan, graph, inputs, count)?;
+    let (simulated, mut beyond) = runs(&plan, graph, inputs, count)?;
+    if integers && beyond.is_none() {
+        beyond = beyond_on(&plan, graph, &inputs.even(graph)?)?;
+    }
     if let Some((layer, times)) = beyond {
+        // an interval is as wide as what was seen and its margins, which the network's file does not say
         let (wider, usual) = (0.5 * (times - 1.0), Calibrating::default().margin);
-        let margin = (100.0 * (usual * times + wider)).ceil() / 100.0;
+        let margin = |had: f64| (100.0 * (had * times + wider)).ceil() / 100.0;
         let what = format!(
-            "layer {layer}: on inputs whose values keep their intervals, what lies at places without a value reaches {times:.2} times as far as the interval, and inputs would be refused: intervals must be wider by {wider:.3} of their width at both ends, which is a margin of {margin} where it was {usual}"
+            "layer {layer}: on inputs whose values keep their intervals, what lies at places without a value reaches {times:.2} times as far as the interval, and inputs would be refused: intervals must be wider by {wider:.3} of their width at both ends, which is a margin of {} where it was {usual}, of {} where it was {}",
+            margin(usual),
+            margin(5.0 * usual),
+            5.0 * usual
         );
         let help = match integers {
             true => Help::WidenOrSlots,
@@ -198,9 +219,26 @@ fn runs(
         .collect::<Result<_>>()?;
     let (errors, rest): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
     let (network, beyond): (Vec<_>, Vec<_>) = rest.into_iter().unzip();
-    let network: Option<Vec<_>> = network.into_iter().collect();
+    // those whose inputs kept the network's intervals
+    let network: Vec<_> = network.into_iter().flatten().collect();
+    let network = (!network.is_empty()).then_some(network);
     let beyond = (beyond.into_iter().flatten()).max_by(|a, b| a.1.total_cmp(&b.1));
     Ok((Simulated::of(&errors, network.as_deref()), beyond))
+}
+
+/// Which layer's operands go farthest beyond their range on those of these inputs whose values keep their intervals.
+fn beyond_on(plan: &VerifiedPlan, graph: &PolyGraph, inputs: &[Tensor]) -> Result<Beyond> {
+    let noise = Noise::of(plan)?;
+    let batch = plan.plan().input.batch;
+    let of = |x: &Tensor| -> Result<Beyond> {
+        if !graph.evaluate(x)?.outside.is_empty() {
+            return Ok(None);
+        }
+        let run = plan.simulate_both(&x.values().repeat(batch), (&noise, 0))?;
+        Ok(run.beyond.filter(|b| b.1 > BEYOND))
+    };
+    let all: Vec<Beyond> = inputs.par_iter().map(of).collect::<Result<_>>()?;
+    Ok((all.into_iter().flatten()).max_by(|a, b| a.1.total_cmp(&b.1)))
 }
 
 #[cfg(test)]
@@ -211,10 +249,23 @@ mod tests {
     use nn::calibrate::FitOptions;
     use nn::lower::{Options, adapt};
     use nn::{Conv2d, Network, Nonlinearity, Op, Padding, Parameter};
+    use runtime::Operation;
     use runtime::folding::Term;
 
     /// What becomes of a plan of a convolution that calibration saw even pictures through, with layers there.
     fn compiled(padding: usize, margin: f64, layers: Layers) -> Result<VerifiedPlan> {
+        compiled_on(padding, margin, layers, |_, seen| {
+            Ok(Samples::Examples(seen))
+        })
+    }
+
+    /// The same, simulated on other inputs than calibration's.
+    fn compiled_on(
+        padding: usize,
+        margin: f64,
+        layers: Layers,
+        samples: impl FnOnce(&PolyGraph, Vec<Tensor>) -> Result<Samples>,
+    ) -> Result<VerifiedPlan> {
         let mut b = Network::builder();
         let shape = Shape::image(1, 8, 8);
         let x = b.input("input", shape)?;
@@ -258,7 +309,8 @@ mod tests {
             ..compiler::Target::default()
         };
         let plan = crate::compiled(&graph, &target)?;
-        stating(plan, &graph, &Samples::Examples(inputs))
+        let samples = samples(&graph, inputs)?;
+        stating(plan, &graph, &samples)
     }
 
     #[test]
@@ -281,6 +333,38 @@ mod tests {
         compiled(0, 0.1, Layers::Slots).expect("nothing lies there");
         let plan = compiled(1, 0.1, inside).expect("the picture's own border is calibrated on");
         assert!(plan.answer_bounds().simulated.is_some());
+    }
+
+    /// Calibration saw even pictures, of which no made-up one is: those that are the same everywhere are looked at, too.
+    #[test]
+    fn what_lies_beside_even_pictures_is_looked_at() {
+        let made = |margin| {
+            compiled_on(0, margin, Layers::Coefficients, |graph, _| {
+                Samples::of(graph)
+            })
+        };
+        let refused = made(0.1).expect_err("inputs would be refused").to_string();
+        assert!(refused.contains("places without a value"), "{refused}");
+        let plan = made(40.0).expect("intervals as wide as what lies there");
+        assert!(!crate::network::is_unseen_beside(&plan));
+        // where none keeps the intervals, that is said
+        let shape = Shape::image(1, 8, 8);
+        let uneven = move |number, _| {
+            let values = made_up(shape, number)?.into_values();
+            let most = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            let values = values.iter().map(|v| v / most).collect();
+            Ok(Tensor::new(shape, values)?)
+        };
+        let unseen = compiled_on(1, 0.1, Layers::Coefficients, |_, _| {
+            Ok(Samples::Made(Box::new(uneven)))
+        });
+        let unseen = unseen.expect("compiles");
+        assert!(
+            unseen
+                .answer_bounds()
+                .simulated
+                .is_none_or(|s| s.network.is_none())
+        );
     }
 
     /// A norm of rows that calibration saw even, of a row that is as far from 0 in the mean and not even.

@@ -209,7 +209,7 @@ impl<'a, E: Engine> LockStep<'a, E> {
         if state.next != 0 {
             return Err(Error::Input {
                 reason: "a check needs the whole run and the key that encrypted its input".into(),
-                remedy: Help::Resume.with("run from the beginning, with the key of this input"),
+                remedy: Help::Anew.with("run from the beginning, with the key of this input"),
             });
         }
         client.key().expect(&state.key, "the encrypted input")?;

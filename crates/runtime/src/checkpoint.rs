@@ -258,14 +258,14 @@ fn begin<R: Read>(
     if &meta.input != digest {
         return Err(refuse(
             "the checkpoint belongs to another encrypted input".into(),
-            Help::Resume.with("give that input, or start from the beginning"),
+            Help::Anew.with("give that input, or start from the beginning"),
         ));
     }
     let had: Vec<Register> = meta.registers.iter().map(|r| r.0).collect();
     if meta.next == 0 || plan.live_after(meta.next - 1) != Some(had) {
         return Err(refuse(
             format!("its registers are not those that step {} needs", meta.next),
-            Help::Resume.with("start from the beginning"),
+            Help::Anew.with("start from the beginning"),
         ));
     }
     Ok((file, meta))

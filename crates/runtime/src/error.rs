@@ -22,6 +22,8 @@ pub enum Help {
     Run,
     /// Go on from a checkpoint, or leave it.
     Resume,
+    /// Start from the beginning.
+    Anew,
     /// Allow more memory, or leave keys on disk.
     Memory,
     /// Promise another number of shared answers, or another security.

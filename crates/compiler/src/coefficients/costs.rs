@@ -150,7 +150,10 @@ impl Costs {
             let level = level.copied().unwrap_or(p.residual());
             let after = match operation {
                 Operation::HalfBootstrap { target, .. } => Some(Level::new(*target)),
-                Operation::Linear { .. } | Operation::Square { .. } => p.below(level),
+                Operation::Linear { .. }
+                | Operation::Square { .. }
+                | Operation::Multiply { .. } => p.below(level),
+                Operation::Align { level, .. } => Some(Level::new(*level)),
                 Operation::Quartic { .. } => p.below(level).and_then(|l| p.below(l)),
                 Operation::Polynomial { polynomial, .. } => {
                     Some(Level::new(level.index().saturating_sub(polynomial.depth())))

@@ -21,7 +21,7 @@ struct Units {
     /// Plan value = scale·(network value + shift).
     scale: f64,
     shift: f64,
-    /// What a half bootstrap of it multiplies by, beside its [`HalfBootstrap::ratio`].
+    /// What a half bootstrap of it multiplies by, beside its [`HalfBootstrap::ratio`], or a product.
     gain: u32,
     /// Where that lands: as low as what follows allows, with as few limbs above.
     landing: HalfBootstrap,
@@ -31,6 +31,9 @@ struct Units {
 
 /// Largest magnitude of a coefficient that goes up.
 const MOST: f64 = 0.5;
+
+/// Largest integer that a product is multiplied by: values that fill less lose digits.
+const MOST_GAIN: u32 = 1 << 6;
 
 /// What is written.
 pub(crate) struct Emitted {
@@ -104,6 +107,15 @@ fn units(
                 all[v] = plain(all[of[0]].scale);
                 continue;
             }
+            Kind::Product { of: [a, b] } => {
+                let scale = all[*a].scale * all[*b].scale;
+                let gain = product_gain(scale * q.bound);
+                all[v] = Units {
+                    gain,
+                    ..plain(scale * f64::from(gain))
+                };
+                continue;
+            }
             _ => continue,
         };
         let needed = stays.levels[v];
@@ -122,7 +134,7 @@ fn units(
                 layer: q.layer.clone(),
                 needed,
                 had,
-                degree: (1 << had) - 1,
+                degree: (1 << had.saturating_sub(stays.left[v])) - 1,
                 parameters: parameters.spec().name.clone(),
             });
         }
@@ -146,6 +158,15 @@ fn units(
         };
     }
     Ok(all)
+}
+
+/// The integer that a product whose values reach so far is multiplied by, for nothing.
+fn product_gain(reach: f64) -> u32 {
+    (1..=MOST_GAIN.ilog2())
+        .map(|k| 1 << k)
+        .take_while(|gain| f64::from(*gain) * reach <= 1.0)
+        .last()
+        .unwrap_or(1)
 }
 
 struct Writer<'a> {
@@ -186,12 +207,17 @@ impl Writer<'_> {
     fn quantity(&mut self, v: Id) -> Result<(), Error> {
         let quantities = self.quantities;
         let count = self.laid.layouts[v].ciphertexts();
-        let sums = matches!(quantities[v].kind, Kind::Sum { .. }) || self.is_summed(v);
-        if !sums {
+        let kind = &quantities[v].kind;
+        let waits = self.is_summed(v) || self.is_multiplied(v);
+        if !(waits || matches!(kind, Kind::Sum { .. } | Kind::Product { .. })) {
             self.steps.extend(self.held.drain(..).flatten());
         }
         let mut in_slots = Vec::new();
-        let registers = match &quantities[v].kind {
+        let (up, down) = (
+            self.stays.read(quantities, v, true),
+            self.stays.read(quantities, v, false),
+        );
+        let registers = match kind {
             Kind::Input => (0..count).map(|_| self.register()).collect(),
             Kind::Sum { of } => {
                 let mut registers = Vec::new();
@@ -203,12 +229,23 @@ impl Writer<'_> {
                 }
                 registers
             }
-            Kind::Activation { argument, .. } if self.is_summed(v) => {
+            Kind::Product { of } => {
+                let mut registers = Vec::new();
                 for number in 0..count {
                     let first = self.steps.len();
-                    let up = self.raised(*argument, self.registers[*argument][number]);
-                    self.own(*argument, number, &up);
-                    in_slots.push(self.functions(v, up)?);
+                    let made = self.multiplied(v, *of, number);
+                    if down || !up {
+                        registers.push(self.lowered(v, made.clone()));
+                    }
+                    in_slots.push(made);
+                    self.hold(number, first);
+                }
+                registers
+            }
+            Kind::Activation { argument, .. } if waits => {
+                for number in 0..count {
+                    let first = self.steps.len();
+                    in_slots.push(self.activated(v, *argument, number)?);
                     self.hold(number, first);
                 }
                 Vec::new()
@@ -229,28 +266,15 @@ impl Writer<'_> {
                 self.step(v, operation, 1.0 / self.units[v].scale);
                 outputs
             }
-            Kind::Activation {
-                argument,
-                polynomial,
-                ..
-            } => {
-                let stays = self.stays.read(quantities, v, true);
-                // what nobody reads is the answer's
-                let down = !stays || self.stays.read(quantities, v, false);
+            Kind::Activation { argument, .. } => {
                 let mut registers = Vec::new();
                 for number in 0..count {
-                    let up = match self.slots[*argument].get(number) {
-                        Some(parts) => parts.clone(),
-                        None => self.raised(*argument, self.registers[*argument][number]),
-                    };
-                    if polynomial.is_some() {
-                        self.own(*argument, number, &up);
-                    }
-                    let made = self.functions(v, up)?;
-                    if down {
+                    let made = self.activated(v, *argument, number)?;
+                    // what nobody reads is the answer's
+                    if down || !up {
                         registers.push(self.lowered(v, made.clone()));
                     }
-                    if stays {
+                    if up {
                         in_slots.push(made);
                     }
                 }
@@ -269,6 +293,72 @@ impl Writer<'_> {
             let owned = parts.iter().enumerate().map(|(part, r)| (*r, of(part)));
             self.owned.extend(owned);
         }
+    }
+    /// One ciphertext of an activation in slots: its parts.
+    fn activated(&mut self, v: Id, argument: Id, number: usize) -> Result<Vec<Register>, Error> {
+        let up = match self.slots[argument].get(number) {
+            Some(parts) => parts.clone(),
+            None => self.raised(argument, self.registers[argument][number]),
+        };
+        if self.quantities[v].kind.activation().is_some() {
+            self.own(argument, number, &up);
+        }
+        self.functions(v, up)
+    }
+    /// Whether a quantity is an activation that the next one, a product, reads and nothing else: each of its ciphertexts is multiplied before the next.
+    fn is_multiplied(&self, v: Id) -> bool {
+        let reads = |q: &Quantity| match &q.kind {
+            Kind::Product { of } => of.contains(&v),
+            Kind::Linear { terms, .. } => terms.iter().any(|t| t.0 == v),
+            _ => false,
+        };
+        let mut after = self.quantities.iter().skip(v + 1);
+        let activation = matches!(self.quantities[v].kind, Kind::Activation { .. });
+        let next = |q: &Quantity| matches!(q.kind, Kind::Product { .. }) && reads(q);
+        activation && after.next().is_some_and(next) && !after.any(reads)
+    }
+    /// One ciphertext of a product in slots: its parts.
+    fn multiplied(&mut self, v: Id, of: [Id; 2], number: usize) -> Vec<Register> {
+        let Units { scale, gain, .. } = self.units[v];
+        let [left, right] = of.map(|id| self.at(v, id, number));
+        let pairs = left.into_iter().zip(right);
+        let parts = pairs.map(|(left, right)| {
+            let output = self.register();
+            let operation = Operation::Multiply {
+                left,
+                right,
+                more: Vec::new(),
+                output,
+                factor: gain,
+                add: Vec::new(),
+                constant: 0.0,
+                bound: 1.0,
+            };
+            self.step(v, operation, 1.0 / scale);
+            output
+        });
+        parts.collect()
+    }
+    /// One ciphertext of an operand of a product: its parts, at the product's level.
+    fn at(&mut self, v: Id, operand: Id, number: usize) -> Vec<Register> {
+        let parts = self.slots[operand][number].clone();
+        let needed = self.stays.levels[v] + 1;
+        if self.stays.left[operand] == needed {
+            return parts;
+        }
+        let level = self.parameters.floor().index() + needed;
+        let unit = 1.0 / self.units[operand].scale;
+        let lower = parts.into_iter().map(|input| {
+            let output = self.register();
+            let operation = Operation::Align {
+                input,
+                output,
+                level,
+            };
+            self.step(operand, operation, unit);
+            output
+        });
+        lower.collect()
     }
     /// Whether a quantity is a summand of sums in slots, which then are all that read it.
     fn is_summed(&self, v: Id) -> bool {
@@ -385,6 +475,7 @@ impl Writer<'_> {
                     |w: f64| integer(&self.quantities[v].layer, w * factor, self.parameters);
                 let inputs = self.registers[*id].clone();
                 let (from, to) = (&self.laid.layouts[*id], &self.laid.layouts[v]);
+                let k = &everywhere(k, from, to);
                 match k.scalar() {
                     Some(w) if from == to => Ok(Term::Multiple {
                         inputs,
@@ -463,6 +554,20 @@ impl Writer<'_> {
             level,
             unit: 1.0 / self.units[v].scale,
         }
+    }
+}
+
+/// A kernel that takes single values to every place of a picture, as one that takes them beside it, too: what follows has no interval for anything else.
+fn everywhere(k: &Kernel, from: &Folded, to: &Folded) -> Kernel {
+    let (places, pitch) = (to.degree() / to.spacing(), to.pitch());
+    if !k.spreads() || from.spacing() != to.spacing() || places % pitch != 0 {
+        return k.clone();
+    }
+    let size = [places / pitch, pitch];
+    Kernel {
+        size,
+        before: size.map(|s| s - 1),
+        ..k.clone()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::linear_op::unsupported;
-use nn::{Op, PolyNode, Shape};
+use nn::{Op, PolyNode, Rearrange, Shape};
 use std::sync::Arc;
 
 /// A convolution in double precision, from channels × height × width to channels × height × width:
@@ -58,6 +58,70 @@ impl Kernel {
             weights: factors.into(),
             flat: true,
         }
+    }
+    /// Channels of another shape, or zeros, as they are or, where they are single values, at every place.
+    pub(crate) fn rearranged(r: &Rearrange, from: [usize; 3], to: [usize; 3]) -> Option<Self> {
+        let (single, places) = (from[1..] == [1, 1], to[1] * to[2]);
+        if !single && from[1..] != to[1..] {
+            return None;
+        }
+        // of each channel, the one that it is; every place of it has to agree
+        let mut sources: Vec<Option<Option<usize>>> = vec![None; to[0]];
+        let (mut at, mut alike) = (0, true);
+        r.each(|position| {
+            let (channel, place) = (at / places, at % places);
+            at += 1;
+            let source = match position {
+                Some(p) if single => Some(p),
+                Some(p) if p % places == place => Some(p / places),
+                Some(_) => return alike = false,
+                None => None,
+            };
+            match sources.get_mut(channel) {
+                Some(known) => alike &= *known.get_or_insert(source) == source,
+                None => alike = false,
+            }
+        });
+        let sources: Vec<Option<usize>> = sources.into_iter().flatten().collect();
+        if !alike || sources.len() != to[0] || sources.iter().flatten().any(|s| *s >= from[0]) {
+            return None;
+        }
+        let own = from[0] == to[0] && sources.iter().enumerate().all(|(c, s)| *s == Some(c));
+        let weights = match own {
+            true => vec![1.0; to[0]],
+            false => {
+                let mut rows = vec![0.0; to[0] * from[0]];
+                for (row, source) in rows.chunks_mut(from[0]).zip(&sources) {
+                    source.iter().for_each(|s| row[*s] = 1.0);
+                }
+                rows
+            }
+        };
+        let spread = single && places > 1;
+        Some(Self {
+            from,
+            to,
+            size: if spread { [to[1], to[2]] } else { [1, 1] },
+            before: if spread {
+                [to[1] - 1, to[2] - 1]
+            } else {
+                [0, 0]
+            },
+            stride: 1,
+            groups: if own { to[0] } else { 1 },
+            weights: weights.into(),
+            flat: true,
+        })
+    }
+    /// Whether it takes single values to every place of a picture.
+    pub(crate) fn spreads(&self) -> bool {
+        let [height, width] = [self.to[1], self.to[2]];
+        self.from[1..] == [1, 1]
+            && self.flat
+            && self.stride == 1
+            && height * width > 1
+            && self.size == [height, width]
+            && self.before == [height - 1, width - 1]
     }
     /// Every value as it is.
     pub(crate) fn identity(shape: [usize; 3]) -> Self {
@@ -322,6 +386,20 @@ impl Kernel {
             let all = [self.from[1] % from, self.from[2] % from] == [0, 0];
             return all.then(|| Self::diagonal(phased(self.from, from), factors.collect()));
         }
+        if from == 1 && self.spreads() {
+            // all phases of a channel are the same picture
+            let fits = self.to[1..].iter().all(|l| l % to == 0);
+            let [channels, height, width] = phased(self.to, to);
+            let rows = self.weights.chunks(self.per().0);
+            let weights: Vec<f64> = rows.flat_map(|row| row.repeat(to * to)).collect();
+            return fits.then(|| Self {
+                to: [channels, height, width],
+                size: [height, width],
+                before: [height - 1, width - 1],
+                weights: weights.into(),
+                ..self.clone()
+            });
+        }
         let ([_, h, w], [outs, oh, ow]) = (self.from, self.to);
         let fits = [h, w].iter().all(|l| l % from == 0) && [oh, ow].iter().all(|l| l % to == 0);
         // one place may step as it likes
@@ -494,6 +572,13 @@ impl Kernel {
                 flat: true,
             },
             Op::Slice(_) | Op::Pad(_) => Self::selection(node, from, to)?,
+            Op::Rearrange(r) => Self::rearranged(r, from, to).ok_or_else(|| {
+                unsupported(
+                    node,
+                    "it moves values from place to place".into(),
+                    "compile it with linear layers in slots",
+                )
+            })?,
             _ => {
                 return Err(unsupported(
                     node,

@@ -100,6 +100,11 @@ fn wanted_phases(quantities: &[Quantity], most: usize) -> Option<Vec<usize>> {
         match &q.kind {
             Kind::Activation { argument, .. } => p = phases[*argument],
             Kind::Sum { of } => p = phases[of[0]],
+            Kind::Product { of } => {
+                p = of.map(|id| phases[id])[0].max(phases[of[1]]);
+                of.iter()
+                    .for_each(|id| raise(quantities, &mut phases, *id, p));
+            }
             _ if q.shape[1..] == [1, 1] => {}
             kind => {
                 while usual_places(phased(q.shape, p)) > most
@@ -121,6 +126,16 @@ fn wanted_phases(quantities: &[Quantity], most: usize) -> Option<Vec<usize>> {
     Some(phases)
 }
 
+/// Puts what a product reads into so many phases, with what it is made of in slots.
+fn raise(quantities: &[Quantity], phases: &mut [usize], id: Id, p: usize) {
+    phases[id] = p;
+    match &quantities[id].kind {
+        Kind::Activation { argument, .. } => phases[*argument] = p,
+        Kind::Product { of } => (of.iter()).for_each(|id| raise(quantities, phases, *id, p)),
+        _ => {}
+    }
+}
+
 type Phased = (Vec<usize>, Vec<Vec<(Id, Kernel)>>);
 
 fn in_phases(quantities: &[Quantity], phases: Vec<usize>) -> Option<Phased> {
@@ -130,6 +145,8 @@ fn in_phases(quantities: &[Quantity], phases: Vec<usize>) -> Option<Phased> {
                 .map(|(id, k)| Some((*id, k.in_phases(phases[*id], phases[v])?)))
                 .collect(),
             Kind::Sum { of } if of.iter().any(|id| phases[*id] != phases[v]) => None,
+            Kind::Product { of } if of.iter().any(|id| phases[*id] != phases[v]) => None,
+            Kind::Activation { argument, .. } if phases[*argument] != phases[v] => None,
             _ => Some(Vec::new()),
         })
         .collect();
@@ -163,6 +180,7 @@ fn planes(quantities: &[Quantity], phases: &[usize], kernels: &[Vec<(Id, Kernel)
             Kind::Input => Vec::new(),
             Kind::Activation { argument, .. } => vec![*argument],
             Kind::Sum { of } => of.clone(),
+            Kind::Product { of } => of.to_vec(),
             Kind::Linear { .. } => (kernels[v].iter())
                 .filter(|(id, k)| k.stride == 1 && joins(*id, v))
                 .map(|(id, _)| *id)

@@ -1,7 +1,7 @@
 //! Networks whose linear layers lie in coefficients, below the bootstrap: convolutions of any size are products of polynomials with integer weights,
 //! without diagonals and with a handful of keys; slots hold activations alone.
 //!
-//! `network` (sums of kernels over inputs and activations; `kernel`, chains of operators that are one kernel; `windows`, means that are sums in slots) →
+//! `network` (sums of kernels over inputs and activations, and products of activations; `kernel`, chains of operators that are one kernel; `windows`, means that are sums in slots) →
 //! `layout` (phases of large pictures, places, channels) → `emit` (units, integer weights, steps, ports; `costs`, what they take); `ways` decides by what it takes, `slots` are layers that
 //! stay in slots between two activations. What a layer's outputs leave at places without a value goes
 //! through the activation and is masked on the way down.
@@ -42,7 +42,7 @@ pub(crate) use ways::{Found, LEAST_TRANSFORMS, Open, open, search};
 /// free levels as the deepest activation, and what stays in slots with it, takes; else they must have SlotToCoeff first.
 ///
 /// # Errors
-/// As [`crate::compile`]; [`Error::Unsupported`] for products of values, zeros around pictures that are no convolution's, and means whose divisor is
+/// As [`crate::compile`]; [`Error::Unsupported`] for zeros around pictures that are no convolution's, and means whose divisor is
 /// another one at the border.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
     if transformer::is(graph) {

@@ -8,7 +8,7 @@ use crate::{Error, Target};
 use approx::Polynomial;
 use nn::{Op, PolyGraph, PolyNode};
 use runtime::Purpose;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Number of a quantity; sources come before what is made of them.
@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     },
     /// A sum of activations, value by value, in slots: those beyond its own shape are zeros on the way down.
     Sum { of: Vec<Id> },
+    /// A product of two activations, or of such products, value by value, in slots.
+    Product { of: [Id; 2] },
 }
 
 impl Kind {
@@ -68,6 +70,8 @@ struct Expression {
     terms: Vec<(Id, Kernel)>,
     bias: Vec<f64>,
     shape: [usize; 3],
+    /// The quantity that it is, where it is one as it stands.
+    whole: Option<Id>,
 }
 
 /// What of a network's values is left open.
@@ -97,6 +101,36 @@ pub(crate) fn means(graph: &PolyGraph) -> BTreeSet<usize> {
     nodes.map(|n| n.id().index()).collect()
 }
 
+/// Of polynomials of single values that go to every place of a picture and nowhere else, as squeeze-and-excite has them, the number of the node that takes
+/// them there: applied to what lies at every place already, they need no half bootstraps of their own.
+fn gates(graph: &PolyGraph) -> BTreeMap<usize, usize> {
+    let consumers = graph.consumers();
+    let spread = |n: &PolyNode| {
+        let mut at = match n.op() {
+            Op::Elementwise(p) if p.degree() > 1 && n.id() != graph.output().id() => n,
+            _ => return None,
+        };
+        loop {
+            let [next] = consumers[at.id().index()][..] else {
+                return None;
+            };
+            at = graph.node(next);
+            let from = image(graph.shape(at.inputs()[0]));
+            match at.op() {
+                Op::Reshape(_) | Op::Flatten | Op::Identity if from[1..] == [1, 1] => {}
+                Op::Rearrange(r) => {
+                    let kernel = Kernel::rearranged(r, from, image(at.shape()))?;
+                    return kernel
+                        .spreads()
+                        .then_some((n.id().index(), at.id().index()));
+                }
+                _ => return None,
+            }
+        }
+    };
+    graph.nodes().iter().filter_map(spread).collect()
+}
+
 impl Expression {
     /// Every `step`-th row and column, from this row and column on.
     fn every(&self, step: usize, first: [usize; 2]) -> Self {
@@ -114,6 +148,7 @@ impl Expression {
             terms: terms.collect(),
             bias: bias.collect(),
             shape,
+            whole: None,
         }
     }
 }
@@ -164,6 +199,7 @@ pub(crate) fn quantities(
         target,
         reading,
         gathered: &choice.gathered,
+        gates: gates(graph),
         quantities: Vec::new(),
     };
     let mut values: Vec<Expression> = Vec::new();
@@ -214,6 +250,8 @@ struct Builder<'a> {
     target: &'a Target,
     reading: Reading,
     gathered: &'a BTreeSet<usize>,
+    /// [`gates`].
+    gates: BTreeMap<usize, usize>,
     quantities: Vec<Quantity>,
 }
 
@@ -236,7 +274,9 @@ impl<'a> Builder<'a> {
         self.quantities.len() - 1
     }
     fn linear(&mut self, node: &PolyNode, value: Expression, bound: f64) -> Result<Id, Error> {
-        let Expression { terms, bias, shape } = value;
+        let Expression {
+            terms, bias, shape, ..
+        } = value;
         if terms.is_empty() {
             return Err(crate::linear_op::unsupported(
                 node,
@@ -273,6 +313,7 @@ impl<'a> Builder<'a> {
                 Reading::Shapes => Vec::new(),
             },
             shape,
+            whole: Some(id),
         }
     }
     /// Makes a value of its own of a sum: what several use, or a kernel looks at whose zeros are not the sum's.
@@ -300,12 +341,19 @@ impl<'a> Builder<'a> {
                 terms: Vec::new(),
                 bias: p.to_f64(),
                 shape,
+                whole: None,
             }),
             Op::Add => {
                 let [x, y] = [operands[0], operands[1]];
                 let terms = x.terms.iter().chain(&y.terms).cloned().collect();
                 let bias = x.bias.iter().zip(&y.bias).map(|(a, b)| a + b).collect();
-                Ok(Expression { terms, bias, shape })
+                let whole = None;
+                Ok(Expression {
+                    terms,
+                    bias,
+                    shape,
+                    whole,
+                })
             }
             Op::Mul if operands.iter().any(|o| o.terms.is_empty()) => {
                 let (value, constant) = match operands[1].terms.is_empty() {
@@ -313,6 +361,11 @@ impl<'a> Builder<'a> {
                     false => (operands[1], operands[0]),
                 };
                 self.times(node, value, &constant.bias)
+            }
+            Op::Mul => self.product(node, [operands[0], operands[1]]),
+            // where its values go to every place of a picture, it is applied there
+            Op::Elementwise(_) if self.gates.contains_key(&node.id().index()) => {
+                Ok(operands[0].clone())
             }
             Op::Elementwise(p) => self.polynomial(node, p, operands[0]),
             _ => {
@@ -326,9 +379,43 @@ impl<'a> Builder<'a> {
                 else {
                     return Ok(before.clone());
                 };
-                self.then(node, before, &kernel, &offsets)
+                let value = self.then(node, before, &kernel, &offsets)?;
+                let gate = self.gates.iter().find(|g| *g.1 == node.id().index());
+                match gate.map(|g| &self.graph.nodes()[*g.0]) {
+                    Some(gate) => match gate.op() {
+                        Op::Elementwise(p) => self.polynomial(gate, p, &value),
+                        _ => Ok(value),
+                    },
+                    None => Ok(value),
+                }
             }
         }
+    }
+    /// A product of two values, in slots.
+    fn product(
+        &mut self,
+        node: &PolyNode,
+        operands: [&Expression; 2],
+    ) -> Result<Expression, Error> {
+        let mut of = [0; 2];
+        for ((id, value), input) in of.iter_mut().zip(operands).zip(node.inputs()) {
+            let in_slots = |id: &Id| {
+                let kind = &self.quantities[*id].kind;
+                matches!(kind, Kind::Activation { .. } | Kind::Product { .. })
+            };
+            *id = match value.whole.filter(in_slots) {
+                Some(whole) => whole,
+                None => {
+                    let own = self.refreshed(self.graph.node(*input), value.clone())?;
+                    own.whole.unwrap_or_default()
+                }
+            };
+        }
+        let shape = image(node.shape());
+        let [a, b] = of.map(|id| self.quantities[id].bound);
+        let bound = self.bound(node).map_or(a * b, |own| own.min(a * b));
+        let id = self.push(node, Kind::Product { of }, shape, bound);
+        Ok(self.value(id))
     }
     /// A value times constants, one for each channel.
     fn times(
@@ -386,6 +473,7 @@ impl<'a> Builder<'a> {
             terms,
             bias,
             shape: kernel.to,
+            whole: None,
         })
     }
     fn polynomial(
@@ -495,6 +583,7 @@ impl<'a> Builder<'a> {
                 Reading::Shapes => Vec::new(),
             },
             shape: to,
+            whole: None,
         })
     }
 }
@@ -580,8 +669,12 @@ mod tests {
                     polynomial,
                     ..
                 } => {
-                    let p = polynomial.as_ref().expect("nothing is refreshed");
-                    values[*argument].iter().map(|x| p.eval(*x)).collect()
+                    let p = |x: f64| polynomial.as_ref().map_or(x, |p| p.eval(x));
+                    values[*argument].iter().map(|x| p(*x)).collect()
+                }
+                Kind::Product { of } => {
+                    let [a, b] = of.map(|id| &values[id]);
+                    a.iter().zip(b).map(|(a, b)| a * b).collect()
                 }
                 Kind::Sum { of } => {
                     let mut sum = vec![0.0; channels * height * width];

@@ -20,6 +20,8 @@ const GIANT: usize = 2;
 pub(super) struct Stays {
     pub(super) linear: Vec<bool>,
     pub(super) levels: Vec<usize>,
+    /// Of these, how many are left for what is made of its values in slots.
+    pub(super) left: Vec<usize>,
 }
 
 impl Stays {
@@ -32,34 +34,53 @@ impl Stays {
         let linear: Vec<bool> = (0..quantities.len())
             .map(|v| layers.contains(&quantities[v].layer) && possible(quantities, laid, v))
             .collect();
-        let mut levels = vec![0; quantities.len()];
-        for v in (0..quantities.len()).rev() {
-            let kind = &quantities[v].kind;
-            let Kind::Activation { argument, .. } = kind else {
-                continue;
-            };
-            if let Some(activation) = kind.activation() {
-                levels[v] += activation.depth()?;
-            }
-            if let (true, Kind::Linear { terms, .. }) =
-                (linear[*argument], &quantities[*argument].kind)
-            {
-                let source = terms[0].0;
-                levels[source] = levels[source].max(levels[v] + 1);
-            }
-        }
-        Ok(Self { linear, levels })
+        let (levels, left) = levels(quantities, &linear)?;
+        Ok(Self {
+            linear,
+            levels,
+            left,
+        })
     }
-    /// Whether a quantity is read by a linear one in slots, or in coefficients.
+    /// Whether a quantity is read in slots, or by a linear one in coefficients.
     pub(super) fn read(&self, quantities: &[Quantity], v: Id, in_slots: bool) -> bool {
         let reads = |(w, q): (Id, &Quantity)| match &q.kind {
             Kind::Linear { terms, .. } => {
                 self.linear[w] == in_slots && terms.iter().any(|t| t.0 == v)
             }
+            Kind::Product { of } => in_slots && of.contains(&v),
             _ => false,
         };
         quantities.iter().enumerate().any(reads)
     }
+}
+
+/// [`Stays::levels`] and [`Stays::left`] where these linear quantities are carried out in slots.
+pub(super) fn levels(
+    quantities: &[Quantity],
+    linear: &[bool],
+) -> Result<(Vec<usize>, Vec<usize>), Error> {
+    let (mut levels, mut left) = (vec![0; quantities.len()], vec![0; quantities.len()]);
+    for v in (0..quantities.len()).rev() {
+        let kind = &quantities[v].kind;
+        left[v] = levels[v];
+        if let Kind::Product { of } = kind {
+            for id in of {
+                levels[*id] = levels[*id].max(levels[v] + 1);
+            }
+        }
+        let Kind::Activation { argument, .. } = kind else {
+            continue;
+        };
+        if let Some(activation) = kind.activation() {
+            levels[v] += activation.depth()?;
+        }
+        if let (true, Kind::Linear { terms, .. }) = (linear[*argument], &quantities[*argument].kind)
+        {
+            let source = terms[0].0;
+            levels[source] = levels[source].max(levels[v] + 1);
+        }
+    }
+    Ok((levels, left))
 }
 
 /// The source and the kernel of a linear quantity of one term, of one place, of an activation's values, that becomes one activation's argument alone.

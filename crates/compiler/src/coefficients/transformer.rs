@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// Free levels where the target names no parameters: roots take most of them.
 const LEVELS: usize = 9;
 /// Bits of weights there: rounded to 16, they may change a transformer's logits by more than encryption does (`docs/noise.md`).
-const WEIGHT_BITS: u32 = 20;
+pub(super) const WEIGHT_BITS: u32 = 20;
 
 /// How much dearer a rotation key is than elsewhere: attention has many rotations, which all layers share, and keys are most of what a run holds.
 pub(super) const KEYS: f64 = 5.0;

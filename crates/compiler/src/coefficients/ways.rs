@@ -4,6 +4,7 @@ use super::costs::{Costs, least_bytes};
 use super::kernel::{Reading, image};
 use super::network::{self, Choice, Id, Kind, Quantity};
 use super::slots::{self, Stays};
+use super::transformer::WEIGHT_BITS;
 use super::{emit, layout};
 use crate::activation::Activation;
 use crate::alarm::{self, Owned};
@@ -13,7 +14,7 @@ use crate::target::{Layers, Watch};
 use crate::{Error, Needs, Target};
 use approx::Polynomial;
 use ckks::ParametersSpec;
-use nn::PolyGraph;
+use nn::{Op, PolyGraph, PolyNode};
 use runtime::{Description, Operation, Plan, Port, Register, Step, VerifiedPlan, size};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -235,7 +236,13 @@ impl<'a> Ways<'a> {
             Entry::Vacant(new) => {
                 let spec = match &self.target.parameters {
                     Some(spec) => spec.clone(),
-                    None => ParametersSpec::coefficients(levels.max(LEAST_LEVELS))?,
+                    None => {
+                        let spec = ParametersSpec::coefficients(levels.max(LEAST_LEVELS))?;
+                        match has_wide_means(self.graph) {
+                            true => spec.with_weight_bits(WEIGHT_BITS),
+                            false => spec,
+                        }
+                    }
                 };
                 new.insert(Costs::new(spec, self.target.cost)?)
             }
@@ -456,17 +463,29 @@ pub(crate) fn open(
         ..target.clone()
     };
     let found = search(graph, &all_there)?.way;
-    let depth = |p: &Polynomial| Activation::absorbed(p, 1.0).depth();
-    let depths = alternatives
-        .iter()
-        .map(|row| row.iter().map(depth).collect());
-    let depths: Vec<Vec<usize>> = depths.collect::<Result<_, _>>()?;
+    let known = network::quantities(graph, target, Reading::Shapes, &found.choice)?;
+    // levels that products take of what each polynomial makes, in the polynomials' order
+    let (_, left) = slots::levels(&known, &vec![false; known.len()])?;
+    let mut more: Vec<(&str, usize)> = Vec::new();
+    for (q, left) in known.iter().zip(left) {
+        let polynomial = q.kind.activation().is_some();
+        match more.iter_mut().find(|m| m.0 == q.layer) {
+            Some((_, levels)) => *levels = left.max(*levels),
+            None if polynomial => more.push((&q.layer, left)),
+            None => {}
+        }
+    }
+    let more = more.iter().map(|m| m.1).chain(std::iter::repeat(0));
+    let depths = alternatives.iter().zip(more).map(|(row, more)| {
+        let depth = |p: &Polynomial| Ok(Activation::absorbed(p, 1.0).depth()? + more);
+        row.iter().map(depth).collect()
+    });
+    let depths: Vec<Vec<usize>> = depths.collect::<Result<_, Error>>()?;
     let sets: BTreeSet<usize> = depths
         .iter()
         .flatten()
         .map(|d| *d.max(&LEAST_LEVELS))
         .collect();
-    let known = network::quantities(graph, target, Reading::Shapes, &found.choice)?;
     let most = alternatives.iter().map(Vec::len).max().unwrap_or(0);
     let (mut all, mut ways) = (Vec::new(), Ways::new(graph, target));
     for levels in sets.into_iter().filter(|l| *l <= MOST_LEVELS) {
@@ -541,17 +560,28 @@ pub(crate) fn open(
     Ok(all)
 }
 
+/// Places of a mean's window from which on 16 bits leave its weights too few digits.
+const WIDE_MEAN: usize = 65;
+
+/// Whether means run over so many places that weights are held with as many bits as those of sequences.
+fn has_wide_means(graph: &PolyGraph) -> bool {
+    let wide = |n: &PolyNode| {
+        let places = match n.op() {
+            Op::GlobalAvgPool => image(graph.shape(n.inputs()[0]))[1..].iter().product(),
+            Op::AvgPool(p) => p.kernel.0 * p.kernel.1,
+            _ => 0,
+        };
+        places >= WIDE_MEAN
+    };
+    graph.nodes().iter().any(wide)
+}
+
 /// Free levels of the smallest preset and of the largest.
 const LEAST_LEVELS: usize = 2;
 const MOST_LEVELS: usize = 9;
 
-/// Levels that the deepest activation takes.
+/// Levels that the deepest activation takes, products of its values included.
 fn deepest(quantities: &[Quantity]) -> Result<usize, Error> {
-    let mut most = 0;
-    for q in quantities {
-        if let Some(activation) = q.kind.activation() {
-            most = most.max(activation.depth()?);
-        }
-    }
-    Ok(most)
+    let (levels, _) = slots::levels(quantities, &vec![false; quantities.len()])?;
+    Ok(levels.into_iter().max().unwrap_or(0))
 }

@@ -27,15 +27,20 @@ pub(crate) type Low = (Vec<Register>, f64);
 
 /// A weight as a plan holds it, from its value in units of the parameters' ([`Parameters::weight_unit`]).
 pub(crate) fn integer(layer: &str, weight: f64, parameters: &Parameters) -> Result<i32, Error> {
-    let weight = weight.round();
-    if weight.abs() <= f64::from(largest_weight(parameters)) {
+    let (weight, most) = (weight.round(), f64::from(largest_weight(parameters)));
+    if weight.abs() <= most {
         #[expect(clippy::cast_possible_truncation, reason = "within 2^28")]
         return Ok(weight as i32);
     }
-    Err(Error::Weight {
-        layer: layer.into(),
-        value: weight / parameters.weight_unit(),
-    })
+    let (layer, value) = (layer.into(), weight / parameters.weight_unit());
+    match value.is_finite() {
+        true => Err(Error::Integer {
+            layer,
+            value,
+            most: most / parameters.weight_unit(),
+        }),
+        false => Err(Error::Weight { layer, value }),
+    }
 }
 
 /// How a layout's values lie in coefficients, of a map that was chosen to be there.

@@ -338,6 +338,7 @@ fn other((kind, name): (Kind, &str), field: &str, had: &Digest, needed: &Digest)
     // new keys open no answer
     let help = match kind {
         Kind::Answer => "give the key that its input was encrypted with".into(),
+        Kind::Checkpoint => Help::Anew.with("give the run's own, or start from the beginning"),
         _ => Help::MakeKeys.with("make keys and inputs for this plan"),
     };
     Error::file(

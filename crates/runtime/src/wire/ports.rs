@@ -100,13 +100,13 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
     if !(1..=listed).contains(&ciphertexts) {
         return Err(format!("{ciphertexts} ciphertexts for {listed} elements"));
     }
-    let batch = port.batch;
-    if !batch.is_power_of_two() || batch > slots {
+    let (batch, values) = (port.batch, port.values(parameters.spec()));
+    if !batch.is_power_of_two() || batch > values {
         return Err(format!(
-            "a batch of {batch} in {slots} slots (a power of two of at most as many is needed)"
+            "a batch of {batch} in {values} places (a power of two of at most as many is needed)"
         ));
     }
-    let each = port.values(parameters.spec()) / port.side_by_side();
+    let each = values / port.side_by_side();
     let beyond = |(c, s): &&(u32, u32)| *c as usize >= ciphertexts || *s as usize >= each;
     if let Some((c, s)) = port.places.iter().find(beyond) {
         return Err(format!("a place (ciphertext {c}, slot {s}) does not exist"));
