@@ -190,8 +190,8 @@ class Page:
         if need in self.options.given:
             return False
         if "." in need or "/" in need:
-            for found in self.candidates(need):
-                place = os.path.join(self.folder, need)
+            for found in self.candidates(need.rstrip("/")):
+                place = os.path.join(self.folder, need.rstrip("/"))
                 os.makedirs(os.path.dirname(place), exist_ok=True)
                 if not os.path.lexists(place):
                     os.symlink(os.path.abspath(found), place)
