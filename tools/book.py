@@ -171,7 +171,9 @@ def linked(page, text, listed):
 
     out, at = [], 0
     for kept in re.finditer(f"{FENCE.pattern}|{COMMENT.pattern}", text, re.M | re.S):
-        out += [CODE.sub(code, LINK.sub(link, text[at:kept.start()])), kept.group()]
+        # of what stands behind a fence (tools/commands.py) the language alone is for readers
+        block = re.sub(r"\A( *```+\w+) [^\n]*", r"\1", kept.group())
+        out += [CODE.sub(code, LINK.sub(link, text[at:kept.start()])), block]
         at = kept.end()
     return "".join(out + [CODE.sub(code, LINK.sub(link, text[at:]))])
 
