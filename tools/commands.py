@@ -213,7 +213,8 @@ class Page:
                 file.write(block.body)
             return
         commands = commands_of(block)
-        script = "".join(f"{command}\nprintf '\\n{MARK}%s\\n' $?\n" for command, _ in commands)
+        # what comes after a command that fails is not run
+        script = "".join(f"{command}\ncode=$?; printf '\\n{MARK}%s\\n' $code; [ $code = 0 ] || exit 0\n" for command, _ in commands)
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
             shell = subprocess.Popen(["bash", "-c", script], cwd=ROOT if block.here else self.folder, env=self.environment, stdin=subprocess.DEVNULL,
                                      stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
@@ -288,7 +289,7 @@ def run_page(options, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__, add_help=False)
+    parser = argparse.ArgumentParser(usage=__doc__.replace("%", "%%"))
     parser.add_argument("pages", nargs="*")
     parser.add_argument("--programs", default=os.path.join(ROOT, "target", "release"))
     parser.add_argument("--python", default=sys.executable)
