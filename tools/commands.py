@@ -213,8 +213,12 @@ class Page:
                 file.write(block.body)
             return
         commands = commands_of(block)
-        # what comes after a command that fails is not run
-        script = "".join(f"{command}\ncode=$?; printf '\\n{MARK}%s\\n' $code; [ $code = 0 ] || exit 0\n" for command, _ in commands)
+        # variables last as long as the page; what comes after a command that fails is not run
+        state = shlex.quote(os.path.join(self.bin, "variables"))
+        script = f"if [ -e {state} ]; then . {state}; fi; set -a\n"
+        for command, _ in commands:
+            script += f"{command}\ncode=$?; printf '\\n{MARK}%s\\n' $code; [ $code = 0 ] || exit 0\n"
+        script += f"unset code; export -p > {state}\n"
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
             shell = subprocess.Popen(["bash", "-c", script], cwd=ROOT if block.here else self.folder, env=self.environment, stdin=subprocess.DEVNULL,
                                      stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
