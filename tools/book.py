@@ -47,12 +47,8 @@ def places(text):
     found = set()
     for title in re.findall(r"^#+ +(.*?)#* *$", prose(text), re.M):
         name = re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
-        count = 0
-        while f"{name}-{count}" if count else name in found:
-            if (f"{name}-{count}" if count else name) not in found:
-                break
-            count += 1
-        found.add(f"{name}-{count}" if count else name)
+        names = [name] + [f"{name}-{count}" for count in range(1, 100)]
+        found.add(next(one for one in names if one not in found))
     return found
 
 
