@@ -706,7 +706,7 @@ fn checkpoints_take_nobodys_place_and_are_not_begun_anew_silently() {
     refused(
         &format!("{} --input {} -o {answer}", r.run, r.path("y.input")),
         &[],
-        &["another encrypted input"],
+        &["another encrypted input", "without `--resume`"],
     );
     let left = r.folder.file("x.answer.0a1b2c3d.partial", b"half");
     let (_, said) = done(&format!("{run} --resume"), &[]);

@@ -294,9 +294,11 @@ fn a_killed_run_resumes_with_the_same_answer() {
                 .expect("answer"),
             whole
         );
-        let message = read_checkpoint(&path, &plan, &[1; 32], client.key())
-            .expect_err("another input")
-            .to_string();
+        let other =
+            read_checkpoint(&path, &plan, &[1; 32], client.key()).expect_err("another input");
+        // to go on from it can't help
+        assert_eq!(other.help(), Some(runtime::Help::Anew));
+        let message = other.to_string();
         assert!(message.contains("another encrypted input"), "{message}");
     }
     std::fs::remove_file(&path).expect("removes");
