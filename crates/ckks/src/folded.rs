@@ -255,6 +255,10 @@ pub trait WeightRows: Sync {
     fn read_once(&self, output: usize, row: &mut [i32]) -> Result<(), Error> {
         self.read(output..output + 1, row)
     }
+    /// Whether all of them are the same number, as where their number alone is known: one row tells of all.
+    fn uniform(&self) -> bool {
+        false
+    }
     /// What they are read from, where other layers may read the same.
     fn shared(&self) -> Option<Shared> {
         None

@@ -677,6 +677,9 @@ impl Meter {
                 of.shared += squares.max(energy);
                 let equal: f64 = row.chunks_mut(taps).map(alike).sum();
                 of.alike = of.alike.max(times * times * equal);
+                if weights.uniform() {
+                    break;
+                }
             }
             of.mean /= f64::max(all, 1.0);
             of.shared /= f64::max(all, 1.0);

@@ -227,6 +227,9 @@ impl WeightRows for Repeated<'_> {
     fn read_once(&self, output: usize, row: &mut [i32]) -> Result<(), Error> {
         self.weights.read(output * row.len(), row)
     }
+    fn uniform(&self) -> bool {
+        self.weights.uniform()
+    }
     fn shared(&self) -> Option<Shared> {
         Some(self.weights.shared())
     }

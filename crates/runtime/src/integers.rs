@@ -40,6 +40,8 @@ struct Made {
     /// Bytes of memory that it counts as.
     held_bytes: u64,
     largest: u32,
+    /// Whether all numbers are the same.
+    uniform: bool,
     make: Box<Make>,
     digest: OnceLock<Digest>,
 }
@@ -147,6 +149,7 @@ impl Integers {
             length,
             largest,
             held_bytes: 0,
+            uniform: false,
             make: Box::new(make),
             digest: OnceLock::new(),
         })))
@@ -157,6 +160,7 @@ impl Integers {
             length,
             largest: 1,
             held_bytes: 4 * length as u64,
+            uniform: true,
             make: Box::new(|_, out| out.fill(1)),
             digest: OnceLock::new(),
         })))
@@ -207,6 +211,10 @@ impl Integers {
             Place::Made(m) => (Arc::as_ptr(m) as usize, u64::MAX),
             Place::Stored(s) => (Arc::as_ptr(&s.file) as usize, s.first),
         }
+    }
+    /// Whether all numbers are the same by the way they are made.
+    pub(crate) fn uniform(&self) -> bool {
+        matches!(&self.0, Place::Made(m) if m.uniform)
     }
     /// The same, which keeps them alive.
     pub(crate) fn shared(&self) -> Shared {
