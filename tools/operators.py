@@ -152,6 +152,108 @@ def resizes():
     yield model(22, [1, 6, 4, 4], nodes, {"s": floats(6), "b": floats(6), "scales": np.float32([1, 1, 1.2, 1.2]), "axes": np.array([1, 3], np.int64)})
 
 
+def choices():
+    """By constants, of constants and computed values, broadcast on either side; as causal and padding masks of attention are written."""
+    x, m = [1, 12], np.arange(12) % 3 == 0
+    minus = {"h": np.float32(-0.5), "m": m, "c": floats(12), "all": np.bool_(True), "none": np.zeros(12, bool)}
+    for inputs in (["m", "x", "v0"], ["m", "c", "v0"], ["m", "v0", "c"], ["m", "h", "v0"], ["all", "v0", "x"], ["none", "v0", "x"], ["all", "c", "v0"]):
+        yield model(17, x, [("Mul", ["-", "h"], {}), ("Where", inputs, {}), ("Add", ["-", "x"], {})], minus)
+    wide = {"m": np.arange(6).reshape(2, 1, 3) % 2 == 0, "c": floats(2, 4, 1), "shape": np.array([1, 4, 3], np.int64), "h": np.float32(2)}
+    for inputs in (["m", "c", "v0"], ["m", "v0", "c"], ["m", "v0", "v1"]):
+        yield model(17, x, [("Reshape", ["-", "shape"], {}), ("Mul", ["-", "h"], {}), ("Where", inputs, {})], wide)
+    scores = [("Transpose", ["-"], {"perm": [0, 1, 3, 2]}), ("MatMul", ["v0", "-"], {}), ("Div", ["-", "two"], {})]
+    above, last = np.triu(np.ones((3, 3), bool), 1), np.array([False, False, True])
+    for hidden, fill in ((above, -np.inf), (above, -1e9), (last, -np.inf), (last[None, :] | above, -1e4), (last[::-1], -np.inf), (above.T, -1e4)):
+        for order in (["mask", "fill", "-"], ["seen", "-", "fill"]):
+            nodes = [*scores, ("Where", order, {}), ("Softmax", ["-"], {"axis": -1}), ("MatMul", ["-", "v0"], {})]
+            yield reshaped(17, (1, 2, 3, 4), nodes, {"mask": hidden, "seen": ~hidden, "fill": np.float32(fill), "two": np.float32(2)})
+        nodes = [*scores, ("Add", ["-", "mask"], {}), ("Softmax", ["-"], {"axis": -1}), ("MatMul", ["-", "v0"], {})]
+        yield reshaped(17, (1, 2, 3, 4), nodes, {"mask": np.where(hidden, np.float32(fill), np.float32(0)), "two": np.float32(2)})
+    mask = np.where(last | above, np.float32(-20000), np.float32(0))
+    yield reshaped(23, (1, 2, 3, 4), [("Attention", ["-", "v0", "v0", "mask"], {})], {"mask": mask})
+
+
+def blocks():
+    """Attention whose values are wider than its keys, or narrower, and as non-local blocks write it, turned."""
+    for keys, values in ((2, 5), (5, 2)):
+        weights = {"q": floats(4, keys), "k": floats(4, keys), "v": floats(4, values)}
+        project = [("MatMul", ["v0", "q"], {}), ("MatMul", ["v0", "k"], {}), ("MatMul", ["v0", "v"], {}), ("Transpose", ["v2"], {"perm": [0, 2, 1]}),
+                   ("MatMul", ["v1", "-"], {}), ("Softmax", ["-"], {"axis": 2})]
+        yield reshaped(17, (1, 3, 4), [*project, ("MatMul", ["-", "v3"], {})], weights)
+        turned = [*project, ("Transpose", ["-"], {"perm": [0, 2, 1]}), ("Transpose", ["v3"], {"perm": [0, 2, 1]}), ("MatMul", ["-", "v7"], {})]
+        yield reshaped(17, (1, 3, 4), turned, weights)
+
+
+def einsums():
+    """Of two tensors and of more, computed and constant, with axes that are summed early, late and not at all."""
+    for dims, equation, constants in (
+            ((1, 4, 3), "bij->bji", ()), ((1, 4, 3), "bij->i", ()), ((1, 4, 3), "bij,jk->bik", ((3, 5),)), ((1, 4, 3), "bij,kj", ((2, 3),)),
+            ((1, 4, 3), "ij,bjc->bic", ((5, 4),)), ((1, 4, 3), "bij,bik->bjk", ((1, 4, 2),)), ((2, 4, 3), "bij,bjk->bik", ((2, 3, 5),)),
+            ((2, 4, 3), "bij,k->bik", ((2,),)), ((2, 4, 3), "bij,bij->b", ((2, 4, 3),)), ((1, 4, 3), "bij,jk,kl->bil", ((3, 5), (5, 2))),
+            ((1, 4, 3), "jk,kl,bij->bil", ((3, 5), (5, 2))), ((1, 4, 3), "bij,eij->be", ((5, 4, 3),))):
+        names = [f"w{i}" for i in range(len(constants))]
+        terms = equation.split("->")[0].split(",")
+        at = next(i for i, term in enumerate(terms) if len(term) == 3 and term[0] == "b")
+        yield reshaped(17, dims, [("Einsum", [*names[:at], "v0", *names[at:]], {"equation": equation})],
+                       {n: floats(*c) for n, c in zip(names, constants)})
+    for equation in ("bij,bkj->bik", "bij,bij->bi", "bij,bik,bil->bkl", "bij,bkj,bi->bk"):
+        inputs = ["v0"] * (equation.count(",") + 1)
+        nodes = [] if not equation.endswith("bi->bk") else [("ReduceSum", ["v0", "axis"], {"keepdims": 0})]
+        yield reshaped(17, (2, 4, 3), [*nodes, ("Einsum", inputs if not nodes else ["v0", "v0", "-"], {"equation": equation})], {"axis": np.array([2], np.int64)})
+    yield model(17, [1, 8], [("Einsum", ["w", "u"], {"equation": "abc,cd->bd"}), ("Add", ["x", "-"], {})], {"w": floats(2, 1, 3), "u": floats(3, 8)})
+
+
+def places():
+    """Looked up by constant indices along several axes, and for each place along one."""
+    x = (2, 4, 3)
+    for indices, batch in (([[0, 1], [1, 3], [-1, -2]], 0), ([[[0, 1, 2]], [[1, 0, 0]]], 0), ([[1], [0], [1]], 0), ([[[3], [0]], [[1], [-1]]], 1)):
+        yield reshaped(17, x, [("GatherND", ["-", "i"], {"batch_dims": batch})], {"i": np.array(indices, np.int64)})
+        yield model(17, [1, 3], [("GatherND", ["c", "i"], {"batch_dims": batch}), ("ReduceSum", ["-"], {"keepdims": 0}), ("Add", ["x", "-"], {})],
+                    {"i": np.array(indices, np.int64), "c": floats(*x)})
+    for axis, shape in ((0, (3, 4, 2)), (1, (2, 5, 3)), (2, (1, 2, 7))):
+        i = {"i": RNG.integers(-x[axis], x[axis], shape)}
+        yield reshaped(17, x, [("GatherElements", ["-", "i"], {"axis": axis})], i)
+        yield model(17, [1, 3], [("GatherElements", ["c", "i"], {"axis": axis}), ("ReduceSum", ["-"], {"keepdims": 0}), ("Add", ["x", "-"], {})], {"c": floats(*x), **i})
+    yield model(17, [1, 8], [("NonZero", ["c"], {}), ("Transpose", ["-"], {}), ("Squeeze", ["-", "last"], {}), ("Gather", ["x", "-"], {"axis": 1})],
+                {"c": np.array([1, 0, 1, 1, 0, 0, 1, 0], bool), "last": np.array([1], np.int64)})
+    yield model(17, [1, 12], [("NonZero", ["c"], {}), ("Cast", ["-"], {"to": 1}), ("ReduceSum", ["-", "first"], {"keepdims": 0}), ("Add", ["x", "-"], {})],
+                {"c": np.arange(24).reshape(2, 3, 4) % 2, "first": np.array([0], np.int64)})
+
+
+def sums():
+    """Running ones, parts of matrices and least values, of computed values and of constants."""
+    for axis in (1, -1):
+        for exclusive in (0, 1):
+            for reverse in (0, 1):
+                how = {"exclusive": exclusive, "reverse": reverse}
+                yield reshaped(17, (2, 4, 3), [("CumSum", ["-", "axis"], how)], {"axis": np.int64(axis)})
+                yield model(17, [1, 12], [("CumSum", ["c", "axis"], how), ("ReduceMean", ["-"], {"axes": [0, 1]}), ("Mul", ["x", "-"], {})],
+                            {"c": floats(4, 6, 12), "axis": np.int64(axis)})
+    for upper in (0, 1):
+        for k in (-1, 0, 2):
+            yield reshaped(17, (2, 3, 4), [("Trilu", ["-", "k"], {"upper": upper})], {"k": np.int64(k)})
+        yield reshaped(17, (1, 3, 4), [("Trilu", ["-"], {"upper": upper})])
+    for axes in ([1], [0, 2]):
+        yield reshaped(17, (2, 3, 4), [("ReduceMin", ["-"], {"axes": axes, "keepdims": 0})])
+
+
+def of_constants():
+    """Products with batches, dense layers and softmaxes, as learned queries and weighted layers leave them."""
+    for a, b in (((2, 1, 8), (8, 12)), ((3, 1, 2, 4), (2, 4, 12)), ((4,), (2, 4, 12)), ((2, 12, 4), (4,)), ((4,), (4,))):
+        yield model(17, [1, 12], [("MatMul", ["a", "b"], {}), ("ReduceMean", ["-"], {"keepdims": 0}), ("Mul", ["x", "-"], {})], {"a": floats(*a), "b": floats(*b)})
+        yield model(17, [1, 12], [("MatMul", ["a", "b"], {}), ("Flatten", ["-"], {"axis": 0}), ("Gather", ["-", "zero"], {"axis": 1}), ("Mul", ["x", "-"], {})],
+                    {"a": floats(*a), "b": floats(*b), "zero": np.int64(0)})
+    for ta in (0, 1):
+        for tb in (0, 1):
+            constants = {"a": floats(*((3, 2), (2, 3))[ta]), "b": floats(*((2, 12), (12, 2))[tb]), "c": floats(3, 1)}
+            yield model(17, [1, 12], [("Gemm", ["a", "b", "c"], {"transA": ta, "transB": tb, "alpha": 0.5, "beta": 2.0}), ("MatMul", ["-", "t"], {}),
+                                      ("Transpose", ["-"], {}), ("MatMul", ["x", "t"], {}), ("Add", ["-", "v2"], {})], {**constants, "t": floats(12, 12)[:, :1]})
+    for operator in ("Softmax", "LogSoftmax"):
+        for opset, axis in ((17, -1), (17, 0), (11, 1)):
+            yield model(opset, [1, 12], [(operator, ["c"], {"axis": axis}), ("Mul", ["-", "d"], {}), ("ReduceSum", ["-"], {"keepdims": 0}), ("Add", ["x", "-"], {})],
+                        {"c": floats(2, 3, 4), "d": floats(2, 3, 4)})
+
+
 def main():
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -159,7 +261,7 @@ def main():
     options.log_severity_level = 3
     count = 0
     with open(sys.argv[1], "wb") as f:
-        for group in (attentions, norms, clips, folded, products, reductions, pads, resizes):
+        for group in (attentions, norms, clips, folded, products, reductions, pads, resizes, choices, blocks, einsums, places, sums, of_constants):
             for m, x in group():
                 y = onnxruntime.InferenceSession(m.SerializeToString(), options).run(None, {"x": x})[0]
                 for part in (m.SerializeToString(), x.astype("<f4").tobytes(), y.astype("<f4").tobytes()):

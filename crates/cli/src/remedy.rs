@@ -52,6 +52,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             nn::Error::Maximum { .. } => {
                 "`polyveil calibrate --pool average` takes means instead, `polyveil adapt` trains the network for them"
             }
+            nn::Error::Outputs(_) => "--network-output NAME",
             nn::Error::Softmax(_) => "`polyveil calibrate --power 4`, of attention that is read so",
             _ => return None,
         },

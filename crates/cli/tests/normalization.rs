@@ -316,7 +316,7 @@ fn signals_are_numbers_and_go_all_the_way() {
         &["wrong.npy", "[4, 3, 2]", "(2, 1, 3)", "transpose"],
     );
     let (_, notes) = done(&format!("{calibrate} --normalization none"), &[]);
-    let says = "inputs are 6 numbers of shape (2, 1, 3), as they are";
+    let says = "inputs are 6 numbers of shape (2, 3), as they are";
     assert!(notes.contains(says), "{notes}");
     for (options, line) in [
         ("--normalization measured", "channel 1            (v − "),

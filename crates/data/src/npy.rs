@@ -215,7 +215,7 @@ impl Array {
             let near = (v - v.round()).abs() < 1e-3 && (0.0..=255.0).contains(&v.round());
             near.then(|| v.round() as u8).ok_or_else(|| {
                 place.malformed(format_args!(
-                    "holds {} (type '{}'), which is neither a whole number from 0 to 255 nor one divided by 255, as pictures of 8 bits have; save them before they are normalised, as .astype('uint8'); other numbers are read as rows",
+                    "holds {} (type '{}'), which is neither a whole number from 0 to 255 nor one divided by 255, as pictures of 8 bits have; save them before they are normalised, as .astype('uint8'); other numbers are read as rows, of an array that is saved alone, as .npy",
                     self.number(i),
                     self.description
                 ))

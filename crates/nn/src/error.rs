@@ -156,7 +156,7 @@ pub enum Error {
     Maximum(String),
     /// A node takes a softmax that is no attention's; the first that does.
     #[error(
-        "node {0} takes a softmax, which no polynomial computes; at the end of a network, over all of its outputs, it is left to the client, and attention's becomes Power-Softmax by calibration, where it is read as torch's scaled_dot_product_attention is exported: as many queries as keys, no bias, no mask but a causal one; export attention so, and train the network with another function in the place of any other softmax"
+        "node {0} takes a softmax, which no polynomial computes; at the end of a network, over all of its outputs, it is left to the client, and attention's becomes Power-Softmax by calibration, where it is read as one: a softmax over the keys of a product (MatMul) of queries with keys, which weighs values in a product behind it; as many queries as keys, no bias, no mask but constant ones that hide what comes behind each query or the last keys from all; export attention so, as torch's scaled_dot_product_attention is, and train the network with another function in the place of any other softmax"
     )]
     Softmax(String),
     /// A network ends in a softmax that does not run over all of its outputs together.
@@ -312,7 +312,7 @@ pub enum Error {
     },
     /// A pickle asks for this Python object, which has no business in a state dict.
     #[error(
-        "the pickle asks for {0}, which is refused; save the plain state dict: torch.save(model.state_dict(), path)"
+        "the pickle asks for {0}, which is refused; save the plain state dict: torch.save(model.state_dict(), path), or export the network as ONNX, which goes with any architecture: torch.onnx.export(model, (input,), \"net.onnx\")"
     )]
     PickleGlobal(String),
     /// A model needs a tensor that the file doesn't hold.

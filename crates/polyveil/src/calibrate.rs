@@ -237,6 +237,10 @@ pub fn calibrate(
         Material::Inputs(sources) => {
             let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
             let network = network::load_output(model, activation, output)?;
+            network
+                .read_as()
+                .into_iter()
+                .for_each(|line| tell.note(line));
             inputs(network, from, sources, a, tell)
         }
         Material::Text(path) => {
@@ -400,8 +404,13 @@ fn inputs(
                 _ => "numbers".into(),
             };
             tell.note(format_args!(
-                "nobody says what the network's {} outputs are: answers will be {what}, not classes",
-                output.len()
+                "nobody says what the network's {} {}: answers will be {what}, not classes",
+                output.len(),
+                if output.len() == 1 {
+                    "output is"
+                } else {
+                    "outputs are"
+                }
             ));
             task
         }
@@ -517,8 +526,9 @@ fn say_inputs(task: &Task, tell: Listener<'_>) {
             };
             let shape = t.shape();
             tell.note(format_args!(
-                "inputs are {} numbers of shape {shape}, {how}",
-                shape.len()
+                "inputs are {} numbers of shape {}, {how}",
+                shape.len(),
+                network::lengths(shape)
             ));
         }
         _ => {}
@@ -560,7 +570,13 @@ pub(crate) fn prepared(
     }
     match (graph.attends_by_softmax(), a.attention) {
         (false, None) => {}
-        (false, Some(_)) => return none(),
+        (false, Some(_)) => {
+            let softmax = |n: &&nn::Node<Nonlinearity>| matches!(n.op(), Op::Softmax(_));
+            return match graph.nodes().iter().find(softmax) {
+                Some(n) => Err(nn::Error::Softmax(n.name().into()).into()),
+                None => none(),
+            };
+        }
         (true, None) => {
             return Err(Error::refused(
                 "the network's attention weighs by softmax, which no polynomial computes, and nobody says what stands for it",

@@ -209,6 +209,7 @@ fn of_file(path: &Path, a: &Estimating, tell: Listener<'_>) -> Result<PolyGraph>
     said(a.run && several, "what is run here is one input by itself")?;
     let (activation, output) = (a.activation.as_deref(), a.network_output.as_deref());
     let given = network::load_output(path, activation, output)?;
+    given.read_as().into_iter().for_each(|line| tell.note(line));
     let degree = a.degree.unwrap_or(FILE_DEGREE);
     a.positions
         .cut(made_polynomial(given, a, (degree, MADE_UP), tell)?)

@@ -30,6 +30,16 @@ impl Network {
         }
     }
 
+    /// As which family's network a state dict was read, whose tensors do not say what is computed with them.
+    pub fn read_as(&self) -> Option<&str> {
+        let lines = match self {
+            Self::Trained(_, metadata) => &metadata.provenance[..],
+            Self::Polynomial(_) => &[],
+        };
+        let line = lines.iter().find(|line| line.starts_with(zoo::READ_AS));
+        line.map(String::as_str)
+    }
+
     /// What it computes in the clear, in f64, of one input, and where a value left its polynomial's interval on the way.
     ///
     /// # Errors
@@ -154,7 +164,8 @@ pub fn values(
     let shape = network.input_shape();
     if !is_of(&dims, shape) {
         return Err(format!(
-            "the network takes one input of shape {shape}, {} has shape {dims:?}",
+            "the network takes one input of shape {}, {} has shape {dims:?}",
+            lengths(shape),
             input.display()
         )
         .into());
@@ -179,6 +190,14 @@ pub(crate) fn refuse_silent(graph: &PolyGraph) -> Result<()> {
         )
         .into()),
         _ => Ok(()),
+    }
+}
+
+/// The lengths of a network's input as whoever exported it has them: a signal's are two.
+pub(crate) fn lengths(shape: Shape) -> String {
+    match shape.as_image() {
+        Some((channels, 1, length)) => format!("({channels}, {length})"),
+        _ => shape.to_string(),
     }
 }
 

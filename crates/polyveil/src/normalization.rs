@@ -314,7 +314,7 @@ fn rows_of(
             // a signal's time steps come first where its network was made for channels last
             if (2..channels).contains(&each) {
                 tell.note(format_args!(
-                    "warning: a mean and a deviation are measured for each of {channels} channels, over {each} values of it; if these are {channels} time steps of {each} channels, the network was trained on other statistics: state a mean and a deviation for each of the {channels}"
+                    "warning: a mean and a deviation are measured for each of {channels} channels, over {each} values of it; if these are {channels} time steps of {each} channels, the network was trained on other statistics: state a mean and a deviation for each of the {channels}, or put those of the {each} into the network, a Sub and a Div by constants before its first layer"
                 ));
             }
             Ok(Some(by_channel(rows.channel_statistics(channels))))
@@ -324,6 +324,18 @@ fn rows_of(
             format!("rows know no normalisation {other} here"),
             Help::NameScaling,
         )),
-        (None, _) => Ok(Some(by_channel(stated.normalization(channels)?))),
+        (None, _) => match stated.normalization(channels) {
+            Ok(said) => Ok(Some(by_channel(said))),
+            Err(e @ task::Error::Count { .. }) if input.as_image().is_some() => {
+                Err(Error::refused(
+                    format!(
+                        "inputs of shape {} are normalised by their first axis ({e}); a mean and a deviation along another go into the network, a Sub and a Div by constants before its first layer",
+                        crate::network::lengths(input)
+                    ),
+                    Help::NameScaling,
+                ))
+            }
+            Err(e) => Err(e.into()),
+        },
     }
 }

@@ -589,3 +589,56 @@ fn an_encoder_at_hand_is_calibrated_on_sentences() {
     let refused = other.expect_err("another vocabulary").to_string();
     assert!(refused.contains("tokens of the vocabulary"), "{refused}");
 }
+
+#[test]
+fn a_softmax_that_is_no_attention_is_named_where_powers_are_asked_for() {
+    let dense = |name: &str| {
+        let weight = Parameter::new(name, [2, 2], vec![0.5, -1.0, 1.0, 0.25]).expect("finite");
+        Op::Linear(Linear { weight, bias: None })
+    };
+    let calibrated = |middle: Option<Op<Nonlinearity>>| {
+        let mut b = Graph::builder();
+        let x = b.input("x", Shape::Vector(2)).expect("valid");
+        let mut y = b.add("before", dense("before"), &[x]).expect("valid");
+        if let Some(op) = middle {
+            y = b.add("gate", op, &[y]).expect("valid");
+        }
+        let y = b.add("behind", dense("behind"), &[y]).expect("valid");
+        let given = Network::Trained(b.finish(y).expect("valid"), Metadata::default());
+        let options = Calibrating {
+            attention: Some(nn::PowerSoftmax::new(2, 0.1).expect("even")),
+            ..options()
+        };
+        let all = Given::Rows(table([0.0, 1.0]));
+        let e = calibrate_network(given, &source(all), &options, &mut silent);
+        e.expect_err("nothing that powers stand for").to_string()
+    };
+    let e = calibrated(Some(Op::Softmax(nn::Softmax::Shares)));
+    for words in ["node gate takes a softmax", "as many queries as keys"] {
+        assert!(e.contains(words), "{words:?} is missing in {e}");
+    }
+    let e = calibrated(None);
+    assert!(e.contains("no attention that weighs by softmax"), "{e}");
+}
+
+#[test]
+fn statistics_along_the_last_axis_of_a_sequence_have_a_way_in() {
+    let mut b = Graph::builder();
+    let x = b.input("x", Shape::image(4, 1, 2)).expect("valid");
+    let y = b.add("mean", Op::GlobalAvgPool, &[x]).expect("valid");
+    let given = Network::Trained(b.finish(y).expect("valid"), Metadata::default());
+    let values: Vec<f64> = (0..16).map(f64::from).collect();
+    let rows = Vectors::new(8, values, Known::Nothing).expect("fits");
+    let options = Calibrating {
+        normalization: Stated {
+            mean: vec![0.5, 1.0],
+            ..Stated::default()
+        },
+        ..Calibrating::default()
+    };
+    let e = calibrate_network(given, &source(Given::Rows(rows)), &options, &mut silent);
+    let e = e.expect_err("two means for four").to_string();
+    for words in ["(4, 2)", "4 needed, 2 given", "Sub and a Div"] {
+        assert!(e.contains(words), "{words:?} is missing in {e}");
+    }
+}

@@ -24,6 +24,8 @@ pub(crate) const FAMILY: Family = Family {
 
 /// Height and width of the pictures that published weights were trained on.
 const SIZE: usize = 224;
+/// Channels of these pictures.
+const CHANNELS: usize = 3;
 /// Most blocks of a stage, and layers of a chain.
 const MOST: usize = 256;
 
@@ -48,6 +50,18 @@ fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
             "it has neither layer4.0.conv1.weight (ResNet) nor features.18.0.weight (MobileNetV2) nor classifier.6.weight (VGG)".into(),
         ));
     };
+    let first = ["conv1.weight", "features.0.0.weight", "features.0.weight"];
+    let first = first.iter().find_map(|name| weights.find(name));
+    if let Some(&[_, channels, ..]) = first.map(|t| &t.shape[..])
+        && channels != CHANNELS
+    {
+        return Err(Error::malformed(
+            FAMILY.name,
+            format!(
+                "its first convolution takes pictures of {channels} channels, those of {CHANNELS} are read by their tensors' names; export the network as ONNX, which goes with any number: torch.onnx.export(model, (input,), \"net.onnx\")"
+            ),
+        ));
+    }
     let network = ImageNet {
         body,
         size: SIZE,
@@ -264,7 +278,7 @@ impl ImageNet {
     }
 
     fn build<N: ElementFunction>(&self, mut b: Builder<'_, N>) -> Result<Network<N>> {
-        let input = Shape::image(3, self.size, self.size);
+        let input = Shape::image(CHANNELS, self.size, self.size);
         let x = b.network.input("input", input)?;
         let x = match &self.body {
             Body::Basic(blocks) => residual(&mut b, x, *blocks, (1, 1))?,

@@ -49,6 +49,9 @@ families! {
     pub mlp: FAMILY;
 }
 
+/// How the line of a network's provenance begins that names the family whose network its tensors were read as.
+pub const READ_AS: &str = "read by its tensors' names as one of the family: ";
+
 /// Any network that is read here, told by its content.
 ///
 /// # Errors
@@ -101,8 +104,13 @@ pub fn identify(checkpoint: &Checkpoint, options: &Options) -> Result<Model> {
     let mut declined = Vec::new();
     for family in FAMILIES {
         match (family.read)(checkpoint, options)? {
-            Claim::Model(model) => {
+            Claim::Model(mut model) => {
                 family.expect_all_read(checkpoint)?;
+                // tensors do not say what is computed with them: who reads this can see what was taken for granted
+                if let Model::Trained(_, metadata) = model.as_mut() {
+                    let family = format!("{READ_AS}{}", family.name);
+                    metadata.provenance.push(family);
+                }
                 return Ok(*model);
             }
             Claim::Declined(why) => declined.push(format!("{}: {why}", family.name)),

@@ -165,6 +165,20 @@ fn npz_of_floats_and_of_channels_first() {
         );
         assert_eq!(set.divided().is_some(), divided, "{name}");
     }
+    // other numbers are no pictures, and have a way in
+    let entries = [(
+        "x.npy",
+        npy("<f4", "(1, 1, 1, 1)", &(-2.5f32).to_le_bytes()),
+    )];
+    let path = folder.file("normalised.npz", &zip(&entries));
+    let how = Options {
+        labels: data::Labels::Optional,
+        ..Options::default()
+    };
+    let e = Dataset::open(&path, &how)
+        .expect_err("no pictures")
+        .to_string();
+    assert!(e.contains("-2.5") && e.contains("alone, as .npy"), "{e}");
 }
 
 #[test]

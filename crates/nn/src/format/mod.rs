@@ -16,6 +16,7 @@ mod limited;
 mod onnx_arithmetic;
 mod onnx_axes;
 mod onnx_constant;
+mod onnx_einsum;
 mod onnx_external;
 mod onnx_fold;
 mod onnx_import;

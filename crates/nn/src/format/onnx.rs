@@ -137,7 +137,16 @@ pub fn from_proto(model: &ModelProto, options: Options<'_>) -> Result<Graph> {
     match import.values.get(output).cloned() {
         Some(Value::Node(view)) => {
             let id = import.result(output, &view)?;
-            import.network.finish(id)
+            let inputs: Vec<&str> = (graph.input.iter().map(|i| i.name.as_str()))
+                .filter(|name| needed.contains(name) && !import.initializers.contains_key(name))
+                .collect();
+            import.network.finish(id).map_err(|e| match e {
+                Error::Inputs(several) if several > 1 => malformed(&format!(
+                    "its output depends on {several} inputs ({}), and a network has one here; export it with one input that holds all of them, one behind the other, and take that apart by slices before its first layers",
+                    inputs.join(", ")
+                )),
+                e => e,
+            })
         }
         Some(Value::Refused(why)) => Err(import.refusals.swap_remove(why)),
         _ => Err(malformed(&format!(

@@ -1,5 +1,6 @@
 //! Import of sums, products, differences and quotients with every broadcasting, powers, greatest and least of two, reductions, softmax.
 
+use super::element::Element;
 use super::onnx_constant::Constant;
 use super::onnx_import::{Imported, Stop, Value, View};
 use super::onnx_move::broadcast_dims;
@@ -106,7 +107,7 @@ impl Importing<'_, '_> {
 
     /// A sum. A mask's −∞ is a large number where softmaxes alone see it, which make 0 of either.
     fn plus(&mut self, x: &View, c: &Constant) -> Imported<View> {
-        let masks = c.values.contains(&f64::NEG_INFINITY) && self.for_softmax();
+        let masks = c.values.contains(&f64::NEG_INFINITY) && self.masks_softmax(x, c)?;
         let value = |v: f64| match masks && v == f64::NEG_INFINITY {
             true => HIDDEN,
             false => v,
@@ -114,14 +115,145 @@ impl Importing<'_, '_> {
         self.with_constant(Op::Add, x, c, value)
     }
 
-    /// Whether nothing but softmaxes takes what this node gives.
-    fn for_softmax(&self) -> bool {
+    /// Whether nothing but softmaxes takes what this node gives. One that runs over places that this mask hides all has no answer, and is refused.
+    fn masks_softmax(&self, x: &View, mask: &Constant) -> Imported<bool> {
         let (graph, own) = (self.import.graph, self.node.output.first());
         let takes = |n: &&NodeProto| n.input.iter().any(|i| Some(i) == own);
-        let mut users = graph.node.iter().filter(takes).peekable();
-        users.peek().is_some()
-            && users.all(|n| n.op_type == "Softmax")
-            && graph.output.iter().all(|o| Some(&o.name) != own)
+        let users: Vec<&NodeProto> = graph.node.iter().filter(takes).collect();
+        let alone = !users.is_empty()
+            && users.iter().all(|n| n.op_type == "Softmax")
+            && graph.output.iter().all(|o| Some(&o.name) != own);
+        let rank = x.axes.rank().max(mask.dims.len());
+        let last = |n: &&NodeProto| {
+            let axis = n.attribute.iter().find(|a| a.name == "axis");
+            axis.is_none_or(|a| a.i == -1 || a.i == rank as i64 - 1)
+        };
+        let row = mask.dims.last().copied().unwrap_or(1).max(1);
+        let hides = |row: &[f64]| row.iter().all(|&v| v == f64::NEG_INFINITY);
+        match alone && users.iter().any(last) && mask.values.chunks(row).any(hides) {
+            true => self.refuse("its mask hides all that a softmax runs over, whose answer is NaN, or zeros where the exporter guards it; let every query see a key, at least itself"),
+            false => Ok(alone),
+        }
+    }
+
+    /// Where a constant chooses: m·a + (1 − m)·b, of which what is not taken is no more than multiplied by 0.
+    pub(super) fn choice(&mut self) -> Imported {
+        let Value::Constant(condition) = self.operand(0)? else {
+            return Err(self.unsupported(&self.advice()).into());
+        };
+        let (a, b) = (self.operand(1)?, self.operand(2)?);
+        let all = [&a, &b].map(|v| self.dims_of(v));
+        let dims = broadcast_dims(&all[0], &all[1]);
+        let dims = dims.and_then(|d| broadcast_dims(&d, &condition.dims));
+        let Some(dims) = dims else {
+            return self.refuse(format!(
+                "needs three shapes that can be broadcast, {:?}, {:?} and {:?} were given",
+                condition.dims, all[0], all[1]
+            ));
+        };
+        self.bounded(&dims)?;
+        let taken = |first: bool| condition.values.iter().all(|&v| (v != 0.0) == first);
+        for (first, value) in [(true, &a), (false, &b)] {
+            if taken(first) {
+                self.import.charge(dims.iter().sum())?;
+                return self.moved(value.clone(), |axes| axes.broadcast(&dims));
+            }
+        }
+        // 1 where the first, or the second, is taken
+        let mask = |first: bool| {
+            let values = condition.values.iter();
+            let values = values.map(|&v| f64::from(u8::from((v != 0.0) == first)));
+            Constant::new(Element::F32, condition.dims.clone(), values)
+        };
+        self.import.charge(2 * condition.values.len())?;
+        let y = match (&a, &b) {
+            (Value::Node(x), Value::Node(y)) => {
+                let x = self.with_constant(Op::Mul, x, &mask(true), |v| v)?;
+                let y = self.with_constant(Op::Mul, y, &mask(false), |v| v)?;
+                self.both(Op::Add, &x, &y)?
+            }
+            (Value::Node(x), Value::Constant(c)) => self.filled_in(x, &mask(true), c)?,
+            (Value::Constant(c), Value::Node(y)) => self.filled_in(y, &mask(false), c)?,
+            (Value::Refused(why), _) | (_, Value::Refused(why)) => return Err(Stop::Earlier(*why)),
+            _ => return self.refuse("its inputs are constants, which come before the others"),
+        };
+        Ok(Value::Node(y))
+    }
+
+    /// x where the mask is 1, the constant where it is 0: its −∞ is a large number where softmaxes alone see it.
+    fn filled_in(&mut self, x: &View, mask: &Constant, c: &Constant) -> Imported<View> {
+        let unfit = || Stop::New(self.invalid("its constants can't be broadcast"));
+        let dims = broadcast_dims(&mask.dims, &c.dims).ok_or_else(unfit)?;
+        self.room(&dims)?;
+        let (Some(kept), Some(values)) = (mask.broadcast(&dims), c.broadcast(&dims)) else {
+            return Err(unfit());
+        };
+        let values = kept.iter().zip(values.iter());
+        let values = values.map(|(&kept, &v)| if kept == 0.0 { v } else { 0.0 });
+        let fill = Constant::new(Element::F32, dims, values);
+        if let Some(v) = fill.values.iter().find(|v| !v.is_finite())
+            && !(*v == f64::NEG_INFINITY && self.masks_softmax(x, &fill)?)
+        {
+            return self.refuse(format!(
+                "it puts {v} in the place of computed values, which nothing but a softmax's −inf can be computed with; put a number there"
+            ));
+        }
+        let x = self.with_constant(Op::Mul, x, mask, |v| v)?;
+        self.with_constant(Op::Add, &x, &fill, |v| {
+            if v == f64::NEG_INFINITY { HIDDEN } else { v }
+        })
+    }
+
+    /// Each value and those before it along an axis, summed: a matrix of ones and zeros.
+    pub(super) fn running_sum(&mut self) -> Imported<View> {
+        let x = self.computed(0)?;
+        let rank = x.axes.rank();
+        let Some(axis) = self.constant(1)?.scalar() else {
+            return self.refuse("its axis is not one number");
+        };
+        let axis = self.axis(axis as i64, rank)?;
+        let n = x.axes.dims()[axis];
+        self.import.charge(self.bounded(&[n, n])?)?;
+        let (exclusive, reverse) = self.running();
+        let one = |i: usize| {
+            let (to, from) = (i / n, i % n);
+            let (late, early) = if reverse { (from, to) } else { (to, from) };
+            f32::from(u8::from(early < late || early == late && !exclusive))
+        };
+        let weight = Parameter::new(&self.name, [n, n], (0..n * n).map(one).collect::<Vec<_>>())?;
+        self.mapped_along(&x, axis, weight)
+    }
+
+    /// A matrix (to, from) on every line of values along an axis, which stays where it is.
+    pub(super) fn mapped_along(
+        &mut self,
+        x: &View,
+        axis: usize,
+        weight: Parameter,
+    ) -> Imported<View> {
+        let mapped = self.contract(x, &[], &[axis], weight, None)?;
+        // the new axis comes last
+        let last = x.axes.rank() - 1;
+        let mut order: Vec<usize> = (0..last).collect();
+        order.insert(axis, last);
+        Ok(mapped.transposed(&order))
+    }
+
+    /// Trilu: what lies above, or below, a diagonal of the last two axes; the rest times 0.
+    pub(super) fn part_of_matrix(&mut self) -> Imported<View> {
+        let x = self.computed(0)?;
+        let dims = x.axes.dims();
+        let &[.., rows, columns] = &dims[..] else {
+            return self.refuse(format!("needs matrices, {dims:?} was given"));
+        };
+        let count = self.room(&[rows, columns])?;
+        let ones = Constant::new(Element::F32, vec![rows, columns], vec![1.0; count]);
+        let from = self.optional_constant(1)?;
+        let given: Vec<&Constant> = [Some(&ones), from.as_ref()].into_iter().flatten().collect();
+        match self.triangle(&given)? {
+            Some(mask) => self.with_constant(Op::Mul, &x, &mask, |v| v),
+            None => self.refuse("its diagonal is not one number"),
+        }
     }
 
     fn two_computed(&mut self, operator: &str, x: &View, y: &View) -> Imported<View> {
@@ -281,6 +413,11 @@ impl Importing<'_, '_> {
             "ReduceMean" => self.mean(&x, &axes)?,
             "ReduceSum" => self.sum(&x, &axes)?,
             "ReduceMax" => self.maximum(&x, &axes)?,
+            "ReduceMin" => {
+                let minus = self.affine(&x, -1.0, 0.0)?;
+                let most = self.maximum(&minus, &axes)?;
+                self.affine(&most, -1.0, 0.0)?
+            }
             operator => {
                 let squares = self.both(Op::Mul, &x, &x)?;
                 let sum = self.sum(&squares, &axes)?;

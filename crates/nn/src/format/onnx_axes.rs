@@ -86,6 +86,28 @@ impl Axes {
         self.with(axis, indices.iter().map(pick).collect())
     }
 
+    /// The first `depth` axes, of which there are as many, as one: of these of their indices, `depth` for each. Indices are below the axes' lengths.
+    pub(super) fn picked(&self, picks: &[usize], depth: usize) -> Option<Self> {
+        let (first, rest) = self.offsets.split_at_checked(depth)?;
+        let one = |pick: &[usize]| {
+            let mut sum = 0u32;
+            for (o, &i) in first.iter().zip(pick) {
+                match *o.get(i)? {
+                    ZERO => return Some(ZERO),
+                    o => sum = sum.checked_add(o)?,
+                }
+            }
+            Some(sum)
+        };
+        let all = picks.chunks(depth.max(1)).map(one);
+        let mut offsets = vec![all.collect::<Option<Rc<[u32]>>>()?];
+        offsets.extend(rest.iter().cloned());
+        Some(Self {
+            base: self.base,
+            offsets,
+        })
+    }
+
     fn with(&self, axis: usize, offsets: Rc<[u32]>) -> Self {
         let mut out = self.clone();
         out.offsets[axis] = offsets;

@@ -5,7 +5,7 @@ use super::onnx_axes::Axes;
 use super::onnx_constant::{Constant, constant_node, element, wrapped};
 use super::onnx_import::{Imported, Stop, Value};
 use super::onnx_move::broadcast_dims;
-use super::onnx_operator::{Importing, below};
+use super::onnx_operator::{Importing, moves};
 use approx::Activation;
 use std::rc::Rc;
 
@@ -25,25 +25,9 @@ impl Importing<'_, '_> {
                 Value::Refused(why) => return Err(Stop::Earlier(why)),
             }
         }
-        let moves = matches!(
-            operator,
-            "Reshape"
-                | "Flatten"
-                | "Squeeze"
-                | "Unsqueeze"
-                | "Transpose"
-                | "Slice"
-                | "Gather"
-                | "Expand"
-                | "Tile"
-                | "Pad"
-                | "DepthToSpace"
-                | "SpaceToDepth"
-                | "Identity"
-                | "Dropout"
-                | "Shape"
-        );
-        if inputs.is_empty() || moves {
+        // Einsum is taken apart into what is computed of constants as well
+        let elsewhere = moves(operator) || matches!(operator, "Shape" | "Einsum");
+        if inputs.is_empty() || elsewhere {
             return Ok(None);
         }
         let given: Vec<&Constant> = inputs.iter().flatten().collect();
@@ -63,12 +47,16 @@ impl Importing<'_, '_> {
             "Size" => Some(Constant::of(Element::I64, first.values.len() as f64)),
             "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL2"
             | "ReduceSumSquare" => self.reduced(first)?,
-            "MatMul" | "Gemm" => self.multiplied(&given)?,
+            "MatMul" => match &given[..] {
+                [a, b] => self.multiplied(a, b)?,
+                _ => None,
+            },
+            "Gemm" => self.dense(&given)?,
+            "NonZero" => self.places(first)?,
             "DequantizeLinear" => self.dequantised(&given)?,
             "BatchNormalization" | "InstanceNormalization" => self.normalised_constant(&given)?,
-            "Softmax" | "LogSoftmax" => None,
+            "Softmax" | "LogSoftmax" => self.shared(first)?,
             "CumSum" => self.summed(&given)?,
-            "GatherElements" => self.elements(&given)?,
             "Trilu" => self.triangle(&given)?,
             "ScatterND" => self.scattered(&given)?,
             "Clip" => {
@@ -94,7 +82,7 @@ impl Importing<'_, '_> {
     }
 
     /// Accounts for a new constant of these lengths and gives how many values it has.
-    fn room(&self, dims: &[usize]) -> Imported<usize> {
+    pub(super) fn room(&self, dims: &[usize]) -> Imported<usize> {
         let count = self.bounded(dims)?;
         self.import.charge(count)?;
         Ok(count)
@@ -328,35 +316,155 @@ impl Importing<'_, '_> {
         Ok(Some(Constant::new(x.element, dims, values)))
     }
 
-    fn multiplied(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
-        let (&[a, b], true) = (given, self.node.attribute.is_empty()) else {
+    /// The product of two matrices, or of as many as both have before their last two axes, each broadcast to the other.
+    pub(super) fn multiplied(&self, a: &Constant, b: &Constant) -> Imported<Option<Constant>> {
+        // a vector is a row on the left, a column on the right
+        let row = [&vec![1; usize::from(a.dims.len() == 1)][..], &a.dims].concat();
+        let column = [&b.dims[..], &vec![1; usize::from(b.dims.len() == 1)]].concat();
+        let (&[ref own @ .., m, k], &[ref others @ .., l, n]) = (&row[..], &column[..]) else {
             return Ok(None);
         };
-        let (&[m, k], &[l, n]) = (&a.dims[..], &b.dims[..]) else {
-            return Ok(None);
-        };
-        if k != l {
+        let Some(batch) = broadcast_dims(own, others).filter(|_| k == l) else {
             return self.refuse(format!(
                 "matrices of {:?} and {:?} can't be multiplied",
                 a.dims, b.dims
             ));
-        }
-        self.room(&[m, n])?;
-        self.bounded(&[m, k, n])?;
-        self.import.charge(m * k * n / 64)?;
-        let mut values = Vec::with_capacity(m * n);
-        for row in a.values.chunks(k.max(1)).take(m) {
-            for j in 0..n {
-                let sum: f64 = row
-                    .iter()
-                    .zip(b.values[j..].iter().step_by(n))
-                    .map(|(x, y)| x * y)
-                    .sum();
-                values.push(rounded(a.element, sum));
+        };
+        let of = |last: &[usize]| [&batch[..], last].concat();
+        let count = self.room(&of(&[m, n]))?;
+        let work = self.bounded(&of(&[m, k, n]))?;
+        self.import.charge(work / 64)?;
+        let all = |c: &Constant, own: &[usize], to: Vec<usize>| -> Imported<Option<Rc<[f64]>>> {
+            if own != to {
+                self.room(&to)?;
+            }
+            Ok(c.with_dims(own.to_vec()).broadcast(&to))
+        };
+        let (Some(left), Some(right)) = (all(a, &row, of(&[m, k]))?, all(b, &column, of(&[k, n]))?)
+        else {
+            return Ok(None);
+        };
+        // of no values the other lengths may be anything
+        let blocks = count.checked_div(m.saturating_mul(n)).unwrap_or(0);
+        let mut values = Vec::with_capacity(count);
+        for block in 0..blocks {
+            let right = &right[block * k * n..][..k * n];
+            for i in 0..m {
+                let row = &left[(block * m + i) * k..][..k];
+                for j in 0..n {
+                    let column = right.iter().skip(j).step_by(n);
+                    let sum: f64 = row.iter().zip(column).map(|(x, y)| x * y).sum();
+                    values.push(rounded(a.element, sum));
+                }
             }
         }
-        values.resize(m * n, 0.0);
-        Ok(Some(Constant::new(a.element, vec![m, n], values)))
+        let mut dims = batch;
+        dims.extend((a.dims.len() > 1).then_some(m));
+        dims.extend((b.dims.len() > 1).then_some(n));
+        Ok(Some(Constant::new(a.element, dims, values)))
+    }
+
+    /// α·AB + β·C, each matrix turned where it is asked for.
+    fn dense(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
+        let &[a, b, ref bias @ ..] = given else {
+            return Ok(None);
+        };
+        let turned = |c: &Constant, name: &str| {
+            let axes = Axes::row_major(&c.dims).filter(|a| a.rank() == 2)?;
+            Some(match self.integer(name, 0) {
+                0 => c.clone(),
+                _ => c.moved(&axes.transposed(&[1, 0])),
+            })
+        };
+        self.import.charge(a.values.len())?;
+        self.import.charge(b.values.len())?;
+        let (Some(a), Some(b)) = (turned(a, "transA"), turned(b, "transB")) else {
+            return Ok(None);
+        };
+        let (alpha, beta) = (self.float("alpha", 1.0), self.float("beta", 1.0));
+        let Some(product) = self.multiplied(&a, &b)? else {
+            return Ok(None);
+        };
+        let scaled = mapped(&product, |v| alpha * v);
+        let [c] = bias else {
+            return Ok(Some(scaled));
+        };
+        let Some(c) = c.broadcast(&scaled.dims) else {
+            return self.refuse(format!("bias of shape {:?} for {:?}", c.dims, scaled.dims));
+        };
+        let sums = scaled.values.iter().zip(c.iter());
+        let sums = sums.map(|(v, c)| rounded(scaled.element, v + beta * c));
+        Ok(Some(scaled.with_values(sums)))
+    }
+
+    /// The sums over these axes, which go.
+    pub(super) fn total(&self, x: &Constant, axes: &[usize]) -> Imported<Constant> {
+        let kept: Vec<usize> = (0..x.dims.len()).filter(|k| !axes.contains(k)).collect();
+        let n: usize = axes.iter().map(|&k| x.dims[k]).product();
+        let Some(all) = Axes::row_major(&x.dims).filter(|_| n > 0) else {
+            return self.refuse(format!(
+                "a constant of shape {:?} is empty or too large",
+                x.dims
+            ));
+        };
+        self.room(&x.dims)?;
+        let together = all
+            .transposed(&[&kept[..], axes].concat())
+            .gather(&x.values);
+        let sums = together
+            .chunks(n)
+            .map(|v| rounded(x.element, v.iter().sum()));
+        let dims = kept.iter().map(|&k| x.dims[k]).collect();
+        Ok(Constant::new(x.element, dims, sums))
+    }
+
+    /// Shares of 1 along an axis, or their logarithms; before operator set 13 over all axes from it on.
+    fn shared(&self, x: &Constant) -> Imported<Option<Constant>> {
+        let rank = x.dims.len();
+        let old = self.import.opset < 13;
+        let axis = self.axis(self.integer("axis", if old { 1 } else { -1 }), rank)?;
+        let over = |k: usize| k == axis || old && k > axis;
+        let (over, kept): (Vec<usize>, Vec<usize>) = (0..rank).partition(|&k| over(k));
+        let n: usize = over.iter().map(|&k| x.dims[k]).product();
+        let order = [kept, over].concat();
+        let (Some(from), Some(to)) = (Axes::row_major(&x.dims), Axes::stored(&x.dims, &order))
+        else {
+            return Ok(None);
+        };
+        self.room(&x.dims)?;
+        let logarithms = self.node.op_type == "LogSoftmax";
+        let mut shares = Vec::with_capacity(x.values.len());
+        for row in from.transposed(&order).gather(&x.values).chunks(n.max(1)) {
+            let most = row.iter().copied().fold(f64::NEG_INFINITY, greater);
+            let sum: f64 = row.iter().map(|v| (v - most).exp()).sum();
+            shares.extend(row.iter().map(|v| match logarithms {
+                true => v - most - sum.ln(),
+                false => (v - most).exp() / sum,
+            }));
+        }
+        let shares = to.gather(&shares);
+        Ok(Some(x.with_values(
+            shares.iter().map(|&v| rounded(x.element, v)),
+        )))
+    }
+
+    /// The places of what is not zero: for each axis a row of indices.
+    fn places(&self, x: &Constant) -> Imported<Option<Constant>> {
+        let rank = x.dims.len();
+        let found = (0..x.values.len()).filter(|&i| x.values[i] != 0.0);
+        let found: Vec<usize> = found.collect();
+        if rank == 0 {
+            return Ok(None);
+        }
+        self.room(&[rank, found.len()])?;
+        let step = |k: usize| x.dims[k + 1..].iter().product::<usize>();
+        let along = |k: usize| found.iter().map(move |i| (i / step(k) % x.dims[k]) as f64);
+        let values: Vec<f64> = (0..rank).flat_map(along).collect();
+        Ok(Some(Constant::new(
+            Element::I64,
+            vec![rank, found.len()],
+            values,
+        )))
     }
 
     /// (x − zero)·scale, of all values or along an axis.
@@ -450,64 +558,37 @@ impl Importing<'_, '_> {
     }
 
     fn summed(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
-        let (&[x, axis], 0, 0) = (
-            given,
-            self.integer("exclusive", 0),
-            self.integer("reverse", 0),
-        ) else {
+        let &[x, axis] = given else {
             return Ok(None);
         };
         let axis = axis.scalar().map_or(0, |a| a as i64);
         let axis = self.axis(axis, x.dims.len())?;
+        let (exclusive, reverse) = self.running();
         self.room(&x.dims)?;
         let inner: usize = x.dims[axis + 1..].iter().product();
+        let length = x.dims[axis];
         let mut values = x.values.to_vec();
-        for i in 0..values.len() {
-            if inner > 0 && !(i / inner).is_multiple_of(x.dims[axis]) {
-                values[i] = rounded(x.element, values[i] + values[i - inner]);
+        let first = |i: &usize| (i / inner).is_multiple_of(length);
+        for start in (0..values.len()).filter(first) {
+            let mut sum = 0.0;
+            for k in 0..length {
+                let k = if reverse { length - 1 - k } else { k };
+                let v = &mut values[start + k * inner];
+                let before = sum;
+                sum = rounded(x.element, sum + *v);
+                *v = if exclusive { before } else { sum };
             }
         }
         Ok(Some(x.with_values(values)))
     }
 
-    /// Of each index along an axis, at the same place along the others.
-    fn elements(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
-        let &[x, indices] = given else {
-            return Ok(None);
-        };
-        let rank = x.dims.len();
-        let axis = self.axis(self.integer("axis", 0), rank)?;
-        let fits = indices.dims.len() == rank
-            && (0..rank).all(|k| k == axis || indices.dims[k] <= x.dims[k]);
-        let (Some(list), true) = (indices.integers(), fits) else {
-            return self.refuse(format!(
-                "indices of {:?} don't fit {:?}",
-                indices.dims, x.dims
-            ));
-        };
-        self.room(&indices.dims)?;
-        let mut values = Vec::with_capacity(list.len());
-        for (flat, &index) in list.iter().enumerate() {
-            let (mut rest, mut at, mut step) = (flat, 0, 1);
-            for k in (0..rank).rev() {
-                let own = rest % indices.dims[k];
-                rest /= indices.dims[k];
-                let i = match k == axis {
-                    false => Some(own),
-                    true => below(index, x.dims[k]),
-                };
-                let Some(i) = i else {
-                    return self.refuse(format!("an index lies outside of {:?}", x.dims));
-                };
-                at += i * step;
-                step *= x.dims[k];
-            }
-            values.push(x.values[at]);
-        }
-        Ok(Some(Constant::new(x.element, indices.dims.clone(), values)))
+    /// Whether a CumSum leaves each value's own out, and whether it begins at the end.
+    pub(super) fn running(&self) -> (bool, bool) {
+        let set = |name| self.integer(name, 0) != 0;
+        (set("exclusive"), set("reverse"))
     }
 
-    fn triangle(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
+    pub(super) fn triangle(&self, given: &[&Constant]) -> Imported<Option<Constant>> {
         let x = given[0];
         let &[.., rows, columns] = &x.dims[..] else {
             return Ok(None);

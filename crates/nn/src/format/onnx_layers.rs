@@ -3,7 +3,7 @@
 use super::element::Element;
 use super::onnx_axes::Axes;
 use super::onnx_constant::Constant;
-use super::onnx_import::{Imported, Value, View};
+use super::onnx_import::{Imported, Stop, Value, View};
 use super::onnx_move::broadcast_dims;
 use super::onnx_operator::Importing;
 use super::onnx_proto::NodeProto;
@@ -285,37 +285,48 @@ impl Importing<'_, '_> {
     }
 
     pub(super) fn matmul(&mut self) -> Imported<View> {
-        match (self.operand(0)?, self.operand(1)?) {
+        let (a, b) = (self.operand(0)?, self.operand(1)?);
+        if let (Value::Node(a), Value::Node(b)) = (&a, &b)
+            && let Some(y) = self.attention(a, b)?
+        {
+            return Ok(y);
+        }
+        match self.product(a, b)? {
+            Value::Node(y) => Ok(y),
+            _ => self.refuse("both inputs are constants"),
+        }
+    }
+
+    /// The product of two matrices, or of as many as their axes before the last two name.
+    pub(super) fn product(&mut self, a: Value, b: Value) -> Imported {
+        let y = match (a, b) {
             (Value::Node(x), Value::Constant(w)) => self.times_weight(&x, &w),
             (Value::Constant(w), Value::Node(x)) => {
                 // Wx is (xᵀWᵀ)ᵀ
-                let rank = x.axes.rank();
-                let turned = |a: &Axes| {
-                    let mut order: Vec<usize> = (0..a.rank()).collect();
-                    if let [.., p, q] = &mut order[..] {
-                        std::mem::swap(p, q);
-                    }
-                    a.transposed(&order)
-                };
                 let Some(axes) = Axes::row_major(&w.dims) else {
                     return self.refuse("its weight is too large");
                 };
+                let w_turned = w.moved(&axes.transposed(&turned(axes.rank())));
+                let rank = x.axes.rank();
                 if rank == 1 {
-                    return self.times_weight(&x, &w.moved(&turned(&axes)));
+                    return self.times_weight(&x, &w_turned).map(Value::Node);
                 }
-                let x = x.with(turned(&x.axes));
-                let y = self.times_weight(&x, &w.moved(&turned(&axes)))?;
+                let y = self.times_weight(&x.transposed(&turned(rank)), &w_turned)?;
                 match w.dims.len() {
                     1 => Ok(y),
-                    _ => Ok(y.with(turned(&y.axes))),
+                    _ => Ok(y.transposed(&turned(y.axes.rank()))),
                 }
             }
-            (Value::Node(a), Value::Node(b)) => match self.attention(&a, &b)? {
-                Some(y) => Ok(y),
-                None => self.product_of_two(&a, &b),
-            },
-            _ => self.refuse("both inputs are constants"),
-        }
+            (Value::Node(a), Value::Node(b)) => self.product_of_two(&a, &b),
+            (Value::Constant(a), Value::Constant(b)) => {
+                return match self.multiplied(&a, &b)? {
+                    Some(c) => Ok(Value::Constant(c)),
+                    None => self.refuse("its constants are no matrices"),
+                };
+            }
+            (Value::Refused(why), _) | (_, Value::Refused(why)) => Err(Stop::Earlier(why)),
+        };
+        y.map(Value::Node)
     }
 
     fn times_weight(&mut self, x: &View, w: &Constant) -> Imported<View> {
@@ -402,39 +413,77 @@ impl Importing<'_, '_> {
         self.view_as(&sum, to)
     }
 
-    /// The attention of which this is the last product, if its first input is a softmax of scores that [`Op::Attention`] takes.
-    fn attention(&mut self, weights: &View, values: &View) -> Imported<Option<View>> {
-        let through = |at: &Self, mut name: String| {
-            for operator in ["Dropout", "Identity", "Cast"].repeat(2) {
-                if let Some(n) = at.import.made_by(&name, operator)
-                    && let Some(from) = n.input.first()
-                {
-                    name = from.clone();
-                }
-                if let Some(n) = at.import.made_by(&name, "Where")
-                    && let Some(x) = at.guarded(n)
-                {
-                    name = x;
-                }
-            }
-            name
-        };
-        let view = |at: &Self, name: Option<&String>| match at.import.values.get(name?.as_str()) {
-            Some(Value::Node(v)) => Some(v.clone()),
-            _ => None,
-        };
+    /// The attention of which this is the last product, if one of its inputs is a softmax of scores that [`Op::Attention`] takes: the first, or, turned,
+    /// the second, as non-local blocks have it.
+    fn attention(&mut self, a: &View, b: &View) -> Imported<Option<View>> {
+        let rank = a.axes.rank();
+        if rank < 2 || rank != b.axes.rank() {
+            return Ok(None);
+        }
         let first = self.input(0).unwrap_or_default().to_string();
-        let rank = weights.axes.rank();
-        let Some(softmax) = self.import.made_by(&through(self, first), "Softmax") else {
+        if let Some(y) = self.attention_by(first, b)? {
+            return Ok(Some(y));
+        }
+        let order = turned(rank);
+        let second = self.behind(self.input(1).unwrap_or_default().to_string());
+        let Some(transpose) = self.import.made_by(&second, "Transpose") else {
+            return Ok(None);
+        };
+        let perm = transpose.attribute.iter().find(|a| a.name == "perm");
+        let swaps = perm.is_some_and(|p| p.ints.iter().map(|&k| k as usize).eq(order.clone()));
+        let Some(softmax) = transpose.input.first().filter(|_| swaps) else {
+            return Ok(None);
+        };
+        // V·Wᵀ is (W·Vᵀ)ᵀ
+        let y = self.attention_by(softmax.clone(), &a.transposed(&order))?;
+        Ok(y.map(|y| y.transposed(&order)))
+    }
+
+    /// The value before what changes nothing where a network is used, and before the guard of a softmax.
+    fn behind(&self, mut name: String) -> String {
+        for operator in ["Dropout", "Identity", "Cast"].repeat(2) {
+            if let Some(n) = self.import.made_by(&name, operator)
+                && let Some(from) = n.input.first()
+            {
+                name = from.clone();
+            }
+            if let Some(n) = self.import.made_by(&name, "Where")
+                && let Some(x) = self.guarded(n)
+            {
+                name = x;
+            }
+        }
+        name
+    }
+
+    /// The constant of this name, if it is one.
+    fn constant_named(&self, name: &str) -> Imported<Option<Constant>> {
+        let constant = match self.import.values.get(name) {
+            Some(Value::Constant(c)) => Some(c.clone()),
+            Some(_) => None,
+            None => match self.import.initializers.get(name) {
+                Some(t) => Some(Constant::from_proto(t, &self.import.external)?),
+                None => None,
+            },
+        };
+        let count = constant.as_ref().map_or(0, |c| c.values.len());
+        self.import.charge(count)?;
+        Ok(constant)
+    }
+
+    /// The attention of weights of this name and of these values.
+    fn attention_by(&mut self, weights: String, values: &View) -> Imported<Option<View>> {
+        let rank = values.axes.rank();
+        let Some(softmax) = self.import.made_by(&self.behind(weights), "Softmax") else {
             return Ok(None);
         };
         let axis = softmax.attribute.iter().find(|a| a.name == "axis");
         let axis = axis.map_or(if self.import.opset < 13 { 1 } else { -1 }, |a| a.i);
-        if rank < 2 || !(axis == -1 || axis == rank as i64 - 1) {
+        if !(axis == -1 || axis == rank as i64 - 1) {
             return Ok(None);
         }
-        // from the scores back to the product: scalars that multiply them, a mask that is added
-        let (mut scale, mut causal, mut added) = (1.0, false, Vec::new());
+        // from the scores back to the product: scalars that multiply them, masks that are added or put in their place
+        let (mut scale, mut seen, mut masked) = (1.0, Seen::default(), Vec::new());
         let mut name = softmax.input.first().cloned().unwrap_or_default();
         // a file may be a circle
         let mut steps = 0..16;
@@ -442,17 +491,28 @@ impl Importing<'_, '_> {
             if steps.next().is_none() {
                 return Ok(None);
             }
-            name = through(self, name);
+            name = self.behind(name);
             if let Some(n) = self.import.made_by(&name, "MatMul") {
                 break n;
             }
-            let operator = ["Mul", "Div", "Add"];
+            let operator = ["Mul", "Div", "Add", "Where"];
             let found = operator
                 .iter()
                 .find_map(|o| Some((*o, self.import.made_by(&name, o)?)));
             let Some((operator, n)) = found else {
                 return Ok(None);
             };
+            if operator == "Where" {
+                let Some((mask, other)) = self.mask_in_place(n, scale)? else {
+                    return Ok(None);
+                };
+                if !seen.less(&mask, scale) {
+                    return Ok(None);
+                }
+                masked.push(mask.dims);
+                name = other;
+                continue;
+            }
             let [a, b] = &n.input[..] else {
                 return Ok(None);
             };
@@ -470,86 +530,128 @@ impl Importing<'_, '_> {
                     scale /= c;
                     a.clone()
                 }
-                ("Add", _, _) if scale == 1.0 => {
-                    let constant = |v: &String| {
-                        matches!(
-                            self.import.values.get(v.as_str()),
-                            Some(Value::Constant(_)) | None
-                        )
+                ("Add", _, _) => {
+                    let (mask, other) = match self.constant_named(b)? {
+                        Some(mask) => (mask, a),
+                        None => match self.constant_named(a)? {
+                            Some(mask) => (mask, b),
+                            None => return Ok(None),
+                        },
                     };
-                    let (mask, other) = if constant(b) { (1, a) } else { (0, b) };
-                    let read = Importing {
-                        import: &mut *self.import,
-                        node: n,
-                        name: self.name.clone(),
-                    };
-                    let Ok(mask) = read.constant(mask) else {
+                    if !seen.less(&mask, scale) {
                         return Ok(None);
-                    };
-                    match masks(&mask) {
-                        Some(c) => causal |= c,
-                        None => return Ok(None),
                     }
-                    added.push(mask.dims);
+                    masked.push(mask.dims);
                     other.clone()
                 }
                 _ => return Ok(None),
             };
         };
-        let (Some(q), Some(k)) = (
-            view(self, product.input.first()),
-            view(self, product.input.get(1)),
-        ) else {
+        let view = |name: Option<&String>| match self.import.values.get(name?.as_str()) {
+            Some(Value::Node(v)) => Some(v.clone()),
+            _ => None,
+        };
+        let (Some(q), Some(k)) = (view(product.input.first()), view(product.input.get(1))) else {
             return Ok(None);
         };
         // a mask of more axes, or longer ones, makes more scores
         let scores = scores(&q, &k);
         let within = |mask: &Vec<usize>| broadcast_dims(&scores, mask).as_ref() == Some(&scores);
-        match added.iter().all(within) {
-            true => self.attend([&q, &k, values], scale, causal),
+        match masked.iter().all(within) {
+            true => self.attend([&q, &k, values], scale, seen.mask()),
             false => Ok(None),
         }
     }
 
-    /// Attention of queries (…, L, d), keys (…, d, L) and values (…, L, d), if they fit.
-    fn attend(
-        &mut self,
-        [q, k, v]: [&View; 3],
+    /// What a Where leaves of scores in whose place it puts numbers that hide them: truths, and the scores' name.
+    fn mask_in_place(
+        &self,
+        choice: &NodeProto,
         scale: f64,
-        causal: bool,
-    ) -> Imported<Option<View>> {
-        let dims = q.axes.dims();
-        let rank = dims.len();
-        let &[ref batch @ .., length, width] = &dims[..] else {
+    ) -> Imported<Option<(Constant, String)>> {
+        let [condition, a, b] = &choice.input[..] else {
             return Ok(None);
         };
-        let mut turned = dims.clone();
-        turned.swap(rank - 2, rank - 1);
-        if k.axes.dims() != turned || v.axes.dims() != dims {
+        let Some(condition) = self.constant_named(condition)? else {
+            return Ok(None);
+        };
+        let (hidden, other, shown) = match self.constant_named(a)? {
+            Some(hidden) => (hidden, b, false),
+            None => match self.constant_named(b)? {
+                Some(hidden) => (hidden, a, true),
+                None => return Ok(None),
+            },
+        };
+        let hides = hidden.values.iter().all(|v| v * scale <= HIDING);
+        let dims = broadcast_dims(&condition.dims, &hidden.dims);
+        let Some(dims) = dims.filter(|_| hides) else {
+            return Ok(None);
+        };
+        self.room(&dims)?;
+        let Some(values) = condition.broadcast(&dims) else {
+            return Ok(None);
+        };
+        let truths = values
+            .iter()
+            .map(|&v| f64::from(u8::from((v != 0.0) == shown)));
+        let truths = Constant::new(Element::Bool, dims, truths);
+        Ok(Some((truths, other.clone())))
+    }
+
+    /// Attention of queries (…, L, d), keys (…, d, L) and values (…, L, d), if they fit. Where queries and keys are narrower than values, or wider, the
+    /// others get zeros beside them.
+    fn attend(&mut self, [q, k, v]: [&View; 3], scale: f64, mask: Mask) -> Imported<Option<View>> {
+        let dims = q.axes.dims();
+        let rank = dims.len();
+        let (&[ref batch @ .., length, width], Some(&own)) = (&dims[..], v.axes.dims().last())
+        else {
+            return Ok(None);
+        };
+        let of = |last: [usize; 2]| [batch, &last].concat();
+        if k.axes.dims() != of([width, length])
+            || v.axes.dims() != of([length, own])
+            || mask.valid.is_some_and(|n| n > length)
+        {
             return Ok(None);
         }
+        let wide = width.max(own);
+        self.bounded(&of([length, wide]))?;
+        let padded = |x: &View, axis: usize| {
+            let had = x.axes.dims()[axis];
+            let all: Vec<_> = (0..wide).map(|i| (i < had).then_some(i)).collect();
+            match had == wide {
+                true => x.clone(),
+                false => x.with(x.axes.chosen(axis, &all)),
+            }
+        };
+        let (q, k, v) = (
+            padded(q, rank - 1),
+            padded(k, rank - 2),
+            padded(v, rank - 1),
+        );
         let heads: usize = batch.iter().product();
-        let to = Shape::image(heads * width, 1, length);
-        let mut order: Vec<usize> = (0..rank).collect();
-        let plain = order.clone();
-        order.swap(rank - 2, rank - 1);
+        let to = Shape::image(heads * wide, 1, length);
+        let plain: Vec<usize> = (0..rank).collect();
+        let order = turned(rank);
         let nodes = [
-            self.placed(q, &order, to)?,
-            self.placed(k, &plain, to)?,
-            self.placed(v, &order, to)?,
+            self.placed(&q, &order, to)?,
+            self.placed(&k, &plain, to)?,
+            self.placed(&v, &order, to)?,
         ];
         let op = Attention {
             heads,
             kv_heads: heads,
             scale,
-            mask: Mask {
-                order: if causal { Order::Causal } else { Order::Full },
-                valid: None,
-            },
+            mask,
             scheme: AttentionScheme::Softmax,
         };
         let node = self.add(Op::Attention(op), &nodes)?;
-        self.stored(node, &dims, &order).map(Some)
+        let y = self.stored(node, &of([length, wide]), &order)?;
+        let all: Vec<_> = (0..own).map(Some).collect();
+        Ok(Some(match own == wide {
+            true => y,
+            false => y.with(y.axes.chosen(rank - 1, &all)),
+        }))
     }
 
     /// The operator of opset 23.
@@ -563,7 +665,10 @@ impl Importing<'_, '_> {
         }
         let width = q.axes.dims()[3] as f64;
         let scale = self.float("scale", 1.0 / width.sqrt());
-        let mut causal = self.integer("is_causal", 0) != 0;
+        let mut seen = Seen {
+            causal: self.integer("is_causal", 0) != 0,
+            ..Seen::default()
+        };
         if k.axes.rank() != 4 || v.axes.rank() != 4 {
             return self.refuse("its keys and values don't have four axes as its queries do");
         }
@@ -576,16 +681,18 @@ impl Importing<'_, '_> {
                     mask.dims
                 ));
             }
-            match masks(&mask) {
-                Some(c) => causal |= c,
-                None => return self.refuse("its mask is neither none nor causal"),
+            if !seen.less(&mask, 1.0) {
+                return self.refuse(
+                    "its mask hides others than the keys behind each query and the last keys of all, which is not read",
+                );
             }
         }
-        if let Some(y) = self.attend([&q, &k, &v], scale, causal)? {
+        if let Some(y) = self.attend([&q, &k, &v], scale, seen.mask())? {
             return Ok(y);
         }
-        if causal {
-            return self.refuse("queries and keys are not as many");
+        if seen != Seen::default() {
+            return self
+                .refuse("queries and keys are not as many, which is read without a mask only");
         }
         let scores = self.product_of_two(&q, &k)?;
         let scores = self.affine(&scores, scale, 0.0)?;
@@ -774,25 +881,73 @@ fn scores(q: &View, k: &View) -> Vec<usize> {
     scores
 }
 
-/// Whether a mask of scores (…, L, L), numbers to be added or truths of what is seen, hides the keys behind each query; None for any other but one that hides nothing.
-fn masks(mask: &Constant) -> Option<bool> {
-    let hides = |v: f64| match mask.element {
-        Element::Bool => v == 0.0,
-        _ => v < -1e4,
-    };
-    let shows = |v: f64| match mask.element {
-        Element::Bool => v != 0.0,
-        _ => v == 0.0,
-    };
-    if mask.values.iter().all(|&v| shows(v)) {
-        return Some(false);
+/// The order of so many axes in which the last two change places.
+fn turned(rank: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rank).collect();
+    if let [.., p, q] = &mut order[..] {
+        std::mem::swap(p, q);
     }
-    let &[.., rows, columns] = &mask.dims[..] else {
-        return None;
-    };
-    let causal = mask.values.iter().enumerate().all(|(i, &v)| {
-        let (row, column) = (i / columns % rows, i % columns);
-        if column > row { hides(v) } else { shows(v) }
-    });
-    (causal && rows == columns).then_some(true)
+    order
+}
+
+/// What is added to a score of this much or less hides its key.
+const HIDING: f64 = -1e4;
+
+/// Which keys are seen: those behind a query or not, and those from a position on or not.
+#[derive(Default, PartialEq)]
+struct Seen {
+    causal: bool,
+    valid: Option<usize>,
+}
+
+impl Seen {
+    /// Less what a mask of scores (…, L, L) hides: numbers to be added before they are scaled, or truths of what is seen. False for one that hides others than
+    /// the keys behind each query and the last keys of all.
+    fn less(&mut self, mask: &Constant, scale: f64) -> bool {
+        let truths = mask.element == Element::Bool;
+        let shows = |v: f64| if truths { v != 0.0 } else { v == 0.0 };
+        let hides = |v: f64| {
+            if truths {
+                v == 0.0
+            } else {
+                v * scale <= HIDING
+            }
+        };
+        if mask.values.iter().all(|&v| shows(v)) {
+            return true;
+        }
+        let columns = mask.dims.last().copied().unwrap_or(1);
+        let rows = mask.dims.iter().rev().nth(1).copied().unwrap_or(1);
+        // how many each query sees, the first ones
+        let first = |row: &[f64]| {
+            let count = row.iter().take_while(|v| shows(**v)).count();
+            (count > 0 && row[count..].iter().all(|v| hides(*v))).then_some(count)
+        };
+        let counts = mask.values.chunks(columns.max(1)).map(first);
+        let Some(counts) = counts.collect::<Option<Vec<usize>>>() else {
+            return false;
+        };
+        let most = counts.iter().copied().max().unwrap_or(columns);
+        let before = |(row, &count): (usize, &usize)| count == most.min(row % rows + 1);
+        let causal = !counts.iter().all(|&count| count == most);
+        if causal && !(rows == columns && counts.iter().enumerate().all(before)) {
+            return false;
+        }
+        self.causal |= causal;
+        if most < columns {
+            self.valid = Some(self.valid.map_or(most, |n| n.min(most)));
+        }
+        true
+    }
+
+    fn mask(&self) -> Mask {
+        Mask {
+            order: if self.causal {
+                Order::Causal
+            } else {
+                Order::Full
+            },
+            valid: self.valid,
+        }
+    }
 }

@@ -20,7 +20,11 @@ impl Importing<'_, '_> {
     }
 
     /// Input 0 with its axes changed.
-    fn moved(&mut self, value: Value, change: impl Fn(&Axes) -> Option<Axes>) -> Imported {
+    pub(super) fn moved(
+        &mut self,
+        value: Value,
+        change: impl Fn(&Axes) -> Option<Axes>,
+    ) -> Imported {
         match value {
             Value::Constant(c) => {
                 let Some(axes) = Axes::row_major(&c.dims).and_then(|a| change(&a)) else {
@@ -126,6 +130,8 @@ impl Importing<'_, '_> {
             }
             "Slice" => self.slice(x, &dims),
             "Gather" => self.gather(x, &dims),
+            "GatherND" => self.gather_places(x, &dims),
+            "GatherElements" => self.gather_elements(x, &dims),
             "Expand" => {
                 let shape = self.lengths(&self.integers_of(1)?.unwrap_or_default())?;
                 let Some(to) = broadcast_dims(&dims, &shape) else {
@@ -285,18 +291,104 @@ impl Importing<'_, '_> {
         self.along_all(x, &lists)
     }
 
-    fn gather(&mut self, x: Value, dims: &[usize]) -> Imported {
-        let indices = match self.operand(1)? {
-            Value::Constant(c) => c,
-            _ => {
-                return self.refuse(
-                    "it looks up computed indices, as an embedding does tokens; a client embeds its tokens itself: export the model with embedded tokens as its input (inputs_embeds)",
-                );
-            }
+    /// The lengths and values of the constant indices that are looked up.
+    fn indices(&self) -> Imported<(Vec<usize>, Vec<i64>)> {
+        let Value::Constant(indices) = self.operand(1)? else {
+            return self.refuse(
+                "it looks up computed indices, as an embedding does tokens; a client embeds its tokens itself: export the model with embedded tokens as its input (inputs_embeds)",
+            );
         };
-        let axis = self.axis(self.integer("axis", 0), dims.len())?;
         let whole = indices.integers();
         let whole = whole.ok_or_else(|| self.invalid("input 1 must hold integers"))?;
+        Ok((indices.dims, whole))
+    }
+
+    /// What lies at these places along the first axes, `depth` indices for each; in place of these axes come those of the list.
+    fn at_places(
+        &mut self,
+        x: Value,
+        dims: &[usize],
+        (picks, depth): (Vec<usize>, usize),
+        lead: &[usize],
+    ) -> Imported {
+        let to = [lead, &dims[depth..]].concat();
+        self.bounded(&to)?;
+        let picked = self.moved(x, |a| a.picked(&picks, depth))?;
+        self.reshaped(picked, to)
+    }
+
+    /// GatherND: the last axis of the indices names places, behind the axes that are a batch in both.
+    fn gather_places(&mut self, x: Value, dims: &[usize]) -> Imported {
+        let (shape, list) = self.indices()?;
+        let batch = self.length(self.integer("batch_dims", 0))?;
+        let unfit = |at: &Self| {
+            at.refuse(format!(
+                "indices of {shape:?}, of which {batch} axes are a batch, don't fit {dims:?}"
+            ))
+        };
+        let Some((&own, lead)) = shape.split_last().filter(|(own, lead)| {
+            **own > 0
+                && batch <= lead.len()
+                && batch.saturating_add(**own) <= dims.len()
+                && lead[..batch] == dims[..batch]
+        }) else {
+            return unfit(self);
+        };
+        let depth = batch + own;
+        let places = list.len() / own;
+        self.import.charge(self.bounded(&[places, depth])?)?;
+        // of no places the other lengths may be anything
+        let count = |d: &[usize]| d.iter().fold(1usize, |p, &d| p.saturating_mul(d));
+        let each = count(&lead[batch..]).max(1);
+        let mut picks = Vec::with_capacity(places * depth);
+        for (place, index) in list.chunks(own).enumerate() {
+            // which of the batch it is, the last of its axes running fastest
+            let mut step = count(&dims[..batch]);
+            for &d in &dims[..batch] {
+                step /= d;
+                picks.push(place / each / step % d);
+            }
+            for (&i, &d) in index.iter().zip(&dims[batch..]) {
+                let Some(i) = below(i, d) else {
+                    return self.refuse(format!("index {i} lies outside of {dims:?}"));
+                };
+                picks.push(i);
+            }
+        }
+        self.at_places(x, dims, (picks, depth), lead)
+    }
+
+    /// GatherElements: an index along one axis for each place along all.
+    fn gather_elements(&mut self, x: Value, dims: &[usize]) -> Imported {
+        let (shape, list) = self.indices()?;
+        let rank = dims.len();
+        let axis = self.axis(self.integer("axis", 0), rank)?;
+        let fits = shape.len() == rank && (0..rank).all(|k| k == axis || shape[k] <= dims[k]);
+        if !fits {
+            return self.refuse(format!("indices of {shape:?} don't fit {dims:?}"));
+        }
+        self.import.charge(self.bounded(&[list.len(), rank])?)?;
+        let mut picks = Vec::with_capacity(list.len() * rank);
+        for (place, &index) in list.iter().enumerate() {
+            let mut step = list.len();
+            for k in 0..rank {
+                step /= shape[k];
+                let i = match k == axis {
+                    false => Some(place / step % shape[k]),
+                    true => below(index, dims[k]),
+                };
+                let Some(i) = i else {
+                    return self.refuse(format!("index {index} lies outside of {dims:?}"));
+                };
+                picks.push(i);
+            }
+        }
+        self.at_places(x, dims, (picks, rank), &shape)
+    }
+
+    fn gather(&mut self, x: Value, dims: &[usize]) -> Imported {
+        let (shape, whole) = self.indices()?;
+        let axis = self.axis(self.integer("axis", 0), dims.len())?;
         let list = whole.iter().map(|&i| below(i, dims[axis]));
         let list: Option<Vec<usize>> = list.collect();
         let list = list.ok_or_else(|| {
@@ -306,12 +398,12 @@ impl Importing<'_, '_> {
         let mut to = dims.to_vec();
         to[axis] = list.len();
         self.bounded(&to)?;
-        to.splice(axis..=axis, indices.dims.iter().copied());
-        if let (Value::Node(_), [Some(i)], 0) = (&x, &list[..], indices.dims.len()) {
+        to.splice(axis..=axis, shape.iter().copied());
+        if let (Value::Node(_), [Some(i)], 0) = (&x, &list[..], shape.len()) {
             return self.moved(x, |a| a.without(axis, *i));
         }
         let chosen = self.moved(x, |a| Some(a.chosen(axis, &list)))?;
-        match indices.dims.len() {
+        match shape.len() {
             1 => Ok(chosen),
             _ => self.reshaped(chosen, to),
         }
@@ -640,11 +732,7 @@ impl Importing<'_, '_> {
                 Sampled::Weights(weights) => {
                     self.import.charge(weights.len())?;
                     let weight = Parameter::new(&self.name, [to, from], weights)?;
-                    let mapped = self.contract(&y, &[], &[axis], weight, None)?;
-                    // the new axis comes last
-                    let mut order: Vec<usize> = (0..rank - 1).collect();
-                    order.insert(axis, rank - 1);
-                    mapped.transposed(&order)
+                    self.mapped_along(&y, axis, weight)?
                 }
             };
         }

@@ -25,6 +25,29 @@ pub(super) struct Importing<'i, 'a> {
     pub(super) name: String,
 }
 
+/// Whether an operator moves values and computes nothing, of constants as of computed values.
+pub(super) fn moves(operator: &str) -> bool {
+    matches!(
+        operator,
+        "Reshape"
+            | "Flatten"
+            | "Squeeze"
+            | "Unsqueeze"
+            | "Transpose"
+            | "Slice"
+            | "Gather"
+            | "GatherElements"
+            | "GatherND"
+            | "Expand"
+            | "Tile"
+            | "Pad"
+            | "DepthToSpace"
+            | "SpaceToDepth"
+            | "Identity"
+            | "Dropout"
+    )
+}
+
 /// An index below this length, which counts from the end where it is negative.
 pub(super) fn below(index: i64, length: usize) -> Option<usize> {
     let from_end = if index < 0 { length as i64 } else { 0 };
@@ -246,9 +269,10 @@ impl<'a> Importing<'_, 'a> {
 
     fn value(&mut self) -> Imported {
         let computed = match self.node.op_type.as_str() {
-            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Slice" | "Gather"
-            | "Expand" | "Tile" | "Pad" | "DepthToSpace" | "SpaceToDepth" | "Identity"
-            | "Dropout" | "Cast" => return self.movement(),
+            "Cast" => return self.movement(),
+            operator if moves(operator) => return self.movement(),
+            "Where" => return self.choice(),
+            "Einsum" => return self.einsum(),
             "Conv" => self.conv(),
             "ConvTranspose" => self.conv_transpose(),
             "Gemm" => self.gemm(),
@@ -275,9 +299,10 @@ impl<'a> Importing<'_, 'a> {
                 let spatial: Vec<usize> = (2..x.axes.rank()).collect();
                 self.maximum(&x, &spatial)
             }),
-            "ReduceMean" | "ReduceSum" | "ReduceL2" | "ReduceSumSquare" | "ReduceMax" => {
-                self.reduce()
-            }
+            "ReduceMean" | "ReduceSum" | "ReduceL2" | "ReduceSumSquare" | "ReduceMax"
+            | "ReduceMin" => self.reduce(),
+            "CumSum" => self.running_sum(),
+            "Trilu" => self.part_of_matrix(),
             "Concat" => self.concat(),
             "Resize" | "Upsample" => self.resize(),
             "Softmax" => self.softmax(Softmax::Shares),
@@ -380,9 +405,12 @@ impl<'a> Importing<'_, 'a> {
     }
 
     /// What helps where an operator is not read.
-    fn advice(&self) -> String {
+    pub(super) fn advice(&self) -> String {
         let hint = match self.node.op_type.as_str() {
-            "Exp" | "Log" | "Sin" | "Cos" | "Erf" => "it is read of constants only; ",
+            "Exp" | "Log" | "Sin" | "Cos" | "Erf" => {
+                "it is read of constants only; a softmax, a sigmoid, a softplus, an ELU or a GELU that is written out of it is read where it is exported as the function that it is (torch.softmax, torch.sigmoid, …), and in the place of another the network is to be trained with one of these; "
+            }
+            operator if onnx_schema::of_constants(operator) => "it is read of constants only; ",
             "LSTM" | "GRU" | "RNN" => {
                 "recurrent networks are not read; use convolutions or attention; "
             }

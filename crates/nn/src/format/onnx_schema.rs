@@ -11,7 +11,7 @@ type Operator = (&'static str, usize, usize, &'static str);
 const REDUCED: &str = "axes=I keepdims=i noop_with_empty_axes=i";
 
 /// An attribute is followed by what it holds: a float, an integer, a text, a tensor, floats, or integers.
-const OPERATORS: [Operator; 74] = [
+const OPERATORS: [Operator; 77] = [
     ("Abs", 1, 1, ""),
     ("Add", 2, 1, ""),
     (
@@ -59,11 +59,13 @@ const OPERATORS: [Operator; 74] = [
     ),
     ("Div", 2, 1, ""),
     ("Dropout", 3, 2, "ratio=f seed=i"),
+    ("Einsum", usize::MAX, 1, "equation=s"),
     ("Elu", 1, 1, "alpha=f"),
     ("Expand", 2, 1, ""),
     ("Flatten", 1, 1, "axis=i"),
     ("Gather", 2, 1, "axis=i"),
     ("GatherElements", 2, 1, "axis=i"),
+    ("GatherND", 2, 1, "batch_dims=i"),
     ("Gelu", 1, 1, "approximate=s"),
     ("Gemm", 3, 1, "alpha=f beta=f transA=i transB=i"),
     ("GlobalAveragePool", 1, 1, ""),
@@ -94,6 +96,7 @@ const OPERATORS: [Operator; 74] = [
     ("Mod", 2, 1, "fmod=i"),
     ("Mul", 2, 1, ""),
     ("Neg", 1, 1, ""),
+    ("NonZero", 1, 1, ""),
     ("PRelu", 2, 1, ""),
     ("Pad", 4, 1, "mode=s pads=I value=f"),
     ("Pow", 2, 1, ""),
@@ -140,12 +143,27 @@ fn known(operator: &str) -> Option<Operator> {
     (found.copied()).or_else(|| activation.map(|_| ("", 1, 1, "")))
 }
 
-/// The operators that are read, for messages.
+/// Those of the list that are computed of constants only.
+const OF_CONSTANTS: [&str; 7] = [
+    "ConstantOfShape",
+    "DequantizeLinear",
+    "Mod",
+    "NonZero",
+    "Range",
+    "ReduceProd",
+    "ScatterND",
+];
+
+/// Whether an operator is of the list, but read of constants only.
+pub(super) fn of_constants(operator: &str) -> bool {
+    OF_CONSTANTS.contains(&operator)
+}
+
+/// The operators that are read of computed values, for messages.
 pub(super) fn names() -> String {
-    format!(
-        "Constant, {}, and activations",
-        OPERATORS.map(|o| o.0).join(", ")
-    )
+    let computed = OPERATORS.map(|o| o.0).into_iter();
+    let computed: Vec<&str> = computed.filter(|name| !of_constants(name)).collect();
+    format!("Constant, {}, and activations", computed.join(", "))
 }
 
 /// The number that onnx.proto has for what an attribute of an operator holds; None if there is no such attribute.

@@ -14,10 +14,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use super::element::StateTensor;
 
+/// Most parts that all names begin with.
+const MOST_PREFIXES: usize = 8;
+
 /// Tensors by name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StateDict {
     tensors: BTreeMap<String, StateTensor>,
+    /// What may stand before every name: `module.`, which data-parallel training leaves there, and what all names begin with, up to each of its dots.
+    prefixes: Vec<String>,
     asked: Asked,
 }
 
@@ -48,6 +53,7 @@ impl StateDict {
     #[must_use]
     pub fn new(tensors: BTreeMap<String, StateTensor>) -> Self {
         Self {
+            prefixes: prefixes(&tensors),
             tensors,
             asked: Asked::default(),
         }
@@ -113,11 +119,14 @@ impl StateDict {
         &self.tensors
     }
 
-    /// The tensor of this name, or of this name behind `module.` (which data-parallel training leaves there).
+    /// The tensor of this name, or of this name behind `module.` or what all names begin with (which training and compiling leave there: `net.`,
+    /// `_orig_mod.`).
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&StateTensor> {
         let all = |name: &str| self.tensors.get_key_value(name);
-        let (name, tensor) = all(name).or_else(|| all(&format!("module.{name}")))?;
+        let mut behind = self.prefixes.iter();
+        let (name, tensor) =
+            all(name).or_else(|| behind.find_map(|prefix| all(&format!("{prefix}{name}"))))?;
         self.asked.names().insert(name.clone());
         Some(tensor)
     }
@@ -167,6 +176,25 @@ impl StateDict {
         });
         safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(malformed)
     }
+}
+
+/// `module.`, and what all names begin with up to each of its dots. What stands before numbers alone is a layer's name.
+fn prefixes(tensors: &BTreeMap<String, StateTensor>) -> Vec<String> {
+    let mut found = vec!["module.".to_string()];
+    // names are in order: what the first and the last begin with, all do
+    if let (Some((first, _)), Some((last, _))) =
+        (tensors.first_key_value(), tensors.last_key_value())
+    {
+        let same = first
+            .bytes()
+            .zip(last.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
+        let dots = first.match_indices('.').filter(|(at, _)| *at < same);
+        let dots = dots.take(MOST_PREFIXES);
+        found.extend(dots.map(|(at, _)| first[..=at].to_string()));
+    }
+    found
 }
 
 fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {

@@ -113,7 +113,7 @@ pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
         _ => None,
     };
     let (prefix, data) = (entries.iter().find_map(pickled))
-        .ok_or_else(|| malformed("a zip without data.pkl, so not one that torch.save wrote"))?;
+        .ok_or_else(|| malformed("a zip without data.pkl, so not one that torch.save wrote; what torch.export.save wrote (.pt2) holds a program, which is not read: export the network as ONNX, torch.onnx.export(model, (input,), \"net.onnx\")"))?;
     if let Some(order) = entries.get(format!("{prefix}byteorder").as_str())
         && *order != b"little"
     {

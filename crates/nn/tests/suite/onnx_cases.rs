@@ -3,6 +3,7 @@
 
 use crate::assert_close;
 use crate::onnx::{float, floats, import, info, int, integers, ints, model, node, string};
+use polyveil_nn::attention::Mask;
 use polyveil_nn::format::onnx;
 use polyveil_nn::format::onnx_proto::{
     FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
@@ -759,4 +760,207 @@ fn pictures_whose_channels_come_last_are_pictures() {
         ],
     );
     assert_eq!(signal.input().shape(), Shape::image(H, W, 3));
+}
+
+/// Queries, keys and values of a sequence (1, 3, 2) are its own; what is done to the scores before the softmax is said.
+fn attending(between: Vec<NodeProto>, constants: Vec<TensorProto>) -> Result<Graph, Error> {
+    let mut nodes = vec![
+        node("Transpose", &["x"], "t", vec![ints("perm", &[0, 2, 1])]),
+        node("MatMul", &["x", "t"], "s", vec![]),
+    ];
+    nodes.extend(between);
+    nodes.push(node("Softmax", &["m"], "w", vec![int("axis", -1)]));
+    nodes.push(node("MatMul", &["w", "x"], "y", vec![]));
+    import(&[1, 3, 2], nodes, constants)
+}
+
+fn truths(name: &str, dims: &[i64], values: &[i32]) -> TensorProto {
+    of_type(9, name, dims, values)
+}
+
+const ABOVE: [i32; 9] = [0, 1, 1, 0, 0, 1, 0, 0, 0];
+
+#[test]
+fn attention_under_a_constant_mask_is_read_as_attention() {
+    let mask = |graph: &Graph| {
+        let found = graph.nodes().iter().find_map(|n| match n.op() {
+            Op::Attention(a) => Some(a.mask),
+            _ => None,
+        });
+        found.expect("an attention")
+    };
+    let number = |v: f32| floats("f", &[], &[v]);
+    let put = |fill: f32, hidden: TensorProto| {
+        let choice = node("Where", &["h", "f", "s"], "m", vec![]);
+        attending(vec![choice], vec![hidden, number(fill)]).expect("imports")
+    };
+    let added = |fill: f32, dims: &[i64], hidden: &[i32]| {
+        let sum = node("Add", &["s", "h"], "m", vec![]);
+        let values: Vec<f32> = hidden
+            .iter()
+            .map(|&h| if h == 1 { fill } else { 0.0 })
+            .collect();
+        attending(vec![sum], vec![floats("h", dims, &values)]).expect("imports")
+    };
+    for fill in [f32::NEG_INFINITY, -1e9, f32::MIN, -1e4] {
+        assert_eq!(
+            mask(&put(fill, truths("h", &[1, 3, 3], &ABOVE))),
+            Mask::CAUSAL,
+            "{fill}"
+        );
+        assert_eq!(mask(&added(fill, &[3, 3], &ABOVE)), Mask::CAUSAL, "{fill}");
+        let last = Mask {
+            valid: Some(2),
+            ..Mask::FULL
+        };
+        assert_eq!(
+            mask(&put(fill, truths("h", &[3], &[0, 0, 1]))),
+            last,
+            "{fill}"
+        );
+        assert_eq!(mask(&added(fill, &[1, 1, 3], &[0, 0, 1])), last, "{fill}");
+    }
+    // both, and the weights that they give
+    let both = added(-1e4, &[3, 3], &[0, 1, 1, 0, 0, 1, 0, 0, 1]);
+    let causal = Mask {
+        valid: Some(2),
+        ..Mask::CAUSAL
+    };
+    assert_eq!(mask(&both), causal);
+    let x = [0.5, -1.0, 1.0, 0.25, -0.75, 2.0];
+    let y = values(&both, &x);
+    assert_close(&y[..2], &x[..2], 1e-12);
+    let score = |i: usize, j: usize| (x[2 * i] * x[2 * j] + x[2 * i + 1] * x[2 * j + 1]).exp();
+    let share = score(2, 0) / (score(2, 0) + score(2, 1));
+    assert_close(
+        &y[4..],
+        &[0, 1].map(|c| share * x[c] + (1.0 - share) * x[2 + c]),
+        1e-12,
+    );
+    // what hides other keys is computed, and is no attention
+    let other = put(f32::NEG_INFINITY, truths("h", &[3], &[1, 0, 0]));
+    let softmax = |n: &polyveil_nn::Node<_>| matches!(n.op(), Op::Softmax(_));
+    assert!(other.nodes().iter().any(softmax));
+    let y = values(&other, &x);
+    let share = score(0, 1) / (score(0, 1) + score(0, 2));
+    assert_close(
+        &y[..2],
+        &[0, 1].map(|c| share * x[2 + c] + (1.0 - share) * x[4 + c]),
+        1e-9,
+    );
+}
+
+#[test]
+fn masks_without_an_answer_are_refused() {
+    let whole = || truths("h", &[1, 3, 3], &[0, 1, 1, 1, 1, 1, 0, 0, 1]);
+    let fill = || floats("f", &[], &[f32::NEG_INFINITY]);
+    let put = vec![node("Where", &["h", "f", "s"], "m", vec![])];
+    let e = attending(put, vec![whole(), fill()]).expect_err("a query that sees nothing");
+    assert!(e.to_string().contains("itself"), "{e}");
+    let values: Vec<f32> = [0, 0, 0, 1, 1, 1, 0, 0, 0]
+        .map(|h| if h == 1 { f32::NEG_INFINITY } else { 0.0 })
+        .to_vec();
+    let sum = vec![node("Add", &["s", "h"], "m", vec![])];
+    let e = attending(sum, vec![floats("h", &[3, 3], &values)]).expect_err("the same");
+    assert!(e.to_string().contains("itself"), "{e}");
+    // no softmax takes it
+    let put = vec![node("Where", &["h", "f", "x"], "y", vec![])];
+    let mask = truths("h", &[3], &[0, 1, 0]);
+    let e = refusal(&[1, 3], put, vec![mask, fill()]);
+    assert!(e.contains("n_y") && e.contains("-inf"), "{e}");
+    // what is compared is computed
+    let compared = vec![
+        node("Greater", &["x", "f"], "h", vec![]),
+        node("Where", &["h", "x", "f"], "y", vec![]),
+    ];
+    let e = refusal(&[1, 3], compared, vec![floats("f", &[], &[0.0])]);
+    assert!(e.contains("n_h") && e.contains("comparing"), "{e}");
+}
+
+#[test]
+fn einsums_that_are_not_read_say_what_to_write() {
+    let of = |equation: &str, inputs: &[&str]| {
+        let nodes = vec![node(
+            "Einsum",
+            inputs,
+            "y",
+            vec![string("equation", equation)],
+        )];
+        refusal(&[1, 3, 3], nodes, vec![floats("w", &[3, 3], &[1.0; 9])])
+    };
+    for (equation, inputs, words) in [
+        ("bii->bi", &["x"][..], "diagonal"),
+        ("...ij,jk->...ik", &["x", "w"], "letters"),
+        ("bij,jk->bil", &["x", "w"], "axis l"),
+        ("bij,jk->bik", &["x"], "2 terms"),
+        ("ij,jk->ik", &["x", "w"], "[1, 3, 3]"),
+        ("bij,bjk->ik", &["x", "w"], "[3, 3]"),
+    ] {
+        let e = of(equation, inputs);
+        assert!(e.contains(words), "{equation}: {e}");
+    }
+}
+
+#[test]
+fn a_small_file_asks_for_no_large_tables() {
+    let refused = |input: &[i64], nodes: Vec<NodeProto>, constants: Vec<TensorProto>| {
+        let e = import(input, nodes, constants).expect_err("too much");
+        let e = e.to_string();
+        assert!(
+            e.contains("too many") || e.contains("too large") || e.contains("more values"),
+            "{e}"
+        );
+    };
+    let axis = || of_type(7, "a", &[], &[]);
+    let axis = TensorProto {
+        int64_data: vec![1],
+        ..axis()
+    };
+    refused(
+        &[1, 1 << 20],
+        vec![node("CumSum", &["x", "a"], "y", vec![])],
+        vec![axis],
+    );
+    let filled = |shape: &[i64], output: &str| {
+        let name = format!("{output}s");
+        (
+            node("ConstantOfShape", &[&name], output, vec![]),
+            integers(&name, shape),
+        )
+    };
+    let (a, of_a) = filled(&[1 << 11, 1, 1 << 11], "a");
+    let (b, of_b) = filled(&[1 << 11, 1 << 11], "b");
+    let product = node("MatMul", &["a", "b"], "c", vec![]);
+    let sum = node("Add", &["x", "c"], "y", vec![]);
+    refused(&[1, 3], vec![a, b, product, sum.clone()], vec![of_a, of_b]);
+    // each place of many has a whole row
+    let (i, of_i) = filled(&[1 << 20, 1], "i");
+    let i = NodeProto {
+        attribute: vec![polyveil_nn::format::onnx_proto::AttributeProto {
+            name: "value".into(),
+            t: Some(integers("v", &[0])),
+            r#type: 4,
+            ..Default::default()
+        }],
+        ..i
+    };
+    let gather = node("GatherND", &["x", "i"], "y", vec![]);
+    refused(&[1, 1 << 10], vec![i, gather], vec![of_i]);
+    let outer = node(
+        "Einsum",
+        &["x", "x"],
+        "y",
+        vec![string("equation", "bi,bj->bij")],
+    );
+    refused(&[1, 1 << 15], vec![outer], vec![]);
+}
+
+#[test]
+fn two_inputs_are_named_with_the_way_out() {
+    let mut two = model(&[1, 3], vec![node("Add", &["x", "z"], "y", vec![])], vec![]);
+    let graph = two.graph.as_mut().expect("a graph");
+    graph.input.push(info("z", &[1, 3]));
+    let e = onnx::from_proto(&two, onnx::Options::default()).expect_err("two inputs");
+    let e = e.to_string();
+    assert!(e.contains("x, z") && e.contains("one input"), "{e}");
 }

@@ -1,6 +1,6 @@
 //! Torch checkpoints made by hand, byte for byte, and safetensors.
 
-use polyveil_nn::format::state_dict::StateDict;
+use polyveil_nn::format::state_dict::{StateDict, StateTensor};
 use polyveil_nn::{Error, format};
 
 fn text(s: &str) -> Vec<u8> {
@@ -185,7 +185,7 @@ fn foreign_files_are_told_apart() {
         matches!(StateDict::from_bytes(&torch_zip(8)), Err(Error::Malformed { detail, .. }) if detail.contains("compressed"))
     );
     assert!(
-        matches!(StateDict::from_bytes(&zip(&[("word/document.xml", vec![])], 0)), Err(Error::Malformed { detail, .. }) if detail.contains("data.pkl"))
+        matches!(StateDict::from_bytes(&zip(&[("word/document.xml", vec![])], 0)), Err(Error::Malformed { detail, .. }) if detail.contains("data.pkl") && detail.contains("ONNX"))
     );
     assert!(
         matches!(StateDict::from_bytes(b"\x80\x02K\x05."), Err(Error::Malformed { detail, .. }) if detail.contains("torch.save"))
@@ -213,6 +213,36 @@ fn foreign_files_are_told_apart() {
         "{e}"
     );
     assert!(e.to_string().contains("state_dict"), "{e}");
+    assert!(e.to_string().contains("ONNX"), "{e}");
+}
+
+#[test]
+fn what_all_names_begin_with_is_passed_over() {
+    let dict = |names: &[&str]| {
+        let tensor = |name: &&str| {
+            let (shape, values) = (vec![1], vec![name.len() as f64]);
+            (name.to_string(), StateTensor { shape, values })
+        };
+        StateDict::new(names.iter().map(tensor).collect())
+    };
+    for prefix in [
+        "net.",
+        "_orig_mod.",
+        "module.",
+        "module._orig_mod.",
+        "a.b.c.",
+    ] {
+        let names = ["conv1.weight", "conv1.bias", "fc.weight"].map(|n| format!("{prefix}{n}"));
+        let dict = dict(&names.each_ref().map(String::as_str));
+        assert!(dict.find("conv1.weight").is_some(), "{prefix}");
+        assert!(dict.find("fc.weight").is_some() && dict.find("fc.bias").is_none());
+        assert_eq!(dict.unread(), [&names[1]], "{prefix}");
+    }
+    // a name as it stands comes first, and what only some begin with stays
+    let own = dict(&["net.a", "net.net.a"]);
+    let found = own.find("net.a").expect("there");
+    assert_eq!(found.values, [5.0]);
+    assert!(dict(&["net.a", "other.b"]).find("a").is_none());
 }
 
 #[test]
