@@ -297,7 +297,7 @@ fn a_killed_run_resumes_with_the_same_answer() {
         let other =
             read_checkpoint(&path, &plan, &[1; 32], client.key()).expect_err("another input");
         // to go on from it can't help
-        assert_eq!(other.help(), Some(runtime::Help::Anew));
+        assert_eq!(other.help(), Some(polyveil_runtime::Help::Anew));
         let message = other.to_string();
         assert!(message.contains("another encrypted input"), "{message}");
     }
