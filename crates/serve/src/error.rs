@@ -139,6 +139,10 @@ impl Error {
     pub fn io(what: impl Display) -> impl FnOnce(std::io::Error) -> Self {
         move |e| {
             use std::io::ErrorKind;
+            // of a bucket that is read like a file
+            if let Some(own) = e.get_ref().and_then(|e| e.downcast_ref::<Self>()) {
+                return own.clone();
+            }
             let full = matches!(
                 e.kind(),
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge

@@ -11,7 +11,8 @@
 //! * [`service`] is what accounts may do, [`api`] says it in HTTP, [`listener`] holds connections to their limits, over
 //!   [`tls`] where there is a certificate.
 //! * [`engine`] carries out jobs: keys in memory, room for them, checkpoints. Jobs come to it through [`queue`].
-//! * [`book`] keeps [`records`] in a transactional database, [`store`] keeps files, [`watch`] tells the operator.
+//! * [`book`] keeps [`records`] in a transactional database, [`store`] keeps files, in a folder or partly in a [`bucket`], [`watch`] tells
+//!   the operator.
 //! * [`operator`] publishes plans and makes accounts; [`client`] and [`doctor`] are the other side, and in a browser the [`page`].
 //!
 //! The server has no type that could hold a secret key; the client sends nothing but what a file's header says to be public.
@@ -20,6 +21,7 @@
 
 pub mod api;
 pub mod book;
+pub mod bucket;
 pub mod client;
 pub mod doctor;
 pub mod engine;
@@ -50,6 +52,8 @@ pub struct Start {
     pub listen: SocketAddr,
     /// The certificate that it shows; none where TLS is left to a proxy.
     pub tls: Option<Arc<tls::Tls>>,
+    /// The bucket that keys and answers lie in; the folder where there is none.
+    pub bucket: Option<Arc<bucket::Bucket>>,
     /// What the machine may be used for.
     pub capacity: engine::Capacity,
     /// Connections at the same time.
@@ -72,7 +76,7 @@ pub fn serve(
     log: Arc<watch::Log>,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<()> {
-    let store = Arc::new(store::Store::open(root)?);
+    let store = store::Store::open(root)?.with_bucket(start.bucket.clone())?;
     let book = Book::open(&root.join(operator::BOOK)).map_err(|e| match e {
         NotOpened::Failed(e) => e,
         NotOpened::InUse => {
@@ -84,7 +88,7 @@ pub fn serve(
             )
         }
     })?;
-    let service = Service::open(Arc::new(book), store, start.capacity.clone(), log)?;
+    let service = Service::open(Arc::new(book), Arc::new(store), start.capacity.clone(), log)?;
     let service = Arc::new(service);
     operator::listen(&service, root)?;
     let mut workers = Vec::new();

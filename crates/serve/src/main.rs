@@ -13,6 +13,7 @@ use polyveil::machine::Machine;
 use polyveil::network::CLIENT_FILE;
 use polyveil::runtime::wire::container::Kind;
 use polyveil_serve::api::Patience;
+use polyveil_serve::bucket::Bucket;
 use polyveil_serve::client::{EncryptedInput, PublicKeys, Token};
 use polyveil_serve::engine::Capacity;
 use polyveil_serve::operator::{self, Security};
@@ -124,6 +125,12 @@ fn start(a: &arguments::Start) -> Result<()> {
     let settings = polyveil_serve::Start {
         listen: a.listen,
         tls: tls.clone(),
+        bucket: a
+            .bucket
+            .as_deref()
+            .map(Bucket::open)
+            .transpose()?
+            .map(Arc::new),
         capacity: Capacity {
             memory: a.max_memory,
             runs: a.runs.clamp(1, 64),
