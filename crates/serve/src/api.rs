@@ -1,5 +1,6 @@
 //! The HTTP interface, version 1: `openapi.json` describes it, a test holds both together.
 
+use crate::client::{DIGEST, IDEMPOTENCY};
 use crate::engine::Stands;
 use crate::error::{Code, Error, Result};
 use crate::page::Page;
@@ -24,12 +25,8 @@ use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 use tokio::time::timeout;
 
-/// Digest of a body, BLAKE3 in hexadecimal digits.
-pub const DIGEST: &str = "polyveil-digest";
 /// Parts of keys that are missing, as ranges of numbers.
 pub const MISSING: &str = "polyveil-missing";
-/// The client's name for a request.
-pub const IDEMPOTENCY: &str = "idempotency-key";
 
 /// All addresses and what they take.
 pub const ROUTES: [(&str, &[Method]); 14] = [

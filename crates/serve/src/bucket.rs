@@ -119,7 +119,7 @@ mod own {
                 return Err(refused(format!("{address} is no address of a bucket")));
             }
             let agent = ureq::Agent::config_builder()
-                .tls_config(crate::tls::trust(None)?)
+                .tls_config(crate::trust::trust(None)?)
                 .http_status_as_error(false)
                 .max_redirects(0)
                 .timeout_connect(Some(Duration::from_secs(10)))
@@ -280,7 +280,7 @@ mod own {
 
     fn kind(e: ureq::Error) -> HttpError {
         let kind = match &e {
-            _ if crate::tls::is_refusal(&e) => HttpErrorKind::Unknown,
+            _ if crate::trust::is_refusal(&e) => HttpErrorKind::Unknown,
             ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => HttpErrorKind::Connect,
             ureq::Error::Timeout(_) => HttpErrorKind::Timeout,
             _ => HttpErrorKind::Interrupted,

@@ -1,8 +1,8 @@
 //! What is refused or fails: always with a code for programs, a cause and a remedy for people.
 
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
+use ureq::http::StatusCode;
 
 /// What went wrong, for programs. The names are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -352,7 +352,7 @@ fn public(folder: &Path) -> Result<PublicKeys> {
 fn upload(a: &Upload) -> Result<()> {
     let (enrolled, keys) = (Enrolled::open(&a.keys)?, public(&a.keys)?);
     let remote = enrolled.remote()?;
-    remote.upload(&enrolled.plan, &keys, &mut |text| note(text))?;
+    remote.upload(&enrolled.plan, &keys, &mut |p| note(p.message))?;
     note(&format!("the keys {} are there", keys.digest()));
     Ok(())
 }
@@ -376,9 +376,9 @@ fn ask(a: &Ask) -> Result<()> {
         "job {id}; started again, the same command goes on with it"
     ));
     let mut told: Option<Instant> = None;
-    let job = remote.wait(id, &mut |text| {
+    let job = remote.wait(id, &mut |p| {
         if told.is_none_or(|t| t.elapsed() > PAUSE) {
-            note(text);
+            note(p.message);
             told = Some(Instant::now());
         }
     })?;
