@@ -193,6 +193,13 @@ pub(crate) enum AccountCommand {
         #[command(flatten)]
         data: Data,
     },
+    /// Give an account another token, and end its old one; prints it, once.
+    Renew {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        data: Data,
+    },
     /// Remove an account, with its keys and jobs.
     Remove {
         /// Its name.

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            note(&format!("error: {e}"));
+            note(&format!("error: {}", place::with_option(e)));
             ExitCode::from(1)
         }
     }
@@ -254,8 +254,11 @@ fn account(command: AccountCommand) -> Result<()> {
     match command {
         AccountCommand::Add { name, quotas, data } => {
             let token = operator::add_account(folder(&data)?, &name, (&quotas).into())?;
-            note(&format!("the token of {name}, which is shown this once:"));
-            say(token)
+            show(&name, &token)
+        }
+        AccountCommand::Renew { name, data } => {
+            let token = operator::renew_token(folder(&data)?, &name)?;
+            show(&name, &token)
         }
         AccountCommand::Quota { name, quotas, data } => {
             let quotas = (&quotas).into();
@@ -266,6 +269,11 @@ fn account(command: AccountCommand) -> Result<()> {
         }
         AccountCommand::List { data } => list(folder(&data)?, Of::Accounts),
     }
+}
+
+fn show(name: &str, token: &str) -> Result<()> {
+    note(&format!("the token of {name}, which is shown this once:"));
+    say(token)
 }
 
 /// What the arguments say of a service; the plan is not known yet.
