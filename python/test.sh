@@ -3,6 +3,7 @@
 #   PYTHON                  the interpreter [python3]
 #   POLYVEIL_TEST_PACKAGES  a folder of packages that have torch and onnxscript, which are large; without it what needs torch is skipped
 #   POLYVEIL_XRAY           pneumoniamnist.npz of MedMNIST, for the notebook
+#   POLYVEIL_SERVE          the program polyveil-serve, for the service's client [the one in target/release]
 # Arguments go to pytest.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"

@@ -9,6 +9,7 @@ mod python {
     pyo3::import_exception!(polyveil._errors, NotEnoughMemory);
     pyo3::import_exception!(polyveil._errors, OtherKeys);
     pyo3::import_exception!(polyveil._errors, OutsideRange);
+    pyo3::import_exception!(polyveil._errors, ServiceError);
     pyo3::import_exception!(polyveil._errors, WrongAnswer);
 }
 
@@ -140,6 +141,13 @@ pub(crate) fn raised(error: Error) -> PyErr {
         Error::Runtime(e) if is_mixture(e) => python::OtherKeys::new_err(words),
         _ => python::Error::new_err(words),
     }
+}
+
+/// An error of a service, or on the way to it.
+pub(crate) fn of_service(e: polyveil_serve::Error) -> PyErr {
+    let code = serde_json::json!(e.code);
+    let code = code.as_str().unwrap_or_default().to_string();
+    python::ServiceError::new_err((e.cause, e.remedy, code))
 }
 
 /// A refusal of this module's.

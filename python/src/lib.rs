@@ -8,6 +8,7 @@ mod make;
 mod network;
 mod plan;
 mod server;
+mod service;
 mod work;
 
 use pyo3::prelude::*;
@@ -47,6 +48,8 @@ mod _native {
     use super::plan::{Plan, Report};
     #[pymodule_export]
     use super::server::Server;
+    #[pymodule_export]
+    use super::service::Service;
     #[pymodule_export]
     use super::work::panics;
 

@@ -46,6 +46,16 @@ pub(crate) fn work<T: Send>(
     hear: &Bound<'_, PyAny>,
     job: impl FnOnce(Listener<'_>) -> polyveil::Result<T> + Send,
 ) -> PyResult<T> {
+    work_or(py, hear, errors::raised, job)
+}
+
+/// As [`work`], of work whose errors become Python's in another way.
+pub(crate) fn work_or<T: Send, E: Send>(
+    py: Python<'_>,
+    hear: &Bound<'_, PyAny>,
+    raised: fn(E) -> PyErr,
+    job: impl FnOnce(Listener<'_>) -> Result<T, E> + Send,
+) -> PyResult<T> {
     expect_own_process()?;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -85,7 +95,7 @@ pub(crate) fn work<T: Send>(
         let ended = py.detach(move || worker.join());
         match (stopped, ended) {
             (Some(e), _) => Err(e),
-            (None, Ok(Ok(done))) => done.map_err(errors::raised),
+            (None, Ok(Ok(done))) => done.map_err(raised),
             (None, Ok(Err(panic)) | Err(panic)) => Err(errors::panicked(&*panic)),
         }
     })

@@ -1,10 +1,12 @@
 //! The HTTP interface, version 1: `openapi.json` describes it, a test holds both together.
 
+use crate::client::{DIGEST, IDEMPOTENCY};
 use crate::engine::Stands;
 use crate::error::{Code, Error, Result};
 use crate::page::Page;
 use crate::records::{Account, Job, Keys, PART, State, digest};
 use crate::service::{Asked, Service, digest_missing, stopping};
+use crate::store::Object;
 use axum::Router;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{FromRequestParts, MatchedPath, Path, Query, Request, State as Of};
@@ -17,18 +19,14 @@ use futures_util::{StreamExt, stream};
 use polyveil::runtime::wire::container::HEADER_LEN;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 use tokio::time::timeout;
 
-/// Digest of a body, BLAKE3 in hexadecimal digits.
-pub const DIGEST: &str = "polyveil-digest";
 /// Parts of keys that are missing, as ranges of numbers.
 pub const MISSING: &str = "polyveil-missing";
-/// The client's name for a request.
-pub const IDEMPOTENCY: &str = "idempotency-key";
 
 /// All addresses and what they take.
 pub const ROUTES: [(&str, &[Method]); 14] = [
@@ -318,7 +316,7 @@ impl Call<'_> {
                 }
                 ("/v1/jobs/{job}/{of}", _) if self.name("of") == "answer" => {
                     let job = service.job(own, self.name("job"))?;
-                    let (file, _, digest) = service.answer(&job)?;
+                    let (file, digest) = service.answer(&job)?;
                     ranged(file, Some(&digest), &self.parts.headers)?
                 }
                 ("/v1/jobs/{job}/{of}", _) if self.name("of") == "events" => {
@@ -650,8 +648,8 @@ fn event(name: &str, data: &Value) -> std::io::Result<Bytes> {
 const PIECE: u64 = 256 << 10;
 
 /// A file, or the range of it that is asked for.
-fn ranged(mut file: std::fs::File, digest: Option<&str>, headers: &HeaderMap) -> Result<Response> {
-    let length = file.metadata().map_err(Error::io("the file"))?.len();
+fn ranged(file: Object, digest: Option<&str>, headers: &HeaderMap) -> Result<Response> {
+    let length = file.length();
     let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
     let tag = digest.map(|d| format!("\"{d}\""));
     // a range of what it was before is no range of what it is now
@@ -668,8 +666,7 @@ fn ranged(mut file: std::fs::File, digest: Option<&str>, headers: &HeaderMap) ->
             return Err(Error::new(Code::WrongRange, cause, remedy));
         }
     };
-    file.seek(SeekFrom::Start(from))
-        .map_err(Error::io("the file"))?;
+    let file = file.part(from..to)?;
     let stream = stream::unfold(Some((file, to - from)), |state| async move {
         let (mut file, left) = state?;
         if left == 0 {

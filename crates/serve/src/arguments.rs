@@ -80,6 +80,9 @@ pub(crate) struct Start {
     /// The certificate's key, PEM.
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub(crate) certificate_key: Option<PathBuf>,
+    /// Keep keys and answers in a bucket, `s3://NAME/PREFIX`; the environment says by which account (AWS_ACCESS_KEY_ID and so on).
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) bucket: Option<String>,
     /// Most memory to use [default: what the system leaves].
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_memory: Option<u64>,
@@ -187,6 +190,13 @@ pub(crate) enum AccountCommand {
         name: String,
         #[command(flatten)]
         quotas: Quotas,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Give an account another token, and end its old one; prints it, once.
+    Renew {
+        /// Its name.
+        name: String,
         #[command(flatten)]
         data: Data,
     },

@@ -15,11 +15,12 @@
 //! }
 //! ```
 
-use crate::api::{DIGEST, IDEMPOTENCY};
 use crate::error::{Code, Error, Result};
 use crate::records::{PART, Plan, hex, ranges};
+use polyveil::progress::silent;
 use polyveil::runtime::ClientFile;
 use polyveil::runtime::wire::container::{self, Header};
+use polyveil::{Listener, Progress};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -29,8 +30,22 @@ use std::time::{Duration, Instant};
 use ureq::http::{Method, Response, StatusCode};
 use ureq::{Agent, Body};
 
-/// What long work says.
-pub type Tell<'a> = &'a mut dyn FnMut(&str);
+/// Digest of a body, BLAKE3 in hexadecimal digits.
+pub const DIGEST: &str = "polyveil-digest";
+/// The client's name for a request.
+pub const IDEMPOTENCY: &str = "idempotency-key";
+
+/// How the cause ends where the other side of TLS is not who it should be.
+pub const UNTRUSTED: &str = "; nothing was sent";
+
+/// Says how far something is.
+fn say(tell: Listener<'_>, message: &str, fraction: f64, remaining: Option<f64>) {
+    tell(Progress {
+        message,
+        fraction: Some(fraction),
+        remaining,
+    });
+}
 
 /// An account's token. It is shown nowhere.
 #[derive(Clone)]
@@ -65,11 +80,25 @@ impl Token {
     }
 }
 
+/// Where evaluation keys are.
+enum Source {
+    File(File, PathBuf),
+    Held(Box<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(_, name) => write!(f, "{}", name.display()),
+            Self::Held(_) => f.write_str("bytes"),
+        }
+    }
+}
+
 /// Evaluation keys: public, by their file's header.
 #[derive(Debug)]
 pub struct PublicKeys {
-    file: File,
-    name: PathBuf,
+    source: Source,
     bytes: u64,
     digest: String,
     plan: String,
@@ -89,11 +118,28 @@ impl PublicKeys {
             return Err(Error::new(Code::WrongFile, cause, "make the keys again"));
         }
         Ok(Self {
-            file,
-            name: path.into(),
+            source: Source::File(file, path.into()),
             bytes,
             digest: hex(hasher.finalize().as_bytes()),
             plan: hex(&header.ids.plan),
+        })
+    }
+    /// From bytes, as the library's client gives them.
+    ///
+    /// # Errors
+    /// Bytes of another kind: a secret key's among them.
+    pub fn from_bytes(held: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
+        let all = held.as_ref();
+        let header = public(&mut &all[..], container::Kind::EvaluationKeys, "the keys")?;
+        if all.len() as u64 != header.length {
+            let cause = format!("the keys have {} bytes of {}", all.len(), header.length);
+            return Err(Error::new(Code::WrongFile, cause, "make the keys again"));
+        }
+        Ok(Self {
+            bytes: header.length,
+            digest: hex(blake3::hash(all).as_bytes()),
+            plan: hex(&header.ids.plan),
+            source: Source::Held(Box::new(held)),
         })
     }
     /// BLAKE3 of the file, by which the service knows it.
@@ -105,13 +151,21 @@ impl PublicKeys {
         &self.plan
     }
     fn part(&self, offset: u64) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; PART.min(self.bytes.saturating_sub(offset)) as usize];
-        let mut file = &self.file;
-        let read = file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| file.read_exact(&mut bytes));
-        read.map_err(Error::io(self.name.display()))?;
-        Ok(bytes)
+        let length = PART.min(self.bytes.saturating_sub(offset)) as usize;
+        match &self.source {
+            Source::Held(all) => {
+                let part = (**all).as_ref().get(offset as usize..).unwrap_or_default();
+                Ok(part[..length.min(part.len())].to_vec())
+            }
+            Source::File(file, name) => {
+                let (mut file, mut bytes) = (file, vec![0; length]);
+                let read = file
+                    .seek(SeekFrom::Start(offset))
+                    .and_then(|_| file.read_exact(&mut bytes));
+                read.map_err(Error::io(name.display()))?;
+                Ok(bytes)
+            }
+        }
     }
 }
 
@@ -140,8 +194,7 @@ impl EncryptedInput {
     /// # Errors
     /// Bytes of another kind.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
-        let header = Header::read(&mut &bytes[..], "the input")?;
-        header.expect(container::Kind::Input, "the input")?;
+        let header = public(&mut &bytes[..], container::Kind::Input, "the input")?;
         Self::of(bytes, header)
     }
     fn of(bytes: Vec<u8>, header: Header) -> Result<Self> {
@@ -158,7 +211,13 @@ impl EncryptedInput {
 fn opened(path: &Path, kind: container::Kind) -> Result<(File, Header)> {
     let name = path.display().to_string();
     let mut file = File::open(path).map_err(Error::io(&name))?;
-    let header = Header::read(&mut file, &name)?;
+    let header = public(&mut file, kind, &name)?;
+    file.seek(SeekFrom::Start(0)).map_err(Error::io(&name))?;
+    Ok((file, header))
+}
+
+fn public(from: &mut impl Read, kind: container::Kind, name: &str) -> Result<Header> {
+    let header = Header::read(from, name)?;
     if header.kind == container::Kind::ClientKey {
         let cause = format!(
             "{name} is a secret key, which never leaves its owner's machine; nothing was sent"
@@ -169,9 +228,8 @@ fn opened(path: &Path, kind: container::Kind) -> Result<(File, Header)> {
             "give the evaluation keys, or an encrypted input",
         ));
     }
-    header.expect(kind, &name)?;
-    file.seek(SeekFrom::Start(0)).map_err(Error::io(&name))?;
-    Ok((file, header))
+    header.expect(kind, name)?;
+    Ok(header)
 }
 
 /// Whether a token may cross a network as it is.
@@ -237,11 +295,11 @@ impl Remote {
                     "use https, or a tunnel to this machine (ssh -L), or say that the way is protected",
                 );
             }
-            "https" if cfg!(feature = "tls") => {}
+            "https" if cfg!(feature = "trust") => {}
             "https" => {
                 return refuse(
                     "this program was built without TLS",
-                    "build it with the feature `tls`, or use a tunnel to this machine",
+                    "build it with the feature `tls` (of the library `trust`), or use a tunnel to this machine",
                 );
             }
             _ => {
@@ -252,11 +310,11 @@ impl Remote {
             }
         }
         let agent = Agent::config_builder();
-        #[cfg(feature = "tls")]
+        #[cfg(feature = "trust")]
         let agent = match (&transport, scheme) {
             (_, "http") => agent,
-            (Transport::Authority(pem), _) => agent.tls_config(crate::tls::trust(Some(pem))?),
-            _ => agent.tls_config(crate::tls::trust(None)?),
+            (Transport::Authority(pem), _) => agent.tls_config(crate::trust::trust(Some(pem))?),
+            _ => agent.tls_config(crate::trust::trust(None)?),
         };
         let step = Some(Duration::from_secs(30));
         let agent = agent
@@ -297,18 +355,23 @@ impl Remote {
             let remedy = "see that the address is right and the service runs";
             Error::new(Code::Unreachable, format!("{}: {e}", self.base), remedy)
         };
-        let sent = match with.body {
-            Some(body) => self.agent.run(request.body(body).map_err(|e| unsent(&e))?),
-            None => self.agent.run(request.body(()).map_err(|e| unsent(&e))?),
+        // a name that is none will not become one
+        let wrong = |e: ureq::http::Error| {
+            let remedy = "give names, digests and ids as the service gives them";
+            Error::new(Code::BadRequest, format!("{path}: {e}"), remedy)
         };
-        #[cfg(feature = "tls")]
+        let sent = match with.body {
+            Some(body) => self.agent.run(request.body(body).map_err(wrong)?),
+            None => self.agent.run(request.body(()).map_err(wrong)?),
+        };
+        #[cfg(feature = "trust")]
         if let Err(e) = &sent
-            && crate::tls::is_refusal(e)
+            && crate::trust::is_refusal(e)
         {
             return Err(Error::new(
                 Code::Refused,
-                format!("{}: {e}; nothing was sent", self.base),
-                "see that this is the service's address, that its certificate names it and is in its time, and give the certificate of its authority with --authority if it is none of the web's",
+                format!("{}: {e}{UNTRUSTED}", self.base),
+                "see that this is the service's address, that its certificate names it and is in its time, and name the authority that vouches for it if it is none of the web's",
             ));
         }
         let mut response = sent.map_err(|e| unsent(&e))?;
@@ -344,12 +407,14 @@ impl Remote {
         method: &Method,
         path: &str,
         with: &With<'_>,
+        tell: Listener<'_>,
         mut take: impl FnMut(Response<Body>) -> Result<T>,
     ) -> Result<T> {
         let (start, mut pause) = (Instant::now(), PAUSE.0);
         loop {
             match self.once(method, path, with).and_then(&mut take) {
                 Err(e) if e.passes() && start.elapsed() < self.patience => {
+                    again(tell, &e);
                     std::thread::sleep(pause);
                     pause = (2 * pause).min(PAUSE.1);
                 }
@@ -358,8 +423,14 @@ impl Remote {
         }
     }
 
-    fn json(&self, method: &Method, path: &str, with: &With<'_>) -> Result<Value> {
-        self.send(method, path, with, |mut response| {
+    fn json(
+        &self,
+        method: &Method,
+        path: &str,
+        with: &With<'_>,
+        tell: Listener<'_>,
+    ) -> Result<Value> {
+        self.send(method, path, with, tell, |mut response| {
             let mut text = Vec::new();
             let read = response
                 .body_mut()
@@ -382,7 +453,7 @@ impl Remote {
     }
 
     fn get(&self, path: &str) -> Result<Value> {
-        self.json(&Method::GET, path, &With::default())
+        self.json(&Method::GET, path, &With::default(), &mut silent)
     }
 
     /// Whether the service is there.
@@ -391,6 +462,14 @@ impl Remote {
     /// A service that can't be reached, or stops.
     pub fn health(&self) -> Result<Value> {
         self.get("/healthz")
+    }
+
+    /// What the account may use, and what is left of it.
+    ///
+    /// # Errors
+    /// Those of the service.
+    pub fn account(&self) -> Result<Value> {
+        self.get("/v1/account")
     }
 
     /// The plans that are served.
@@ -416,7 +495,7 @@ impl Remote {
     pub fn client_file(&self, plan: &Plan) -> Result<ClientFile> {
         let path = format!("/v1/plans/{}/client", plan.name);
         let mut bytes = Vec::new();
-        self.fetch(&path, (plan.client_bytes, None), &mut bytes, &mut |_| {})?;
+        self.fetch(&path, (plan.client_bytes, None), &mut bytes, &mut silent)?;
         let file = ClientFile::read(&bytes[..], "the client file")?;
         if hex(&file.spec().plan) != plan.digest {
             let cause = "the client file is of another plan than the service says";
@@ -433,14 +512,14 @@ impl Remote {
     ///
     /// # Errors
     /// Those of the service.
-    pub fn upload(&self, plan: &str, keys: &PublicKeys, tell: Tell<'_>) -> Result<Value> {
+    pub fn upload(&self, plan: &str, keys: &PublicKeys, tell: Listener<'_>) -> Result<Value> {
         let declared = json!({ "plan": plan, "digest": keys.digest, "bytes": keys.bytes });
         let body = declared.to_string();
         let with = With {
             headers: vec![("content-type", "application/json".into())],
             body: Some(body.as_bytes()),
         };
-        let mut state = self.json(&Method::POST, "/v1/keys", &with)?;
+        let mut state = self.json(&Method::POST, "/v1/keys", &with, tell)?;
         let path = format!("/v1/keys/{}", keys.digest);
         while state["state"] != "ready" {
             let missing = ranges(state["missing"].as_str().unwrap_or_default());
@@ -453,15 +532,16 @@ impl Remote {
                     body: Some(&bytes),
                 };
                 let place = format!("{path}/parts/{}", part * PART);
-                self.json(&Method::PUT, &place, &with)?;
+                self.json(&Method::PUT, &place, &with, tell)?;
                 done += 1;
-                tell(&format!("part {done} of {count}"));
+                let share = done as f64 / count as f64;
+                say(tell, &format!("part {done} of {count}"), share, None);
             }
             let commit = With {
                 body: Some(b""),
                 ..With::default()
             };
-            state = match self.json(&Method::POST, &format!("{path}/commit"), &commit) {
+            state = match self.json(&Method::POST, &format!("{path}/commit"), &commit, tell) {
                 // parts that another process sent meanwhile, or that went with a refusal
                 Err(e) if e.code == Code::KeysIncomplete => self.get(&path)?,
                 committed => committed?,
@@ -487,11 +567,16 @@ impl Remote {
             ],
             body: Some(&input.bytes),
         };
-        self.json(
-            &Method::POST,
-            &format!("/v1/jobs?plan={plan}&keys={keys}"),
-            &with,
-        )
+        let path = format!("/v1/jobs?plan={plan}&keys={keys}");
+        self.json(&Method::POST, &path, &with, &mut silent)
+    }
+
+    /// The account's keys.
+    ///
+    /// # Errors
+    /// Those of the service.
+    pub fn keys(&self) -> Result<Vec<Value>> {
+        read(self.get("/v1/keys")?)
     }
 
     /// All jobs of the account, the newest first.
@@ -514,7 +599,7 @@ impl Remote {
     ///
     /// # Errors
     /// Why the job failed.
-    pub fn wait(&self, id: &str, tell: Tell<'_>) -> Result<Value> {
+    pub fn wait(&self, id: &str, tell: Listener<'_>) -> Result<Value> {
         let path = format!("/v1/jobs/{id}/events");
         let (mut since, mut pause) = (Instant::now(), PAUSE.0);
         loop {
@@ -522,7 +607,7 @@ impl Remote {
             let ended = ended.and_then(|response| {
                 events(response, &mut |job| {
                     (since, pause) = (Instant::now(), PAUSE.0);
-                    tell(&stands(job));
+                    stands(job, tell);
                 })
             });
             match ended {
@@ -530,6 +615,7 @@ impl Remote {
                 Ok(job) => return Err(read(job["error"].clone())?),
                 // a restart of the server is waited for
                 Err(e) if e.passes() && since.elapsed() < self.patience => {
+                    again(tell, &e);
                     std::thread::sleep(pause);
                     pause = (2 * pause).min(PAUSE.1);
                 }
@@ -542,7 +628,7 @@ impl Remote {
     ///
     /// # Errors
     /// Those of the service and of the file system; an answer that is not what the service says.
-    pub fn answer(&self, job: &Value, out: &mut dyn Write, tell: Tell<'_>) -> Result<()> {
+    pub fn answer(&self, job: &Value, out: &mut dyn Write, tell: Listener<'_>) -> Result<()> {
         let id = job["id"].as_str().unwrap_or_default();
         let bytes = job["answer"]["bytes"].as_u64().unwrap_or_default();
         let digest = job["answer"]["digest"].as_str().unwrap_or_default();
@@ -559,7 +645,7 @@ impl Remote {
         path: &str,
         (bytes, digest): (u64, Option<&str>),
         out: &mut dyn Write,
-        tell: Tell<'_>,
+        tell: Listener<'_>,
     ) -> Result<()> {
         let (mut had, mut hasher) = (0, blake3::Hasher::new());
         let mut failed = None;
@@ -570,7 +656,7 @@ impl Remote {
                 body: None,
             };
             let before = had;
-            let got = self.send(&Method::GET, path, &with, |mut response| {
+            let got = self.send(&Method::GET, path, &with, tell, |mut response| {
                 if had > before {
                     // it broke within the range: the rest is asked for by itself
                     return Ok(());
@@ -603,7 +689,8 @@ impl Remote {
             if let Some(e) = failed {
                 return Err(e);
             }
-            tell(&format!("{had} of {bytes} bytes"));
+            let share = had as f64 / bytes as f64;
+            say(tell, &format!("{had} of {bytes} bytes"), share, None);
         }
         match digest {
             Some(digest) if hex(hasher.finalize().as_bytes()) != digest => Err(Error::new(
@@ -620,9 +707,7 @@ impl Remote {
     /// # Errors
     /// Those of the service.
     pub fn delete_job(&self, id: &str) -> Result<()> {
-        let path = format!("/v1/jobs/{id}");
-        self.json(&Method::DELETE, &path, &With::default())
-            .map(drop)
+        self.delete(&format!("/v1/jobs/{id}"))
     }
 
     /// Keys go.
@@ -630,10 +715,18 @@ impl Remote {
     /// # Errors
     /// Those of the service.
     pub fn delete_keys(&self, digest: &str) -> Result<()> {
-        let path = format!("/v1/keys/{digest}");
-        self.json(&Method::DELETE, &path, &With::default())
+        self.delete(&format!("/v1/keys/{digest}"))
+    }
+
+    fn delete(&self, path: &str) -> Result<()> {
+        self.json(&Method::DELETE, path, &With::default(), &mut silent)
             .map(drop)
     }
+}
+
+/// Says why something is tried again: whoever waits should know.
+fn again(tell: Listener<'_>, e: &Error) {
+    say(tell, &format!("{}; trying again", e.cause), 0.0, None);
 }
 
 fn broken(e: impl std::fmt::Display) -> Error {
@@ -656,21 +749,27 @@ fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
     })
 }
 
-/// Reads a job's events to the last one, which says how it ended.
+/// Reads a job's events to the last one, which says how it ended; where it stands is told again while nothing happens.
 fn events(mut response: Response<Body>, tell: &mut dyn FnMut(&Value)) -> Result<Value> {
-    let mut name = String::new();
+    let (mut name, mut last) = (String::new(), Value::Null);
     for line in BufReader::new(response.body_mut().as_reader().take(LONGEST)).lines() {
         let line = line.map_err(broken)?;
         if let Some(event) = line.strip_prefix("event: ") {
             name = event.into();
         }
         let Some(data) = line.strip_prefix("data: ") else {
+            if line.starts_with(':') && !last.is_null() {
+                tell(&last);
+            }
             continue;
         };
         let job: Value = serde_json::from_str(data).map_err(broken)?;
         match &*name {
             "done" | "failed" => return Ok(job),
-            "progress" => tell(&job),
+            "progress" => {
+                tell(&job);
+                last = job;
+            }
             _ => return Err(read(job)?),
         }
     }
@@ -678,23 +777,27 @@ fn events(mut response: Response<Body>, tell: &mut dyn FnMut(&Value)) -> Result<
 }
 
 /// Where a job stands, in words.
-fn stands(job: &Value) -> String {
+fn stands(job: &Value, tell: Listener<'_>) {
     let state = job["state"].as_str().unwrap_or_default();
-    let seconds = |v: &Value| polyveil::progress::duration(v.as_f64().unwrap_or_default());
+    let duration = |v: &Value| polyveil::progress::duration(v.as_f64().unwrap_or_default());
     match state {
-        "waiting" => match job["place"].as_u64() {
-            Some(place) => format!(
-                "waiting, place {place}; a run takes about {}",
-                seconds(&job["predicted_seconds"])
-            ),
-            None => "about to begin".into(),
-        },
-        "running" => format!(
-            "step {}/{}, about {} to go",
-            job["step"],
-            job["steps"],
-            seconds(&job["seconds_left"])
-        ),
-        state => state.into(),
+        "waiting" => {
+            let text = match job["place"].as_u64() {
+                Some(place) => format!(
+                    "waiting, place {place}; a run takes about {}",
+                    duration(&job["predicted_seconds"])
+                ),
+                None => "about to begin".into(),
+            };
+            say(tell, &text, 0.0, None);
+        }
+        "running" => {
+            let left = &job["seconds_left"];
+            let [step, steps] = ["step", "steps"].map(|n| job[n].as_u64().unwrap_or_default());
+            let text = format!("step {step}/{steps}, about {} to go", duration(left));
+            let share = step as f64 / steps.max(1) as f64;
+            say(tell, &text, share.min(1.0), left.as_f64());
+        }
+        state => say(tell, state, 0.0, None),
     }
 }

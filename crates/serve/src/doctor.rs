@@ -1,6 +1,6 @@
 //! Looks at a deployment as a client sees it: from the address to a decrypted answer, with keys of its own that go afterwards.
 
-use crate::client::{EncryptedInput, PublicKeys, Remote, Tell};
+use crate::client::{EncryptedInput, PublicKeys, Remote};
 use crate::error::{Code, Error, Result};
 use crate::records::Plan;
 use polyveil::progress::duration;
@@ -13,7 +13,12 @@ use std::time::Instant;
 ///
 /// # Errors
 /// The first thing that is not as it should be.
-pub fn examine(remote: &Remote, plan: Option<&str>, folder: &Path, tell: Tell<'_>) -> Result<()> {
+pub fn examine(
+    remote: &Remote,
+    plan: Option<&str>,
+    folder: &Path,
+    tell: &mut dyn FnMut(&str),
+) -> Result<()> {
     let found = remote.health()?;
     tell(&format!(
         "the service answers: interface {}",
@@ -85,7 +90,7 @@ fn ask(
     plan: &Plan,
     client: &Client,
     keys: &PublicKeys,
-    tell: Tell<'_>,
+    tell: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let count = plan.shape.iter().product::<usize>();
     let input = client.input(&vec![0.0; count], &mut polyveil::session::rng())?;

@@ -129,7 +129,7 @@ pub struct Engine {
     stopping: AtomicBool,
 }
 
-/// Pause before the end of a job is written down again.
+/// Pause before what storage put off, or the end of a job, is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How a run ended.
@@ -540,12 +540,15 @@ impl Engine {
         placement: Option<&polyveil::runtime::Placement>,
     ) -> Result<Server> {
         let name = "the evaluation keys";
-        let file = self.store.read(Kind::Keys, &job.keys)?;
         let preparation = Preparation::begin(plan.facts().buffer_bytes(placement))?;
         let plan = plan.clone();
         let server = match placement {
-            Some(p) => Server::open(plan, file, name, &p.kept, &mut |_, _| {})?,
+            Some(p) => {
+                let file = self.store.local(Kind::Keys, &job.keys)?;
+                Server::open(plan, file, name, &p.kept, &mut |_, _| {})?
+            }
             None => {
+                let file = self.store.read(Kind::Keys, &job.keys)?;
                 let file = BufReader::with_capacity(1 << 20, file);
                 Server::read(plan, file, name, &mut |_, _| {})?
             }
@@ -556,12 +559,39 @@ impl Engine {
         Ok(server)
     }
 
+    /// Tries again what storage that is away puts off, until it is done, or the job is not to be done any more.
+    fn persist<T>(
+        &self,
+        job: &Job,
+        live: &Live,
+        away: &[Code],
+        mut attempt: impl FnMut() -> Result<T>,
+    ) -> Result<Option<T>> {
+        for tries in 0u64.. {
+            match attempt() {
+                Err(e) if away.contains(&e.code) => {
+                    if tries % 60 == 0 {
+                        let facts = json!({ "job": job.id, "cause": e.cause });
+                        self.log.say("storage_awaited", facts);
+                    }
+                }
+                done => return done.map(Some),
+            }
+            if self.is_stopping() || live.cancelled.load(Ordering::SeqCst) {
+                break;
+            }
+            std::thread::sleep(AGAIN);
+        }
+        Ok(None)
+    }
+
     fn run(&self, job: &Job, live: &Live) -> Result<Outcome> {
         let ended = |live: &Live| match live.cancelled.load(Ordering::SeqCst) {
             true => Outcome::Cancelled,
             false => Outcome::Stopped,
         };
-        let Some(hold) = self.hold(job, live)? else {
+        let hold = || self.hold(job, live);
+        let Some(hold) = self.persist(job, live, &[Code::Busy], hold)?.flatten() else {
             return Ok(ended(live));
         };
         if self.is_stopping() || live.cancelled.load(Ordering::SeqCst) {
@@ -628,7 +658,12 @@ impl Engine {
             (Err(e), false) => return Err(e.into()),
         };
         let bytes = server.write_answer(&answer, Vec::new(), "the answer")?;
-        self.store.put(Kind::Answers, &job.id, &bytes)?;
+        // what was computed is not thrown away
+        let away = [Code::Busy, Code::DiskFull];
+        let put = || self.store.put(Kind::Answers, &job.id, &bytes);
+        if self.persist(job, live, &away, put)?.is_none() {
+            return Ok(ended(live));
+        }
         Ok(Outcome::Done {
             digest: hex(blake3::hash(&bytes).as_bytes()),
             bytes: bytes.len() as u64,

@@ -1,8 +1,8 @@
 //! What is refused or fails: always with a code for programs, a cause and a remedy for people.
 
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
+use ureq::http::StatusCode;
 
 /// What went wrong, for programs. The names are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +139,10 @@ impl Error {
     pub fn io(what: impl Display) -> impl FnOnce(std::io::Error) -> Self {
         move |e| {
             use std::io::ErrorKind;
+            // of a bucket that is read like a file
+            if let Some(own) = e.get_ref().and_then(|e| e.downcast_ref::<Self>()) {
+                return own.clone();
+            }
             let full = matches!(
                 e.kind(),
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge

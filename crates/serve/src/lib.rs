@@ -11,132 +11,51 @@
 //! * [`service`] is what accounts may do, [`api`] says it in HTTP, [`listener`] holds connections to their limits, over
 //!   [`tls`] where there is a certificate.
 //! * [`engine`] carries out jobs: keys in memory, room for them, checkpoints. Jobs come to it through [`queue`].
-//! * [`book`] keeps [`records`] in a transactional database, [`store`] keeps files, [`watch`] tells the operator.
+//! * [`book`] keeps [`records`] in a transactional database, [`store`] keeps files, in a folder or partly in a [`bucket`], [`watch`] tells
+//!   the operator.
 //! * [`operator`] publishes plans and makes accounts; [`client`] and [`doctor`] are the other side, and in a browser the [`page`].
+//!
+//! Without the feature `server`, which is on by default, this is the client's library alone: [`client`], [`doctor`] and [`records`].
 //!
 //! The server has no type that could hold a secret key; the client sends nothing but what a file's header says to be public.
 
 #![deny(missing_docs)]
 
+#[cfg(feature = "server")]
 pub mod api;
+#[cfg(feature = "server")]
 pub mod book;
+#[cfg(feature = "server")]
+pub mod bucket;
 pub mod client;
 pub mod doctor;
+#[cfg(feature = "server")]
 pub mod engine;
 mod error;
+#[cfg(feature = "server")]
 pub mod listener;
+#[cfg(feature = "server")]
 pub mod operator;
+#[cfg(feature = "server")]
 pub mod page;
+#[cfg(feature = "server")]
 pub mod queue;
 pub mod records;
+#[cfg(feature = "server")]
 pub mod service;
+#[cfg(feature = "server")]
+mod start;
+#[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
 pub mod tls;
+#[cfg(feature = "trust")]
+mod trust;
+#[cfg(feature = "server")]
 pub mod watch;
 
 pub use error::{Code, Error, Result};
+#[cfg(feature = "server")]
 pub use service::Service;
-
-use book::{Book, NotOpened};
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
-
-/// How a service is started.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// The certificate that it shows; none where TLS is left to a proxy.
-    pub tls: Option<Arc<tls::Tls>>,
-    /// What the machine may be used for.
-    pub capacity: engine::Capacity,
-    /// Connections at the same time.
-    pub connections: usize,
-    /// How long clients may take.
-    pub patience: api::Patience,
-    /// Pause between looks for what is past its time.
-    pub sweep: Duration,
-    /// The page for browsers, if one is served.
-    pub page: Option<Arc<page::Page>>,
-}
-
-/// Serves a folder until `stop` says so; runs write checkpoints then, and go on when the folder is served again.
-///
-/// # Errors
-/// A folder that another server has; an address that can't be listened at; the file system's.
-pub fn serve(
-    root: &Path,
-    start: &Start,
-    log: Arc<watch::Log>,
-    stop: tokio::sync::watch::Receiver<bool>,
-) -> Result<()> {
-    let store = Arc::new(store::Store::open(root)?);
-    let book = Book::open(&root.join(operator::BOOK)).map_err(|e| match e {
-        NotOpened::Failed(e) => e,
-        NotOpened::InUse => {
-            let cause = format!("another server has {}", root.display());
-            Error::new(
-                Code::Conflict,
-                cause,
-                "stop it first, or serve another folder",
-            )
-        }
-    })?;
-    let service = Service::open(Arc::new(book), store, start.capacity.clone(), log)?;
-    let service = Arc::new(service);
-    operator::listen(&service, root)?;
-    let mut workers = Vec::new();
-    for number in 0..start.capacity.runs.max(1) {
-        let engine = service.engine().clone();
-        let thread = std::thread::Builder::new().name(format!("run {number}"));
-        let thread = thread.stack_size(8 << 20).spawn(move || engine.work());
-        workers.push(thread.map_err(Error::io("a thread"))?);
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(64)
-        .enable_io()
-        .enable_time()
-        .build()
-        .map_err(Error::io("threads for connections"))?;
-    let app = api::App {
-        service: service.clone(),
-        patience: start.patience,
-        page: start.page.clone(),
-    };
-    let listened = runtime.block_on(async {
-        let swept = tokio::spawn(sweep(service.clone(), start.sweep));
-        let mut stopped = stop.clone();
-        let engine = service.engine().clone();
-        let stopping = tokio::spawn(async move {
-            // runs end their step while connections end
-            let _ = stopped.wait_for(|s| *s).await;
-            engine.stop();
-        });
-        let at = (start.listen, start.tls.clone());
-        let listened = listener::listen(app, at, start.connections, stop).await;
-        swept.abort();
-        stopping.abort();
-        listened
-    });
-    service.engine().stop();
-    for worker in workers {
-        let _ = worker.join();
-    }
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    service.log().say("stopped", serde_json::json!({}));
-    listened
-}
-
-async fn sweep(service: Arc<Service>, pause: Duration) {
-    loop {
-        tokio::time::sleep(pause).await;
-        if let Err(e) = tokio::task::block_in_place(|| service.sweep()) {
-            service
-                .log()
-                .say("sweep_failed", serde_json::json!({ "cause": e.cause }));
-        }
-    }
-}
+#[cfg(feature = "server")]
+pub use start::{Start, serve};

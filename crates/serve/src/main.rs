@@ -13,6 +13,7 @@ use polyveil::machine::Machine;
 use polyveil::network::CLIENT_FILE;
 use polyveil::runtime::wire::container::Kind;
 use polyveil_serve::api::Patience;
+use polyveil_serve::bucket::Bucket;
 use polyveil_serve::client::{EncryptedInput, PublicKeys, Token};
 use polyveil_serve::engine::Capacity;
 use polyveil_serve::operator::{self, Security};
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            note(&format!("error: {e}"));
+            note(&format!("error: {}", place::with_option(e)));
             ExitCode::from(1)
         }
     }
@@ -124,6 +125,12 @@ fn start(a: &arguments::Start) -> Result<()> {
     let settings = polyveil_serve::Start {
         listen: a.listen,
         tls: tls.clone(),
+        bucket: a
+            .bucket
+            .as_deref()
+            .map(Bucket::open)
+            .transpose()?
+            .map(Arc::new),
         capacity: Capacity {
             memory: a.max_memory,
             runs: a.runs.clamp(1, 64),
@@ -247,8 +254,11 @@ fn account(command: AccountCommand) -> Result<()> {
     match command {
         AccountCommand::Add { name, quotas, data } => {
             let token = operator::add_account(folder(&data)?, &name, (&quotas).into())?;
-            note(&format!("the token of {name}, which is shown this once:"));
-            say(token)
+            show(&name, &token)
+        }
+        AccountCommand::Renew { name, data } => {
+            let token = operator::renew_token(folder(&data)?, &name)?;
+            show(&name, &token)
         }
         AccountCommand::Quota { name, quotas, data } => {
             let quotas = (&quotas).into();
@@ -259,6 +269,11 @@ fn account(command: AccountCommand) -> Result<()> {
         }
         AccountCommand::List { data } => list(folder(&data)?, Of::Accounts),
     }
+}
+
+fn show(name: &str, token: &str) -> Result<()> {
+    note(&format!("the token of {name}, which is shown this once:"));
+    say(token)
 }
 
 /// What the arguments say of a service; the plan is not known yet.
@@ -345,7 +360,7 @@ fn public(folder: &Path) -> Result<PublicKeys> {
 fn upload(a: &Upload) -> Result<()> {
     let (enrolled, keys) = (Enrolled::open(&a.keys)?, public(&a.keys)?);
     let remote = enrolled.remote()?;
-    remote.upload(&enrolled.plan, &keys, &mut |text| note(text))?;
+    remote.upload(&enrolled.plan, &keys, &mut |p| note(p.message))?;
     note(&format!("the keys {} are there", keys.digest()));
     Ok(())
 }
@@ -369,9 +384,9 @@ fn ask(a: &Ask) -> Result<()> {
         "job {id}; started again, the same command goes on with it"
     ));
     let mut told: Option<Instant> = None;
-    let job = remote.wait(id, &mut |text| {
+    let job = remote.wait(id, &mut |p| {
         if told.is_none_or(|t| t.elapsed() > PAUSE) {
-            note(text);
+            note(p.message);
             told = Some(Instant::now());
         }
     })?;

@@ -77,6 +77,13 @@ pub enum Command {
         /// What it may use.
         quotas: NewQuotas,
     },
+    /// An account has another token, and its old one is none.
+    RenewToken {
+        /// Its name.
+        name: String,
+        /// The hash of its new token.
+        token: String,
+    },
     /// An account goes, with its keys and jobs.
     RemoveAccount {
         /// Its name.
@@ -168,6 +175,14 @@ fn carry_out(book: &Book, command: Command) -> Result<Value> {
             c.put(&name, &account)?;
             c.put(&token, &TokenOf(name.clone()))?;
             Ok(json!({ "name": name, "quotas": quotas }))
+        }),
+        Command::RenewToken { name, token } => book.change(|c| {
+            let mut account: Account = c.get(&name)?.ok_or_else(|| no_account(&name))?;
+            c.remove::<TokenOf>(&account.token)?;
+            account.token = token.clone();
+            c.put(&name, &account)?;
+            c.put(&token, &TokenOf(name.clone()))?;
+            Ok(json!({ "name": name }))
         }),
         Command::RemoveAccount { name } => book.change(|c| {
             let account: Account = c.get(&name)?.ok_or_else(|| no_account(&name))?;
@@ -300,14 +315,34 @@ fn within(service: &Service, command: Command) -> Result<Value> {
 /// # Errors
 /// Those of [`command`].
 pub fn add_account(root: &Path, name: &str, quotas: NewQuotas) -> Result<String> {
-    let token = format!("pv_{}", random(32));
+    let (token, hash) = new_token();
     let of = Command::AddAccount {
         name: name.into(),
-        token: token_hash(&token),
+        token: hash,
         quotas,
     };
     command(root, of)?;
     Ok(token)
+}
+
+/// Another token for an account, which is shown once; whoever has the old one is refused from now on.
+///
+/// # Errors
+/// Those of [`command`].
+pub fn renew_token(root: &Path, name: &str) -> Result<String> {
+    let (token, hash) = new_token();
+    let of = Command::RenewToken {
+        name: name.into(),
+        token: hash,
+    };
+    command(root, of)?;
+    Ok(token)
+}
+
+fn new_token() -> (String, String) {
+    let token = format!("pv_{}", random(32));
+    let hash = token_hash(&token);
+    (token, hash)
 }
 
 /// What may be published.

@@ -5,7 +5,7 @@ use crate::engine::{Capacity, Engine, Live};
 use crate::error::{Code, Error, Result};
 use crate::queue::{InProcess, Queue};
 use crate::records::{Account, Job, Keys, PART, Plan, Progress, State, digest, hex, now};
-use crate::store::{Kind, Store};
+use crate::store::{Kind, Object, Store};
 use crate::watch::{Log, Metrics};
 use polyveil::runtime::size;
 use polyveil::runtime::wire::container::{self, HEADER_LEN, Header};
@@ -13,7 +13,6 @@ use rand_core::RngCore;
 use serde_json::json;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Parts of one account that are on their way at the same time, each of which is in memory.
@@ -208,7 +207,7 @@ impl Service {
     ///
     /// # Errors
     /// Those of [`Service::plan`], and the file system's.
-    pub fn client_file(&self, name: &str) -> Result<File> {
+    pub fn client_file(&self, name: &str) -> Result<Object> {
         let plan = self.plan(name)?;
         self.store
             .read(Kind::Plans, &format!("{}.client", plan.digest))
@@ -476,6 +475,7 @@ impl Service {
                 return Err(e);
             }
         };
+        self.store.send_ahead(&file, &keys.digest)?;
         let settling = self.store.settle();
         self.store.place_upload(&file, &keys.digest)?;
         let ready = self.book.change(|c| {
@@ -727,20 +727,20 @@ impl Service {
         self.engine.live(id)
     }
 
-    /// The answer of a job: its file, its bytes and its digest.
+    /// The answer of a job, and its digest.
     ///
     /// # Errors
     /// Jobs that are not done, or that failed: with their error.
-    pub fn answer(&self, job: &Job) -> Result<(File, u64, String)> {
+    pub fn answer(&self, job: &Job) -> Result<(Object, String)> {
         match &job.state {
             State::Open => {
                 let cause = "the job is not done";
                 Err(Error::new(Code::NotDone, cause, "wait for it"))
             }
             State::Failed { error, .. } => Err(error.clone()),
-            State::Done { digest, bytes, .. } => {
+            State::Done { digest, .. } => {
                 let file = self.store.read(Kind::Answers, &job.id)?;
-                Ok((file, *bytes, digest.clone()))
+                Ok((file, digest.clone()))
             }
         }
     }

@@ -7,13 +7,14 @@
 >>> client.decrypt(server.run(client.encrypt(x[0])))                     # doctest: +SKIP
 """
 
-from ._errors import Error, NotEnoughMemory, OtherKeys, OutsideRange, PolyveilWarning, WrongAnswer
+from ._errors import Error, NotEnoughMemory, OtherKeys, OutsideRange, PolyveilWarning, ServiceError, WrongAnswer
 from ._make import Evaluation, Forecast, Network, Plan, Report, adapt, calibrate, compile, evaluate, inspect
 from ._native import backend
 from ._progress import silent
+from ._service import Service
 from ._sides import Answer, Client, Server
 
 __all__ = [
     "Answer", "Client", "Error", "Evaluation", "Forecast", "Network", "NotEnoughMemory", "OtherKeys", "OutsideRange", "Plan", "PolyveilWarning",
-    "Report", "Server", "WrongAnswer", "adapt", "backend", "calibrate", "compile", "evaluate", "inspect", "silent",
+    "Report", "Server", "Service", "ServiceError", "WrongAnswer", "adapt", "backend", "calibrate", "compile", "evaluate", "inspect", "silent",
 ]  # fmt: skip

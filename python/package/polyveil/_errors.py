@@ -40,5 +40,24 @@ class NotEnoughMemory(Error, MemoryError):
     """Work would take more memory than there is, or than is allowed."""
 
 
+class ServiceError(Error):
+    """A service refuses something, or can't be reached.
+
+    Attributes
+    ----------
+    remedy : str
+        What helps.
+    code : str
+        For programs, as ``docs/serve.md`` lists them: "no_such_keys", "over_quota_cpu", "plan_retired", "unreachable" and so on.
+    """
+
+    def __init__(self, what: str, remedy: str | None = None, code: str = ""):
+        super().__init__(what, remedy)
+        self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.remedy, self.code)
+
+
 class PolyveilWarning(UserWarning):
     """Something that goes on, and of which you should know."""

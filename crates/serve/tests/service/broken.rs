@@ -4,6 +4,7 @@ use crate::proxy::Proxy;
 use crate::support::{Party, Site, Toy, has};
 use polyveil_serve::client::{EncryptedInput, PublicKeys, Remote, Token, Transport};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 fn remote(proxy: &Proxy, token: &str) -> Remote {
     let url = format!("http://{}", proxy.address);
@@ -87,6 +88,78 @@ fn an_answer_goes_on_where_it_broke() {
     assert_eq!(direct.jobs().expect("all").len(), 1);
     wire_has_ciphertexts_only(&whole, &party);
     wire_has_ciphertexts_only(&proxy, &party);
+}
+
+/// What goes over a connection that breaks: all who ask get the same.
+enum Exchange {
+    Ask,
+    Answer,
+}
+
+/// Each byte of a request's head, of the head of its answer and of the beginning of their bodies is once the last one that comes through.
+#[test]
+fn a_connection_may_break_at_any_byte() {
+    const ALL: (usize, usize) = (usize::MAX, usize::MAX);
+    const THREADS: usize = 8;
+    const BYTES: usize = 600;
+    let site = Site::new("bytes", Toy::Small, "");
+    let token = site.account("ada", "");
+    let party = site.client("ada");
+    let whole = Proxy::new(site.address, |_| ALL);
+    let direct = remote(&whole, &token);
+    let keys = PublicKeys::open(party.path.as_ref()).expect("keys");
+    direct.upload("toy", &keys, &mut |_| {}).expect("uploads");
+    let input = EncryptedInput::from_bytes(party.input([1.0, 0.5, 0.25, 0.75]));
+    let input = input.expect("an input");
+    let job = direct.ask("toy", keys.digest(), &input).expect("asks");
+    let job = direct.wait(job["id"].as_str().expect("an id"), &mut |_| {});
+    let job = job.expect("waits");
+    let mut answer = Vec::new();
+    direct
+        .answer(&job, &mut answer, &mut |_| {})
+        .expect("fetches");
+    let work = |thread: usize| {
+        let limit = Arc::new(Mutex::new(ALL));
+        let next = limit.clone();
+        let proxy = Proxy::new(site.address, move |_| {
+            std::mem::replace(&mut *next.lock().expect("no panic"), ALL)
+        });
+        let mut broke = 0;
+        for bytes in (thread..BYTES).step_by(THREADS) {
+            for cut in [(bytes, usize::MAX), (usize::MAX, bytes)] {
+                for exchange in [Exchange::Ask, Exchange::Answer] {
+                    *limit.lock().expect("no panic") = cut;
+                    let before = proxy.count.load(Ordering::SeqCst);
+                    // one that has no connection yet
+                    let broken = remote(&proxy, &token);
+                    match exchange {
+                        Exchange::Ask => {
+                            let same = broken.ask("toy", keys.digest(), &input).expect("asks");
+                            assert_eq!(same["id"], job["id"], "{cut:?}");
+                        }
+                        Exchange::Answer => {
+                            let mut same = Vec::new();
+                            broken
+                                .answer(&job, &mut same, &mut |_| {})
+                                .expect("fetches");
+                            assert!(same == answer, "{cut:?}");
+                        }
+                    }
+                    broke += proxy.count.load(Ordering::SeqCst) - before - 1;
+                }
+            }
+        }
+        broke
+    };
+    let work = &work;
+    let broke = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|t| scope.spawn(move || work(t))).collect();
+        let broke = threads.into_iter().map(|t| t.join().expect("goes on"));
+        broke.sum::<usize>()
+    });
+    // both heads of both are longer than half of that
+    assert!(broke > 4 * BYTES / 2, "{broke}");
+    assert_eq!(direct.jobs().expect("all").len(), 1);
 }
 
 /// Of all that left the client: neither what it asked nor its secret.

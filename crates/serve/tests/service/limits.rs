@@ -1,6 +1,6 @@
 //! What is too much, too slow, past its time or over a quota is refused with numbers, and the service goes on.
 
-use crate::support::{Caller, Site, Toy, hash, program, reply, request};
+use crate::support::{Caller, Site, Toy, hash, longest_file, program, reply, request};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -355,17 +355,6 @@ fn a_full_disk_is_said_and_nothing_half_is_kept() {
         .header("polyveil-missing");
     assert!(missing.is_some_and(|m| !m.is_empty() && !m.starts_with('0')));
     ada.upload(&party.keys);
-}
-
-/// Lets files of a process be this long, from now on.
-fn longest_file(process: u32, bytes: Option<u64>) {
-    use rustix::process::{Pid, Resource, Rlimit, prlimit};
-    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
-    let limit = Rlimit {
-        current: bytes,
-        maximum: None,
-    };
-    prlimit(process, Resource::Fsize, limit).expect("may be set");
 }
 
 #[test]

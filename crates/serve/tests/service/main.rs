@@ -8,6 +8,8 @@ mod page;
 mod places;
 mod plain;
 mod proxy;
+#[cfg(feature = "s3")]
+mod s3;
 mod strangers;
 mod support;
 #[cfg(feature = "tls")]

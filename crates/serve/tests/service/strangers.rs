@@ -1,6 +1,6 @@
 //! What belongs to one account is not there for another, and what is not what it says is not kept.
 
-use crate::support::{Caller, Party, Site, Toy, has, hash, request};
+use crate::support::{Caller, Party, Site, Toy, files_with, has, hash, request};
 
 struct Two {
     site: Site,
@@ -102,7 +102,20 @@ fn anothers_job_keys_and_token_are_not_there() {
         };
         wrong.get(path).refuses(403, "unknown_token");
     }
+    // another token for the same account: the old one is none any more
+    let renewed = Caller {
+        address: t.site.address,
+        token: t.site.operate("account renew ada").trim().into(),
+    };
+    t.ada.get("/v1/account").refuses(403, "unknown_token");
+    assert!(renewed.get(&format!("/v1/jobs/{job}/answer")).body == answer);
+    let kept = t.site.folder.path("data");
+    let token = renewed.token.as_bytes();
+    assert!(files_with(&kept, token).is_empty() && !has(t.site.said().as_bytes(), token));
     t.site.operate("account remove ada");
+    renewed
+        .get(&format!("/v1/jobs/{job}/answer"))
+        .refuses(403, "unknown_token");
     t.ada
         .get(&format!("/v1/jobs/{job}/answer"))
         .refuses(403, "unknown_token");

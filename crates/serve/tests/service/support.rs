@@ -535,3 +535,14 @@ pub(crate) fn files_with(folder: &str, bytes: &[u8]) -> Vec<PathBuf> {
 pub(crate) fn has(all: &[u8], bytes: &[u8]) -> bool {
     all.windows(bytes.len()).any(|w| w == bytes)
 }
+
+/// Lets files of a process be this long, from now on: as a disk that is full.
+pub(crate) fn longest_file(process: u32, bytes: Option<u64>) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let limit = Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    prlimit(process, Resource::Fsize, limit).expect("may be set");
+}
