@@ -703,8 +703,11 @@ fn checkpoints_take_nobodys_place_and_are_not_begun_anew_silently() {
     assert!(Path::new(&checkpoint).exists() && !Path::new(&answer).exists());
     // another input's
     done(&format!("{} {}", r.encrypt, r.path("y.input")), &[]);
+    let others = format!("{} --input {} -o {answer}", r.run, r.path("y.input"));
+    refused(&others, &[], &["another encrypted input"]);
+    // to go on from it can't help
     refused(
-        &format!("{} --input {} -o {answer}", r.run, r.path("y.input")),
+        &format!("{others} --resume"),
         &[],
         &["another encrypted input", "without `--resume`"],
     );

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::stem;
-use crate::inputs::{self, Given, Inputs, Source, lines, numbered};
+use crate::inputs::{self, Given, Inputs, Source, lengths, lines, numbered};
 use crate::memory;
 use crate::network::{self, Network};
 use crate::normalization::Foreign;
@@ -403,14 +403,12 @@ fn inputs(
                 Some(Outputs::Tensor(shape)) => format!("numbers of shape {shape}"),
                 _ => "numbers".into(),
             };
+            let unsaid = match output.len() {
+                1 => "output is".into(),
+                n => format!("{n} outputs are"),
+            };
             tell.note(format_args!(
-                "nobody says what the network's {} {}: answers will be {what}, not classes",
-                output.len(),
-                if output.len() == 1 {
-                    "output is"
-                } else {
-                    "outputs are"
-                }
+                "nobody says what the network's {unsaid}: answers will be {what}, not classes"
             ));
             task
         }
@@ -454,16 +452,24 @@ fn inputs(
         }
     };
     network::refuse_silent(&graph).map_err(place)?;
-    let file = model.and_then(Path::file_name);
-    let file = file.map_or_else(String::new, |n| format!("from {} ", n.to_string_lossy()));
-    let provenance = format!("calibrated {file}on {} inputs", inputs.len());
+    let metadata = Metadata {
+        task: Some(task.to_bytes()),
+        ..origin(&graph, model, a, inputs.len())
+    };
+    Ok(graph.with_metadata(metadata))
+}
+
+/// A network's name, and what it was made of.
+fn origin(graph: &PolyGraph, model: Option<&Path>, a: &Calibrating, inputs: usize) -> Metadata {
     let mut metadata = graph.metadata().clone();
     if metadata.name.is_empty() {
         metadata.name = a.name.clone().unwrap_or_else(|| own_name(model));
     }
-    metadata.task = Some(task.to_bytes());
+    let file = model.and_then(Path::file_name);
+    let file = file.map_or_else(String::new, |n| format!("from {} ", n.to_string_lossy()));
+    let provenance = format!("calibrated {file}on {inputs} inputs");
     metadata.provenance.push(provenance);
-    Ok(graph.with_metadata(metadata))
+    metadata
 }
 
 /// What is opened of the part that is named, or else of the training part of a set in parts; whoever has none is to name another.
@@ -528,7 +534,7 @@ fn say_inputs(task: &Task, tell: Listener<'_>) {
             tell.note(format_args!(
                 "inputs are {} numbers of shape {}, {how}",
                 shape.len(),
-                network::lengths(shape)
+                lengths(shape)
             ));
         }
         _ => {}

@@ -11,6 +11,14 @@ use std::path::{Path, PathBuf};
 use task::tokenizer::Long;
 use task::{Outputs, Picture, Task};
 
+/// The lengths of a network's input as whoever exported it has them: a signal's are two.
+pub(crate) fn lengths(shape: Shape) -> String {
+    match shape.as_image() {
+        Some((channels, 1, length)) => format!("({channels}, {length})"),
+        _ => shape.to_string(),
+    }
+}
+
 /// Inputs that are at hand, with what is known of each.
 #[derive(Clone, Debug)]
 pub enum Given {

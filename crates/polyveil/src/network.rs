@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output};
+use crate::inputs::lengths;
 use crate::progress::{Listener, Say};
 use nn::evaluate::Evaluation;
 use nn::{Graph, Metadata, PolyGraph, Shape, Tensor};
@@ -190,14 +191,6 @@ pub(crate) fn refuse_silent(graph: &PolyGraph) -> Result<()> {
         )
         .into()),
         _ => Ok(()),
-    }
-}
-
-/// The lengths of a network's input as whoever exported it has them: a signal's are two.
-pub(crate) fn lengths(shape: Shape) -> String {
-    match shape.as_image() {
-        Some((channels, 1, length)) => format!("({channels}, {length})"),
-        _ => shape.to_string(),
     }
 }
 

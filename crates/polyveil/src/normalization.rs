@@ -1,6 +1,7 @@
 //! How a foreign network's inputs were normalised: as is stated, as its file says, or as the network itself begins. Nobody guesses.
 
 use crate::error::{Error, Help, Result};
+use crate::inputs::lengths;
 use crate::progress::{Listener, Say};
 use data::Vectors;
 use nn::op::ElementFunction;
@@ -330,7 +331,7 @@ fn rows_of(
                 Err(Error::refused(
                     format!(
                         "inputs of shape {} are normalised by their first axis ({e}); a mean and a deviation along another go into the network, a Sub and a Div by constants before its first layer",
-                        crate::network::lengths(input)
+                        lengths(input)
                     ),
                     Help::NameScaling,
                 ))
