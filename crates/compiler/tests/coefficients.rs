@@ -1002,7 +1002,7 @@ fn gated(random: &mut Random, channels: usize, size: [usize; 2], gate: Gate) -> 
     // few channels hold values far from 0, so that what is made of zeros is out of the next interval
     let dense = |random: &mut Random, from: usize, to: usize| {
         let size = (3.0 / from as f64).sqrt();
-        let far = Parameter::new("far", &[to], vec![4.0; to]).expect("finite");
+        let far = Parameter::new("far", [to], vec![4.0; to]).expect("finite");
         Op::Conv2d(Conv2d {
             bias: Some(match to {
                 2 => far,
