@@ -436,7 +436,101 @@ pub(crate) fn onnx() -> Vec<Vec<u8>> {
             floats("w", &[36, 2]),
         ],
     );
-    vec![convolutional, activations, shapes]
+    vec![
+        convolutional,
+        activations,
+        shapes,
+        attention(),
+        lookups(),
+        moves(),
+    ]
+}
+
+/// Attention with a mask of keys, as it is written out.
+fn attention() -> Vec<u8> {
+    model(
+        &[1, 3, 4],
+        "MatMul x q > a
+        MatMul x k > b
+        MatMul x v > c
+        Transpose b > d perm=0,2,1
+        MatMul a d > e
+        Where hidden far e > f
+        Softmax f > g axis=-1
+        MatMul g c > y",
+        vec![
+            floats("q", &[4, 4]),
+            floats("k", &[4, 4]),
+            floats("v", &[4, 4]),
+            integers("hidden", &[0, 0, 1]),
+            scalar("far", -1e9),
+        ],
+    )
+}
+
+/// Products by letters, sums along an axis, lookups and choices by constants, and what is computed of constants.
+fn lookups() -> Vec<u8> {
+    model(
+        &[1, 2, 3],
+        "Transpose x > a perm=0,2,1
+        Einsum a w > b equation=bij,jk->bik
+        Trilu b > c upper=0
+        CumSum c one > d
+        Reshape at two > e
+        GatherND d e > f
+        MatMul m n > g
+        Softmax g > h axis=-1
+        ReduceSum h all > i keepdims=0
+        NonZero chosen > j
+        Squeeze j zero > k
+        Gather f k > l axis=0
+        Mul l i > m0
+        Where first m0 small > n0
+        Unsqueeze n0 zero > y",
+        vec![
+            floats("w", &[2, 4]),
+            floats("m", &[2, 2, 3]),
+            floats("n", &[2, 3, 2]),
+            integers("one", &[1]),
+            integers("zero", &[0]),
+            integers("at", &[0, 1, 2, 0, 0, 3]),
+            integers("two", &[2, 3]),
+            integers("all", &[0, 1, 2]),
+            integers("chosen", &[1, 1, 0]),
+            integers("first", &[1, 0]),
+            scalar("small", 0.5),
+        ],
+    )
+}
+
+/// Sizes, channels to places and back, norms, gates and channels after each other.
+fn moves() -> Vec<u8> {
+    model(
+        &[1, 4, 4, 4],
+        "Resize x   sizes > a mode=linear
+        DepthToSpace a > b blocksize=2 mode=CRD
+        ConvTranspose b w > c strides=2,2
+        InstanceNormalization c s t > d epsilon=1e-5
+        ReduceMean d > e axes=2,3 keepdims=1
+        HardSigmoid e > f alpha=0.25 beta=0.5
+        Expand f shape > g
+        Mul d g > h
+        Concat h d > i axis=1
+        PRelu i slope > j
+        GlobalAveragePool j > k
+        Flatten k > l axis=1
+        LayerNormalization l u v > y axis=-1",
+        vec![
+            integers("sizes", &[1, 4, 8, 8]),
+            integers("shape", &[1, 2, 32, 32]),
+            floats("w", &[1, 2, 2, 2]),
+            floats("s", &[2]),
+            floats("t", &[2]),
+            floats("slope", &[4, 1, 1]),
+            floats("u", &[4]),
+            floats("v", &[4]),
+        ],
+    )
 }
 
 /// 6×5 pixels that differ.
