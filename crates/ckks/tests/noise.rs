@@ -893,6 +893,64 @@ fn the_way_down_adds_what_the_meter_says() {
     }
 }
 
+#[test]
+fn squares_below_the_levels_for_slots_have_the_predicted_noise() {
+    // What the alarm of a plan in coefficients computes (`runtime::alarm`): sums of squares at levels whose scales are made for linear layers, so that
+    // they come with a gain, which a factor in front of them undoes.
+    const MEANT: f64 = 0.75;
+    fn factor(p: &Parameters, level: Level) -> f64 {
+        let (scale, below) = (p.scale(level), p.below(level).expect("a level"));
+        (MEANT / (scale / p.modulus(level) * (scale / p.scale(below)))).sqrt()
+    }
+    fn squares<A: Arithmetic>(a: &A, xs: [&A::Value; 2], level: Level) -> A::Value {
+        let p = a.parameters();
+        let square = |x: &A::Value| {
+            let (above, scale) = (p.above(level, a.info(x).level), p.scale(level));
+            let terms = [(factor(p, level), x)];
+            let y = a
+                .linear_combination(&terms, 0.0, above, scale * p.modulus(above))
+                .expect("levels");
+            let y = a.rescale(&y).expect("levels");
+            let y = a.with_exact_scale(&y, scale).expect("its own");
+            a.mul(&y, &y).expect("degree")
+        };
+        let sum = a.add(&square(xs[0]), &square(xs[1])).expect("same place");
+        let y = a.relinearize_rescale(&sum).expect("keys");
+        let below = p.below(level).expect("a level");
+        a.with_scale(&y, p.scale(below)).expect("any")
+    }
+    let parameters = in_coefficients();
+    let meter = Meter::new(&Context::new(&parameters));
+    let floor = parameters.floor().index();
+    let from = Level::new(floor + 1);
+    let levels: Vec<Level> = (1..=floor).map(Level::new).collect();
+    let predicted: Vec<f64> = levels
+        .iter()
+        .map(|&level| {
+            let (x, y) = (meter.input(from, SLOTS, 1.0), meter.input(from, SLOTS, 1.0));
+            squares(&meter, [&x.expect("fits"), &y.expect("fits")], level).deviation()
+        })
+        .collect();
+    let mut spreads = vec![Spread::default(); levels.len()];
+    for seed in 0..KEYS as u64 {
+        let mut s = Setup::new(&parameters, &meter.keys(), 540 + seed);
+        for _ in 0..REPEATS {
+            let (v, w) = (phases(SLOTS, &mut s.rng), phases(SLOTS, &mut s.rng));
+            let (x, y) = (s.encrypt(&v, from), s.encrypt(&w, from));
+            let both = v.iter().zip(&w);
+            let want: Vec<Complex64> = both.map(|(a, b)| (a * a + b * b) * MEANT).collect();
+            for (&level, spread) in levels.iter().zip(&mut spreads) {
+                let got = squares(&s.evaluator, [&x, &y], level);
+                spread.see(&s.decrypt(&got), &want);
+            }
+        }
+    }
+    for ((level, spread), predicted) in levels.iter().zip(&spreads).zip(predicted) {
+        let name = format!("sum of two squares at level {}", level.index());
+        check(&name, spread, predicted, 1.0, 1 << LOG_N, KEYS);
+    }
+}
+
 // -------------------------------------------------------------------------------------------------
 // EvalMod's failures
 
