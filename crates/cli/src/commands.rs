@@ -705,6 +705,7 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
         if a.all {
             models = polyveil::estimate_pictures::published();
         }
+        let mut refused = 0;
         for model in &models {
             let one = with_line(|tell| {
                 let options = Estimating {
@@ -713,13 +714,25 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
                     ..a.estimating.clone()
                 };
                 polyveil::estimate_pictures::pictures(model, &options, tell)
-            })?;
+            });
+            let one = match one {
+                // the others are still asked for
+                Err(e) if models.len() > 1 => {
+                    note(format_args!("{model}: {e}"));
+                    refused += 1;
+                    continue;
+                }
+                one => one?,
+            };
             match a.json {
                 true => say_line(serde_json::json!(one))?,
                 false => say(one)?,
             }
         }
-        return Ok(());
+        return match refused {
+            0 => Ok(()),
+            n => Err(format!("{n} of {} networks can't be estimated", models.len()).into()),
+        };
     }
     let pictures = polyveil::estimate_pictures::published();
     if let Some(name) = models.iter().find(|m| pictures.contains(m)) {

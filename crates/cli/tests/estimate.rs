@@ -234,6 +234,20 @@ fn refusals() {
         let command = format!("estimate resnet18 --size 32 --machine shipped {option}");
         refused(&command, &[], &["resnet18", what]);
     }
+    // of several networks those that can be estimated are
+    let several = "estimate gpt-5 resnet18 --size 32 --machine shipped";
+    let out = support::command(several, &[]).output().expect("it starts");
+    let (text, notes) = (
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr),
+    );
+    assert_eq!(out.status.code(), Some(1), "{notes}");
+    assert!(text.contains("resnet18, 3×32×32"), "{text}");
+    assert!(notes.contains("gpt-5: "), "{notes}");
+    assert!(
+        notes.contains("1 of 2 networks can't be estimated"),
+        "{notes}"
+    );
     refused("estimate pythia-70m --batch 3", &[], &["3", "power of two"]);
     refused("estimate pythia-70m --power 3", &[], &["3", "even"]);
     let other = folder.file("other.json", CONFIG.replace("llama", "mamba").as_bytes());

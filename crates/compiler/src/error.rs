@@ -102,7 +102,7 @@ pub enum Error {
     },
     /// No plan keeps the memory limit.
     #[error(
-        "network {network} needs at least {} of memory but only {} are allowed; allow that much, or choose a smaller network", runtime::size(*needed), runtime::size(*had)
+        "{} needs at least {} of memory but only {} are allowed; allow that much, or choose a smaller network", named(network), runtime::size(*needed), runtime::size(*had)
     )]
     Memory {
         /// The network's name.
@@ -114,7 +114,7 @@ pub enum Error {
     },
     /// Compiling itself takes more memory than there is.
     #[error(
-        "layer {layer}: to compile network {network} about {} of memory are needed, {} of them for the diagonals of this layer, but only {} {limit}; {}, or choose smaller pictures or fewer channels", runtime::size(*needed), runtime::size(*share), runtime::size(*had), limit.remedy()
+        "layer {layer}: to compile {} about {} of memory are needed, {} of them for the diagonals of this layer, but only {} {limit}; {}, or choose smaller pictures or fewer channels", named(network), runtime::size(*needed), runtime::size(*share), runtime::size(*had), limit.remedy()
     )]
     Packing {
         /// The layer that takes most.
@@ -132,7 +132,7 @@ pub enum Error {
     },
     /// Compiling itself takes more memory than there is, however its layers lie.
     #[error(
-        "to compile network {network} about {} of memory are needed, but only {} {limit}; {}, or choose a smaller network", runtime::size(*needed), runtime::size(*had), limit.remedy()
+        "to compile {} about {} of memory are needed, but only {} {limit}; {}, or choose a smaller network", named(network), runtime::size(*needed), runtime::size(*had), limit.remedy()
     )]
     Room {
         /// The network's name.
@@ -170,6 +170,14 @@ pub enum Error {
         #[source]
         source: approx::Error,
     },
+}
+
+/// A network in a sentence: those that come without a `.pvm` may have no name.
+fn named(network: &str) -> String {
+    match network {
+        "" => "the network".into(),
+        name => format!("network {name}"),
+    }
 }
 
 /// What is said of a plan that is refused for itself.

@@ -19,9 +19,11 @@ use crate::error::{Code, Error, Result};
 use crate::records::{PART, Plan, hex, ranges};
 use polyveil::progress::silent;
 use polyveil::runtime::ClientFile;
+use polyveil::runtime::size;
 use polyveil::runtime::wire::container::{self, Header};
 use polyveil::{Listener, Progress};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::IpAddr;
@@ -266,6 +268,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 const ASKS_FIRST: usize = 16 << 10;
 /// Bytes of an answer that are fetched at a time.
 const RANGE: u64 = 8 << 20;
+/// Times that parts of keys which the service misses are sent.
+const ROUNDS: usize = 16;
+/// Bytes of a client file where nobody says how much memory there is.
+const CLIENT_FILE: u64 = 4 << 30;
 /// Bytes of a JSON answer.
 const LONGEST: u64 = 16 << 20;
 
@@ -493,6 +499,19 @@ impl Remote {
     /// # Errors
     /// Those of the service; a file that is not of this plan.
     pub fn client_file(&self, plan: &Plan) -> Result<ClientFile> {
+        // it is held in memory, and its length is the service's word
+        let most = polyveil::runtime::machine::available_memory().map_or(CLIENT_FILE, |m| m / 2);
+        if plan.client_bytes > most {
+            let cause = format!(
+                "the service says that the client file of {} has {}, and {} can be held here",
+                plan.name,
+                size(plan.client_bytes),
+                size(most)
+            );
+            let remedy =
+                "free memory, or ask the operator of the service whether that is its length";
+            return Err(Error::new(Code::TooLarge, cause, remedy));
+        }
         let path = format!("/v1/plans/{}/client", plan.name);
         let mut bytes = Vec::new();
         self.fetch(&path, (plan.client_bytes, None), &mut bytes, &mut silent)?;
@@ -521,11 +540,19 @@ impl Remote {
         };
         let mut state = self.json(&Method::POST, "/v1/keys", &with, tell)?;
         let path = format!("/v1/keys/{}", keys.digest);
-        while state["state"] != "ready" {
-            let missing = ranges(state["missing"].as_str().unwrap_or_default());
-            let count: u64 = missing.iter().map(|(a, b)| b + 1 - a).sum();
+        let parts = keys.bytes.div_ceil(PART);
+        for _ in 0..ROUNDS {
+            if state["state"] == "ready" {
+                return Ok(state);
+            }
+            // of what the keys have: the service may say anything
+            let missing: BTreeSet<u64> = ranges(state["missing"].as_str().unwrap_or_default())
+                .into_iter()
+                .flat_map(|(a, b)| a..=b.min(parts.saturating_sub(1)))
+                .collect();
+            let count = missing.len();
             let mut done = 0;
-            for part in missing.into_iter().flat_map(|(a, b)| a..=b) {
+            for part in missing {
                 let bytes = keys.part(part * PART)?;
                 let with = With {
                     headers: vec![(DIGEST, hex(blake3::hash(&bytes).as_bytes()))],
@@ -547,7 +574,15 @@ impl Remote {
                 committed => committed?,
             };
         }
-        Ok(state)
+        match state["state"] == "ready" {
+            true => Ok(state),
+            false => {
+                let cause =
+                    format!("parts of the keys are missing, though they were sent {ROUNDS} times");
+                let remedy = "tell the operator of the service, or delete the keys there and send them again";
+                Err(Error::new(Code::KeysIncomplete, cause, remedy))
+            }
+        }
     }
 
     /// Asks for an input to be evaluated; the same input again finds the same job.

@@ -2,6 +2,7 @@
 
 mod broken;
 mod kills;
+mod liars;
 mod limits;
 mod load;
 mod page;
