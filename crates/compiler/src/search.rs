@@ -41,15 +41,6 @@ impl Draft<'_> {
         if extra(&first) == Some(0.0) {
             return Ok(first);
         }
-        // weights are the same in all: where they alone are too many, making the others and verifying them would take minutes
-        let facts = first.facts();
-        if facts.peak_without_keys - facts.working_bytes > limit {
-            let needed = match self.target.keys_on_disk {
-                true => facts.keys_on_disk(limit).peak_bytes,
-                false => facts.peak_bytes,
-            };
-            return Err(self.memory(needed, limit));
-        }
         let mut all = vec![splits];
         for factor in KEY_PRICE_FACTORS {
             let made = split_all(
@@ -86,15 +77,10 @@ impl Draft<'_> {
                 best = Some((price + seconds, plan));
             }
         }
-        best.map(|b| b.1)
-            .ok_or_else(|| self.memory(smallest, limit))
-    }
-
-    fn memory(&self, needed: u64, had: u64) -> Error {
-        Error::Memory {
+        best.map(|b| b.1).ok_or_else(|| Error::Memory {
             network: self.graph.metadata().name.clone(),
-            needed,
-            had,
-        }
+            needed: smallest,
+            had: limit,
+        })
     }
 }
